@@ -1,0 +1,42 @@
+# make demo: train on Pong, with videos and a report.   make test: the fast tests.   make help: the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+export GOMP_SPINCOUNT ?= 1000
+
+.PHONY: help setup demo test test-slow check format clean
+
+help:
+	@echo "make setup      create .venv and install everything, pinned by constraints.txt"
+	@echo "make demo       train an agent on Atari Pong until it is solved; videos and report"
+	@echo "make test       fast tests        make test-slow   learning tests too"
+	@echo "make check      lint, format and types"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("joypad needs Python 3.11 or newer; set PYTHON=/path/to/it" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sb3,games,dev]'
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/python scripts/train.py ppo --env ALE/Pong-v5 --preset fast --videos
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,85 @@
+"""From a config and its environments to everything that a training needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from agents import machine
+from agents.config import ConfigError, TrainConfig
+from agents.learner import Learner
+from agents.presets import ALGORITHMS
+from agents.replay.ring import Replay, ReplayLayout
+from agents.value.dqn import DQNConfig
+from networks.torsos import torso_name
+
+NORM_STEPS = 200
+"""Random steps of every environment that `input_norm="center"` looks at."""
+
+
+def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
+    """Whether the torso has convolutions over images worth several threads."""
+    name = torso_name(space) if config.torso == "auto" else config.torso
+    return name in ("nature", "impala", "pong-small")
+
+
+def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:
+    """Build the agent for these environments; `facts` come from `machine.resolve`. Its weights follow from the seed."""
+    config.validate()
+    torch.set_num_threads(facts["threads"])
+    torch.manual_seed(config.seed)
+    _, agent_class = ALGORITHMS[algorithm]
+    return agent_class(config, envs.single_observation_space, envs.single_action_space, facts)
+
+
+def resolve_machine(config: TrainConfig, envs: gym.vector.VectorEnv) -> dict[str, Any]:
+    """Decide device, threads and precision for this network."""
+    try:
+        return machine.resolve(config, convolutional(config, envs.single_observation_space))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def replay_layout(config: TrainConfig, envs: gym.vector.VectorEnv, carry_dim: int) -> ReplayLayout | None:
+    """Return the replay that the config asks for; None when it learns without one."""
+    if not isinstance(config, DQNConfig):
+        return None
+    return config.layout(envs.single_observation_space, frame_stack(envs), carry_dim)
+
+
+def build_replay(layout: ReplayLayout, device: torch.device) -> Replay:
+    """Allocate the replay, or say how much it lacks."""
+    free = machine.available_memory()
+    if layout.nbytes > free:
+        fits = int(layout.capacity * 0.8 * free / layout.nbytes)
+        raise ConfigError(
+            f"the replay needs {layout.nbytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
+            f"use --replay-capacity {fits} or less"
+        )
+    return Replay(layout, device)
+
+
+def frame_stack(envs: gym.vector.VectorEnv) -> int:
+    """Frames stacked in an observation, as the environments' card says."""
+    return int(getattr(envs, "card", {}).get("frame_stack", 1))
+
+
+def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None:
+    """Set the agent's input normalisation from random play, if its config wants that."""
+    normalizers = agent.normalizers()
+    if agent.config.input_norm != "center" or not normalizers:
+        return
+    if not isinstance(envs.single_observation_space, spaces.Box):
+        raise ConfigError("--input-norm center works on one array of pixels or numbers, not on a Dict; use scale")
+    rng = np.random.default_rng(seed)
+    envs.reset(seed=[int(number) for number in rng.integers(2**31, size=envs.num_envs)])
+    seen = []
+    for _ in range(NORM_STEPS):
+        seen.append(envs.step(rng.integers(agent.num_actions, size=envs.num_envs))[0])
+    samples = torch.from_numpy(np.concatenate(seen[:: max(envs.num_envs // 8, 1)]))
+    for normalize in normalizers:
+        normalize.center(samples)

@@ -1,0 +1,83 @@
+"""Settings that every agent has; each algorithm's page adds its own. Presets are values of these classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from networks.cores import CoreName
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work, in one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings shared by all agents. `*_steps` count env steps (agent decisions, summed over environments)."""
+
+    env: str = ""
+    """Environment id, such as ALE/Pong-v5, MinAtar/Breakout-v1 or CartPole-v1."""
+    protocol: str = "auto"
+    """classic or machado for Atari, native elsewhere; auto takes classic for Atari."""
+    image_size: int | None = None
+    """Side, in pixels, of the frame an Atari agent sees; None leaves it to the protocol (84)."""
+    seed: int = 0
+    """Everything random in the run follows from this number."""
+    total_steps: int = 1_000_000
+    """Env steps to train for."""
+    num_envs: int = 8
+    """Environments stepped side by side."""
+    checkpoint_steps: int = 250_000
+    """Env steps between checkpoints. Each one cuts all running episodes, so keep it well above num_envs x their length."""
+    log_steps: int = 5_000
+    """Env steps between lines of learning and timing metrics."""
+    eval_episodes: int = 0
+    """Episodes of evaluation at each checkpoint; 0 judges `best` by the training games."""
+    stop_return: float | None = None
+    """Stop once the mean return of the last `stop_episodes` full games reaches this."""
+    stop_episodes: int = 30
+    """Full games that `stop_return` looks at."""
+    gamma: float = 0.99
+    """Discount per env step."""
+    clip_rewards: bool = False
+    """Learn from the sign of the reward. Reported returns are the game's own."""
+    life_loss_ends: bool = False
+    """Learn as if the loss of a life ended the episode, where the protocol allows it. Games are played to their end."""
+    torso: str = "auto"
+    """auto, mlp, nature, impala, pong-small, minatar, tokens, one-hot or dict."""
+    input_norm: Literal["scale", "center"] = "scale"
+    """scale divides pixels by 255; center subtracts the mean frame and divides by the std of each pixel."""
+    core: CoreName = "none"
+    """Memory: none, gru or lstm."""
+    core_size: int = 256
+    """Width of the memory."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """bfloat16 for convolutions and memory; auto uses it where the processor is built for it."""
+    threads: int = 0
+    """Threads of the learner; 0 takes 1 for small networks and every core for convolutions."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+
+    def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
+        for name in ("total_steps", "num_envs", "checkpoint_steps", "log_steps", "core_size", "stop_episodes"):
+            self.require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name in ("eval_episodes", "threads", "seed"):
+            self.require(getattr(self, name) >= 0, name, "must not be negative")
+        self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
+        self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")
+
+    def require(self, condition: bool, name: str, message: str) -> None:
+        """Raise ConfigError about the field `name` unless `condition` holds."""
+        if not condition:
+            raise ConfigError(f"--{name.replace('_', '-')} {message}, not {getattr(self, name)}")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+        """Rebuild a config from what `dataclasses.asdict` and JSON made of it."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"config.json has fields that this version does not know: {', '.join(unknown)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

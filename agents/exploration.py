@@ -1,0 +1,24 @@
+"""Schedules and exploration: pure functions of absolute counts, so that a resumed run continues them exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def linear_schedule(start: float, end: float, duration: float, step: float) -> float:
+    """Value at `step` of a line from `start` to `end` over `duration` steps, `end` afterwards."""
+    fraction = min(max(step / duration, 0.0), 1.0) if duration > 0 else 1.0
+    return start + fraction * (end - start)
+
+
+def epsilon_greedy(q: Tensor, epsilon: float, rng: torch.Generator) -> Tensor:
+    """Greedy actions [N] of `q` [N, A], each replaced by a uniform one with probability `epsilon`, drawn per row."""
+    random = torch.randint(q.shape[1], (len(q),), generator=rng, device=q.device)
+    explore = torch.rand(len(q), generator=rng, device=q.device) < epsilon
+    return torch.where(explore, random, q.argmax(dim=1))
+
+
+def updates_due(replay_ratio: float, learning_starts: int, env_steps: int, updates: int) -> int:
+    """Gradient updates still owed at `env_steps`, at `replay_ratio` updates per env step since learning began."""
+    return max(int(replay_ratio * (env_steps - learning_starts)) - updates, 0)

@@ -1,0 +1,93 @@
+"""What every agent of ours shares: a model, an optimizer, a counter, and a way to save them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from agents.config import ConfigError, TrainConfig
+from networks.cores import build_core
+from networks.model import Model, map_tree
+from networks.torsos import Normalize, build_torso
+
+
+class Learner:
+    """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
+
+    model: Model
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+    ):
+        if not isinstance(action_space, spaces.Discrete):
+            raise ConfigError(
+                f"{type(self).__name__} chooses among numbered actions (a Discrete space); "
+                f"{config.env or 'this environment'} wants {action_space}"
+            )
+        self.config, self.device = config, torch.device(machine["device"])
+        self.observation_space, self.num_actions = observation_space, int(action_space.n)
+        self.bf16 = bool(machine["bf16"])
+        self.updates = 0
+
+    def build_body(self, activation: type[nn.Module]) -> tuple[nn.Module, nn.Module]:
+        """Build torso and core from the config."""
+        try:
+            torso = build_torso(self.observation_space, self.config.torso, activation)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return torso, build_core(self.config.core, int(torso.out_dim), self.config.core_size)  # type: ignore[arg-type]
+
+    def initial_carry(self, batch: int) -> Tensor:
+        """Return the empty memory of `batch` players, [batch, C]."""
+        return self.model.initial_carry(batch)
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Move an array to the learner's device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    @torch.no_grad()
+    def forward(self, obs: Any, first: np.ndarray, carry: Tensor) -> tuple[Any, Tensor]:
+        """Run the model on one row of observations, without gradient."""
+        return self.model(map_tree(self.tensor, obs), carry, self.tensor(first))
+
+    def normalizers(self) -> list[Normalize]:
+        """Return the input normalisations of every network, for `center`."""
+        return [part for module in self.modules().values() for part in module.modules() if isinstance(part, Normalize)]
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Return the networks by name."""
+        return {"model": self.model}
+
+    def make_optimizer(self, learning_rate: float, epsilon: float) -> torch.optim.Optimizer:
+        """Return Adam over the model; its rate is a tensor, so that schedules change it without a trip to the host."""
+        self.learning_rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
+        return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, fused=True)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Return the optimizer's tensors by name, and the counters."""
+        tensors = {
+            f"{index}.{key}": value
+            for index, state in self.optimizer.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        return {"tensors": {**tensors, "learning_rate": self.learning_rate}, "updates": self.updates}
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take back what `optimizer_state` returned."""
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in state["tensors"].items():
+            if name != "learning_rate":
+                index, key = name.split(".", 1)
+                states.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self.learning_rate.copy_(state["tensors"]["learning_rate"])
+        for group in self.optimizer.param_groups:  # loading copies the rate; the schedule must keep its hold on it
+            group["lr"] = self.learning_rate
+        self.updates = int(state["updates"])

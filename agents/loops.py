@@ -1,0 +1,143 @@
+"""One generator that plays, and the two loops that learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from agents.exploration import updates_due
+from agents.interface import Agent, Rollout, Row
+from agents.replay.ring import Replay
+from agents.run import Run
+from networks.model import map_tree
+
+
+def interact(
+    agent: Agent,
+    envs: gym.vector.VectorEnv,
+    seeds: Sequence[int],
+    rng: torch.Generator,
+    env_steps: int | None = None,
+    lap: Callable[[str], None] = lambda name: None,
+) -> Iterator[Row]:
+    """Play for ever, from fresh episodes: training, evaluation and recording all consume this.
+
+    `env_steps` counts on from a number when training, and is None when judging. `lap` is told what just took time.
+    """
+    obs, info = envs.reset(seed=list(seeds))
+    first, dead = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
+    carry = agent.initial_carry(envs.num_envs)
+    lap("env")
+    while True:
+        action, next_carry, extras = agent.act(obs, first, carry, env_steps, rng)
+        lap("act")
+        next_obs, reward, terminated, truncated, next_info = envs.step(action)
+        lap("env")
+        yield Row(
+            obs, info, first, dead, carry, action, extras,
+            reward, terminated, truncated, next_obs, next_info, next_carry,
+        )  # fmt: skip
+        if env_steps is not None:
+            env_steps += int(np.count_nonzero(~dead))
+        # NEXT_STEP autoreset: the step after an end only resets, and what it returns opens the next episode
+        first, dead = dead, terminated | truncated
+        obs, info, carry = next_obs, next_info, next_carry
+
+
+def learning_view(row: Row, clip_rewards: bool, life_loss_ends: bool) -> Row:
+    """Return the row as the learner sees it: signs for rewards, lost lives as ends. The game itself is untouched."""
+    reward = np.asarray(row.reward, np.float32)
+    if clip_rewards:
+        reward = np.sign(reward)
+    terminated = row.terminated
+    if life_loss_ends and "lives" in row.info:
+        terminated = terminated | ((row.next_info["lives"] < row.info["lives"]) & ~row.dead)
+    return row._replace(reward=reward, terminated=terminated)
+
+
+def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run) -> None:
+    """Add rows to the replay and make the gradient updates that they make due, until the run is over."""
+    config = run.config
+    for leg in run.legs():
+        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
+        sampling, learning = leg.numpy_rng(), leg.rng(agent.device)
+        for row in rows:
+            run.observe(row)
+            replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
+            run.clock.lap("log")
+            for _ in range(updates_due(config.replay_ratio, config.learning_starts, run.env_steps, run.updates)):
+                batch = replay.sample(config.batch_size, sampling)
+                metrics, _ = agent.update(batch, learning)
+                run.learned(metrics)
+            run.clock.lap("learn")
+            run.log_if_due()
+            if run.leg_over(leg):
+                break
+        replay.cut(row.next_obs)
+        run.checkpoint(agent, leg, replay)
+
+
+def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
+    """Collect a rollout, learn from it, forget it, until the run is over."""
+    config = run.config
+    for leg in run.legs():
+        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
+        learning = leg.rng(agent.device)
+        collector = RolloutCollector(config.rollout_length, agent.device)
+        while not run.leg_over(leg):
+            for _ in range(config.rollout_length):
+                row = next(rows)
+                run.observe(row)
+                collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
+                run.clock.lap("log")
+            metrics, _ = agent.update(collector.rollout(), learning)
+            run.learned(metrics)
+            run.clock.lap("learn")
+            run.log_if_due()
+        run.checkpoint(agent, leg)
+
+
+class RolloutCollector:
+    """T rows stacked into tensors whose memory is used again for the next T."""
+
+    def __init__(self, length: int, device: torch.device):
+        self.length, self.device, self.size = length, device, 0
+        self.buffers: dict[str, Any] = {}
+        self.last: Row | None = None
+
+    def add(self, row: Row) -> None:
+        """Copy one row; the first call allocates."""
+        kept = {
+            "obs": row.obs, "first": row.first, "dead": row.dead, "carry": row.carry.cpu().numpy(), "action": row.action,
+            "extras": row.extras, "reward": row.reward, "terminated": row.terminated, "truncated": row.truncated,
+        }  # fmt: skip
+        if not self.buffers:
+            self.buffers = {key: map_tree(self._allocate, value) for key, value in kept.items()}
+        for key, value in kept.items():
+            buffer = self.buffers[key]
+            for part in value if isinstance(value, dict) else (None,):
+                (buffer if part is None else buffer[part])[self.size] = value if part is None else value[part]
+        self.size, self.last = self.size + 1, row
+
+    def _allocate(self, array: np.ndarray) -> np.ndarray:
+        return np.empty((self.length, *array.shape), array.dtype)
+
+    def rollout(self) -> Rollout:
+        """Return the T rows as tensors on the device, and start over."""
+        assert self.size == self.length and self.last is not None
+        self.size = 0
+        tensors = {key: map_tree(self._tensor, value) for key, value in self.buffers.items()}
+        last = self.last
+        return Rollout(
+            **tensors,
+            next_obs=map_tree(self._tensor, last.next_obs),
+            next_first=self._tensor(last.dead),
+            next_carry=last.next_carry,
+        )
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -1,0 +1,80 @@
+"""What the machine can do: device, threads, precision, memory. Read once, recorded in the run, set again on resume."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import psutil
+import torch
+
+from agents.config import ConfigError, TrainConfig
+
+VERSIONED = ("torch", "gymnasium", "ale-py", "numpy", "stable-baselines3", "minatar", "minigrid", "wandb")
+
+
+def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
+    """Turn `auto` into facts: {"device", "threads", "bf16"}; raise ConfigError for a device that is not there."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device} was asked for, but torch sees no CUDA device here; use --device cpu")
+    heavy = convolutional or config.core != "none"
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and heavy and fast_bf16(device))
+    threads = config.threads or ((psutil.cpu_count(logical=True) or 1) if convolutional else 1)
+    return {"device": device, "threads": min(threads, 16), "bf16": bf16}
+
+
+def fast_bf16(device: str) -> bool:
+    """Whether bfloat16 is faster than float32 there: tensor cores, or a CPU with avx512_bf16 or amx."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be taken now, honouring a container's limit."""
+    available = psutil.virtual_memory().available
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit_file) as limit, open(used_file) as used:
+                available = min(available, int(limit.read()) - int(used.read()))
+        except (OSError, ValueError):
+            continue
+    return available
+
+
+def facts() -> dict[str, Any]:
+    """Return processor, cores, memory and operating system, for the run's record."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return Python's version and those of the installed libraries that can change a result."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    except OSError:
+        return platform.processor() or "unknown"

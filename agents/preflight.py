@@ -1,0 +1,212 @@
+"""Before training: one screen that says what will happen, and warns of mistakes that would waste the run."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import psutil
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from rich.table import Table
+
+from agents import machine
+from agents.build import frame_stack, replay_layout
+from agents.config import TrainConfig
+from agents.learner import Learner
+from agents.loops import RolloutCollector, interact, learning_view
+from agents.policy.ppo import PPOConfig
+from agents.replay.ring import Replay
+from agents.value.dqn import DQNConfig
+from networks.torsos import torso_name
+
+BASE_MEMORY = 500_000_000
+"""Bytes that Python, torch and the other libraries take."""
+ROW_SECONDS, LEARN_SECONDS = 1.0, 2.0
+"""How long the calibration plays and learns."""
+
+
+@dataclass
+class Plan:
+    """What a training will do, and what speaks against it."""
+
+    lines: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def show(self, console: Console) -> None:
+        """Print the plan as one table, warnings below."""
+        table = Table(title="pre-flight", show_header=False, title_justify="left", box=None, padding=(0, 2))
+        for name, value in self.lines.items():
+            table.add_row(f"[bold]{name}[/]", value)
+        console.print(table)
+        for warning in self.warnings:
+            console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+
+
+def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folder: Path) -> Plan:
+    """Describe the training; measures for a few seconds, on copies, so that the training itself is not touched."""
+    config = agent.config
+    replay_bytes = getattr(replay_layout(config, envs, agent.model.carry_dim), "nbytes", 0)
+    model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
+    speed = _steps_per_second(agent, envs)
+    result = Plan(warnings=warnings_for(config, envs.single_observation_space, card, frame_stack(envs)))
+    lines = result.lines
+    lines["game"] = f"{config.env} under the protocol {card['protocol']['name']} (fingerprint {card['fingerprint']})"
+    lines["observation"] = str(envs.single_observation_space)
+    lines["network"] = _network(agent)
+    lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {_updates(config)}"
+    lines["schedule"] = _schedule(config)
+    lines["checkpoints"] = f"every {config.checkpoint_steps:,} env steps, in {folder}"
+    needed = BASE_MEMORY + replay_bytes + 6 * model_bytes + _rollout_bytes(config, envs)
+    replay = f"{replay_bytes / 1e9:.3f} GB for replay (exact), " if replay_bytes else ""
+    lines["memory"] = f"{replay}about {needed / 1e9:.1f} GB in all; {machine.available_memory() / 1e9:.1f} GB are free"
+    disk = 4 * 3 * model_bytes + replay_bytes + config.total_steps * 2
+    lines["disk"] = f"up to {disk / 1e9:.2f} GB; {psutil.disk_usage(str(_existing(folder))).free / 1e9:.0f} GB are free"
+    facts = f"{agent.device}, {torch.get_num_threads()} threads, {'bf16' if agent.bf16 else 'fp32'}"
+    seconds = config.total_steps / speed
+    lines["predicted"] = f"{speed:,.0f} env steps/s on {facts}: done in about {_duration(seconds)}"
+    if needed > machine.available_memory():
+        result.warnings.append("this needs more memory than is free; lower --replay-capacity or --num-envs")
+    if disk > psutil.disk_usage(str(_existing(folder))).free:
+        result.warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
+    return result
+
+
+def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any], stack: int) -> list[str]:
+    """Return one line for every known mistake in these settings."""
+    found = []
+    image = isinstance(space, spaces.Box) and len(space.shape) == 3
+    if image and config.torso == "mlp":
+        found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
+    if "frameskip" in card["env_kwargs"] and card["protocol"]["frame_skip"] > 1:
+        found.append("frames are skipped twice: in the environment and by the protocol")
+    if config.life_loss_ends and card["protocol"]["frame_skip"] > 1 and not card["protocol"]["life_information"]:
+        found.append(f"--life-loss-ends has no effect: the protocol {card['protocol']['name']} hides lives")
+    if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:
+        found.append(
+            "checkpoints cut all episodes every few hundred steps of each environment; raise --checkpoint-steps"
+        )
+    if image and stack > 1 and config.core != "none":
+        found.append(
+            "a memory on stacked frames sees each frame several times; it learns, but costs more than it needs"
+        )
+    if card["family"] == "atari" and not config.clip_rewards and config.input_norm == "scale":
+        found.append("rewards are not clipped; games with large scores may need --clip-rewards")
+    if isinstance(config, DQNConfig):
+        found += _dqn_warnings(config)
+    if isinstance(config, PPOConfig) and config.rollout_length * config.num_envs > config.total_steps:
+        found.append("the first rollout is longer than the whole training; lower --rollout-length or --num-envs")
+    return found
+
+
+def _dqn_warnings(config: DQNConfig) -> list[str]:
+    found = []
+    if config.learning_starts >= config.total_steps:
+        found.append("learning starts after the training has ended; lower --learning-starts")
+    if config.epsilon_steps <= config.learning_starts:
+        found.append("exploration has ended before learning starts; raise --epsilon-steps")
+    if config.epsilon_steps > config.total_steps:
+        found.append(f"exploration never ends: epsilon is still {_epsilon_at_end(config):.2f} at the last step")
+    if config.learning_starts > config.replay_capacity:
+        found.append("the replay forgets before learning starts; raise --replay-capacity")
+    if config.replay_capacity < config.batch_size * 10:
+        found.append("the replay holds fewer than ten minibatches; raise --replay-capacity")
+    updates = config.replay_ratio * max(config.total_steps - config.learning_starts, 0)
+    if 0 < updates < config.target_period:
+        found.append("the target network is never updated; lower --target-period")
+    if config.replay_ratio * config.batch_size > 64:
+        found.append(f"each step is learned from {config.replay_ratio * config.batch_size:.0f} times; mind overfitting")
+    return found
+
+
+def _epsilon_at_end(config: DQNConfig) -> float:
+    fraction = min(config.total_steps / config.epsilon_steps, 1.0)
+    return config.epsilon_start + fraction * (config.epsilon_end - config.epsilon_start)
+
+
+def _network(agent: Learner) -> str:
+    name = agent.config.torso if agent.config.torso != "auto" else torso_name(agent.observation_space)
+    count = sum(parameter.numel() for parameter in agent.model.parameters())
+    core = f" + {agent.config.core} of {agent.config.core_size}" if agent.config.core != "none" else ""
+    return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
+
+
+def _updates(config: TrainConfig) -> str:
+    if isinstance(config, DQNConfig):
+        updates = int(config.replay_ratio * max(config.total_steps - config.learning_starts, 0))
+        return f"{updates:,} updates of {config.batch_size} samples after {config.learning_starts:,} steps"
+    if isinstance(config, PPOConfig):
+        rollout = config.rollout_length * config.num_envs
+        updates = max(config.total_steps // rollout, 1)
+        return f"{updates:,} rollouts of {rollout:,} steps, {config.epochs} x {config.minibatches} updates each"
+    return ""
+
+
+def _schedule(config: TrainConfig) -> str:
+    if isinstance(config, DQNConfig):
+        end = _epsilon_at_end(config)
+        return f"epsilon {config.epsilon_start:g} to {end:g}, learning rate {config.learning_rate:g}"
+    if isinstance(config, PPOConfig):
+        ends = {
+            "linear": "0",
+            "constant": f"{config.learning_rate:g}",
+            "kl": f"what keeps KL near {config.target_kl:g}",
+        }
+        return f"learning rate {config.learning_rate:g} to {ends[config.schedule]}"
+    return ""
+
+
+def _rollout_bytes(config: TrainConfig, envs: gym.vector.VectorEnv) -> int:
+    rows = config.rollout_length if isinstance(config, PPOConfig) else 1
+    space = envs.single_observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
+    per_env = sum(int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts)
+    return 3 * rows * config.num_envs * per_env
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
+    """Play and learn for a moment with a copy of the agent; return env steps per second of the whole training."""
+    twin, config = copy.deepcopy(agent), agent.config
+    rng = torch.Generator(agent.device).manual_seed(0)
+    rows = interact(twin, envs, list(range(envs.num_envs)), rng, 0)
+    # whole rollouts for PPO, so that its update can be timed on real data
+    length = config.rollout_length if isinstance(config, PPOConfig) else 32
+    layout = replay_layout(config, envs, agent.model.carry_dim)
+    small = None if layout is None else Replay(_small(layout, envs.num_envs * 64), agent.device)
+    collector, count = RolloutCollector(length, agent.device), 0
+    begin = time.perf_counter()
+    while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
+        row = learning_view(next(rows), config.clip_rewards, config.life_loss_ends)
+        collector.add(row) if small is None else small.add(row)
+        count += 1
+    per_step = (time.perf_counter() - begin) / (count * envs.num_envs)
+    begin, updates = time.perf_counter(), 0
+    while updates == 0 or (small is not None and time.perf_counter() - begin < LEARN_SECONDS):
+        batch = collector.rollout() if small is None else small.sample(config.batch_size, np.random.default_rng(0))  # type: ignore[attr-defined]
+        twin.update(batch, rng)
+        updates += 1
+    per_update = (time.perf_counter() - begin) / updates
+    ratio = config.replay_ratio if isinstance(config, DQNConfig) else 1.0 / (length * envs.num_envs)
+    return 1.0 / (per_step + ratio * per_update)
+
+
+def _small(layout: Any, capacity: int) -> Any:
+    from dataclasses import replace
+
+    return replace(layout, capacity=max(capacity, 64))

@@ -1,0 +1,1 @@
+"""Replay memories: rows stored once, everything else built when sampled."""

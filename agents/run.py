@@ -1,0 +1,235 @@
+"""A run: its folder, its metrics, its schedule of checkpoints, and the ways in which it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import checkpoint
+from agents.config import TrainConfig
+from agents.display import Display
+from agents.interface import Agent, Row
+from agents.replay.ring import Replay
+from agents.tracking import NoTracker, Tracker
+
+SHARES = ("env", "act", "learn", "log")
+
+
+class RunError(RuntimeError):
+    """A run that had to stop, in one line that says why and what is left of it."""
+
+
+class Clock:
+    """Attributes all time to env, act, learn or log: each lap belongs to what was just done."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(SHARES, 0.0)
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap under `name`."""
+        now = time.perf_counter()
+        self.seconds[name] += now - self.last
+        self.last = now
+
+    def shares(self) -> dict[str, float]:
+        """Return each one's part of the time since the start."""
+        total = sum(self.seconds.values()) or 1.0
+        return {name: seconds / total for name, seconds in self.seconds.items()}
+
+
+@dataclass(frozen=True)
+class Leg:
+    """The stretch between two checkpoints: all that is random in it follows from (seed, index)."""
+
+    seed: int
+    index: int
+    until: int
+    num_envs: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """One seed for each environment, below 2^31 as emulators want them."""
+        state = np.random.SeedSequence([self.seed, self.index, 0]).generate_state(self.num_envs)
+        return [int(number) & 0x7FFFFFFF for number in state]
+
+    def rng(self, device: torch.device) -> torch.Generator:
+        """Return a generator for actions or minibatches."""
+        generator = torch.Generator(device)
+        generator.manual_seed(int(np.random.SeedSequence([self.seed, self.index, 1]).generate_state(1)[0]))
+        return generator
+
+    def numpy_rng(self) -> np.random.Generator:
+        """Return a generator for sampling replay."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, self.index, 2]))
+
+
+class Run:
+    """Counts, logs and saves a training. The loops tell it what happens and ask it when to stop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        tracker: Tracker | None = None,
+        display: Display | None = None,
+        evaluate: Callable[[Agent], dict[str, float]] | None = None,
+    ):
+        self.folder, self.config = folder, config
+        self.tracker, self.display, self.evaluate = tracker or NoTracker(), display, evaluate
+        self.clock = Clock()
+        self.env_steps = self.updates = self.episodes = self.leg_index = 0
+        self.wall_before, self.started = 0.0, time.monotonic()
+        self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
+        self.best_return = -np.inf
+        self.latest: dict[str, Tensor] = {}
+        self.logged_steps, self.logged_wall = 0, 0.0
+        self.signalled = False
+        (folder / "replays").mkdir(parents=True, exist_ok=True)
+        self.files = {name: open(folder / name, "ab") for name in ("metrics.jsonl", "replays/train.jsonl")}
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.wall_before + time.monotonic() - self.started
+
+    @property
+    def solved(self) -> bool:
+        """Whether the last `stop_episodes` full games reached `stop_return`."""
+        wanted, recent = self.config.stop_return, list(self.returns)[-self.config.stop_episodes :]
+        return wanted is not None and len(recent) == self.config.stop_episodes and float(np.mean(recent)) >= wanted
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be learned."""
+        return self.env_steps >= self.config.total_steps or self.solved or self.signalled
+
+    def legs(self) -> Iterator[Leg]:
+        """Yield the stretches between checkpoints until the run is over; Ctrl-C ends the running one early."""
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while not self.over:
+                period = self.config.checkpoint_steps
+                until = min((self.env_steps // period + 1) * period, self.config.total_steps)
+                yield Leg(self.config.seed, self.leg_index, until, self.config.num_envs)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def leg_over(self, leg: Leg) -> bool:
+        """Whether the next checkpoint is due."""
+        return self.env_steps >= leg.until or self.solved or self.signalled
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self.signalled:
+            raise KeyboardInterrupt
+        self.signalled = True
+
+    def observe(self, row: Row) -> None:
+        """Count the row's steps, and log the games that ended with it."""
+        self.env_steps += int(np.count_nonzero(~row.dead))
+        for record in row.next_info.get("episodes", ()):
+            self.returns.append(record.episode_return)
+            line = record.to_json(episode=self.episodes, kind="train", env_steps=self.env_steps)
+            self.files["replays/train.jsonl"].write(line.encode() + b"\n")
+            self.episodes += 1
+            self.log({"episode/return": record.episode_return, "episode/length": record.length})
+        if self.display is not None and self.display.due():
+            self._show()
+
+    def learned(self, metrics: dict[str, Tensor]) -> None:
+        """Count one update and keep its metrics; on a CPU look at once whether the loss is still a number."""
+        self.updates += 1
+        self.latest = metrics
+        if metrics["train/loss"].device.type == "cpu" and not torch.isfinite(metrics["train/loss"]):
+            raise RunError(f"the loss is {float(metrics['train/loss'])} at env step {self.env_steps:,}")
+
+    def log_if_due(self) -> None:
+        """Log learning and timing metrics once every `log_steps`."""
+        if self.env_steps // self.config.log_steps == self.logged_steps // self.config.log_steps:
+            return
+        wall = self.wall_seconds
+        values = {name: float(value) for name, value in self.latest.items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad:
+            raise RunError(f"{bad[0]} is {values[bad[0]]} at env step {self.env_steps:,}")
+        values["time/steps_per_second"] = (self.env_steps - self.logged_steps) / max(wall - self.logged_wall, 1e-9)
+        values |= {f"time/{name}_share": share for name, share in self.clock.shares().items()}
+        values["time/updates"] = self.updates
+        self.logged_steps, self.logged_wall = self.env_steps, wall
+        self.log(values)
+
+    def log(self, values: dict[str, float]) -> None:
+        """Write one line of metrics, and mirror it."""
+        line = {"env_steps": self.env_steps, "wall_seconds": round(self.wall_seconds, 3), **values}
+        self.files["metrics.jsonl"].write(json.dumps(line).encode() + b"\n")
+        self.tracker.log(line)
+
+    def checkpoint(self, agent: Agent, leg: Leg | None = None, replay: Replay | None = None) -> None:
+        """Save everything that the next leg follows from; `leg` None is the start of the run."""
+        broken = checkpoint.non_finite(agent)
+        if broken is not None:
+            raise RunError(f"{broken} is not finite at env step {self.env_steps:,}")
+        self.leg_index = 0 if leg is None else leg.index + 1
+        judged = float(np.mean(self.returns)) if self.returns else -np.inf
+        if self.evaluate is not None and leg is not None:
+            metrics = self.evaluate(agent)
+            self.log(metrics)
+            judged = metrics["eval/return_mean"]
+        best = judged > self.best_return or leg is None
+        self.best_return = judged if best else self.best_return
+        for file in self.files.values():
+            file.flush()
+        state = {
+            "env_steps": self.env_steps, "updates": self.updates, "episodes": self.episodes, "leg": self.leg_index,
+            "wall_seconds": self.wall_seconds, "logged_steps": self.logged_steps, "returns": list(self.returns),
+            "best_return": self.best_return if np.isfinite(self.best_return) else None,
+            "offsets": {name: file.tell() for name, file in self.files.items()},
+        }  # fmt: skip
+        name = f"step_{self.env_steps:012d}"
+        checkpoint.save(self.folder / "checkpoints", name, agent, state, replay, best)
+        self.clock.lap("log")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state: counters as they were, and logs cut back to that moment."""
+        self.env_steps, self.updates, self.episodes = state["env_steps"], state["updates"], state["episodes"]
+        self.leg_index, self.logged_steps = state["leg"], state["logged_steps"]
+        self.wall_before = self.logged_wall = state["wall_seconds"]
+        self.returns.extend(state["returns"])
+        self.best_return = -np.inf if state["best_return"] is None else state["best_return"]
+        for name, offset in state["offsets"].items():
+            if self.files[name].tell() < offset:
+                raise checkpoint.CheckpointError(f"{self.folder / name} is shorter than when the checkpoint was made")
+            self.files[name].truncate(offset)
+            self.files[name].seek(offset)
+
+    def close(self) -> None:
+        """Flush and close the run's files."""
+        for file in self.files.values():
+            file.close()
+
+    def _show(self) -> None:
+        assert self.display is not None
+        wall = max(self.wall_seconds - self.wall_before, 1e-9)
+        facts = {
+            "games": float(self.episodes),
+            "steps/s": (self.env_steps - self.logged_steps) / max(self.wall_seconds - self.logged_wall, 1e-9)
+            if self.env_steps > self.logged_steps
+            else 0.0,
+        }
+        if self.returns:
+            facts = {"score": float(np.mean(list(self.returns)[-self.config.stop_episodes :])), **facts}
+        for name in ("train/loss", "train/entropy", "train/q_mean", "train/learning_rate"):
+            if name in self.latest:
+                facts[name.removeprefix("train/")] = float(self.latest[name])
+        self.display.update(self.env_steps, facts, self.clock.shares())

@@ -1,0 +1,161 @@
+"""Make environments: a vector of them to train on, one to watch. Both see and score the same game."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import io
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+
+from envs import toy
+from envs.ale import AtariGame, rom_name
+from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
+from envs.replays import RecordEpisodes
+from envs.wrappers import ChannelsFirst, GridPlanes
+
+EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
+"""Family -> the package it needs, and the extra of pyproject.toml that brings it."""
+
+
+class EnvError(ValueError):
+    """An environment that cannot be made, in one line that says what to do."""
+
+
+def register_families() -> None:
+    """Make every installed family known to Gymnasium."""
+    toy.register()
+    importlib.import_module("ale_py")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("minigrid")
+    with contextlib.suppress(ImportError):
+        if "MinAtar/Breakout-v1" not in gym.registry:
+            importlib.import_module("minatar.gym").register_envs()
+
+
+def family(env_id: str) -> str:
+    """Return the family that presets and protocols go by: atari, minatar, minigrid, toy, box2d or classic."""
+    register_families()
+    namespace = env_id.split("/")[0] if "/" in env_id else env_id.split("-")[0]
+    named = {"ALE": "atari", "MinAtar": "minatar", "MiniGrid": "minigrid", "BabyAI": "minigrid", "joypad": "toy"}
+    if namespace in named:
+        return named[namespace]
+    spec = gym.registry.get(env_id)
+    return "box2d" if spec is not None and "box2d" in str(spec.entry_point) else "classic"
+
+
+def check_id(env_id: str) -> None:
+    """Raise EnvError unless the environment exists here: offer the closest names, or the pip line that it needs."""
+    register_families()
+    if env_id in gym.registry and (family(env_id) != "atari" or env_id.endswith("-v5")):
+        return
+    namespace = env_id.replace("/", "-").split("-")[0]
+    package, extra = EXTRAS.get(namespace, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise EnvError(f"{env_id} needs the package {package}: pip install -c constraints.txt -e '.[{extra}]'")
+    names = {name.lower(): name for name in gym.registry if not name.endswith(("NoFrameskip-v4", "-ram-v5"))}
+    short = {name.split("/")[-1].lower(): name for name in names.values()}
+    close = difflib.get_close_matches(env_id.lower(), names, 3, 0.5)
+    close += difflib.get_close_matches(env_id.split("/")[-1].lower(), short, 3, 0.6)
+    offers = list(dict.fromkeys((names | short)[name] for name in close))[:3]
+    raise EnvError(f"unknown environment '{env_id}'" + (f"; did you mean {', '.join(offers)}?" if offers else ""))
+
+
+def resolve_protocol(env_id: str, name: str = "auto", image_size: int | None = None) -> Protocol:
+    """Return the protocol called `name`, or the family's own for "auto"; raise EnvError where it makes no sense."""
+    check_id(env_id)
+    atari = family(env_id) == "atari"
+    if name == "auto":
+        protocol = CLASSIC if atari else NATIVE
+    elif name in PROTOCOLS:
+        protocol = PROTOCOLS[name]
+    else:
+        raise EnvError(f"unknown protocol '{name}'; there are {', '.join(PROTOCOLS)}")
+    if atari != (protocol.frame_skip > 1):
+        fitting = "classic or machado" if atari else "native"
+        raise EnvError(f"the protocol {protocol.name} does not fit {env_id}; use {fitting}")
+    if image_size is not None:
+        if not atari:
+            raise EnvError(f"an image size can be chosen for Atari games only, not for {env_id}")
+        protocol = replace(protocol, image_size=image_size)
+    return protocol
+
+
+def make_envs(
+    env_id: str,
+    num_envs: int,
+    protocol: str | Protocol = "auto",
+    env_kwargs: dict[str, Any] | None = None,
+    threads: int = 0,
+) -> RecordEpisodes:
+    """Make `num_envs` environments stepped together, for training and judging.
+
+    Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.card` describes
+    what a score means here. Atari runs in ale-py's C++ vector environment on `threads` threads (0: one a core).
+    """
+    protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
+    check_id(env_id)
+    env_kwargs = env_kwargs or {}
+    card = describe(env_id, protocol, env_kwargs, family(env_id))
+    if card["family"] == "atari":
+        return RecordEpisodes(_atari_vector(env_id, num_envs, protocol, threads), card)
+    thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
+    autoreset = gym.vector.AutoresetMode.NEXT_STEP
+    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
+        return RecordEpisodes(gym.vector.SyncVectorEnv(thunks, autoreset_mode=autoreset), card)
+
+
+def make_env(
+    env_id: str,
+    protocol: str | Protocol = "auto",
+    env_kwargs: dict[str, Any] | None = None,
+    render_mode: str | None = "rgb_array",
+) -> gym.Env:
+    """Make one environment that observes what a row of `make_envs` does and renders at native size, in colour."""
+    protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
+    check_id(env_id)
+    kind = family(env_id)
+    if kind == "atari":
+        return AtariGame(env_id, protocol, render_mode=render_mode)
+    try:
+        env = gym.make(env_id, render_mode=render_mode if kind != "toy" else None, **(env_kwargs or {}))
+    except gym.error.DependencyNotInstalled as error:
+        raise EnvError(f"{env_id} cannot be made: {error}; pip install -c constraints.txt -e '.[games]'") from error
+    except TypeError as error:
+        raise EnvError(f"{env_id} does not take these arguments: {error}") from error
+    if kind == "minigrid":
+        return GridPlanes(env)
+    space = env.observation_space
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and kind != "toy":
+        return ChannelsFirst(env)
+    return env
+
+
+def _atari_vector(env_id: str, num_envs: int, protocol: Protocol, threads: int) -> gym.vector.VectorEnv:
+    from ale_py.vector_env import AtariVectorEnv
+
+    return AtariVectorEnv(
+        rom_name(env_id),
+        num_envs,
+        num_threads=threads,
+        autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP,
+        repeat_action_probability=protocol.repeat_action_probability,
+        noop_max=protocol.noop_max,
+        use_fire_reset=protocol.fire_reset,
+        full_action_space=protocol.full_action_space,
+        max_num_frames_per_episode=protocol.max_frames,
+        frameskip=protocol.frame_skip,
+        img_height=protocol.image_size,
+        img_width=protocol.image_size,
+        stack_num=protocol.frame_stack,
+        grayscale=protocol.grayscale,
+        # the two defaults that would falsify a score: rewards are clipped by the learner, if at all, and
+        # episodic_life would restart the whole game at the first lost life
+        reward_clipping=False,
+        episodic_life=False,
+        life_loss_info=False,
+    )

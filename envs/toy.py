@@ -1,0 +1,137 @@
+"""Tiny environments with known answers: what an agent or a loop gets wrong shows here within seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class CountingEnv(gym.Env):
+    """Observes (episode number, step in the episode); nothing the agent does matters.
+
+    Episode k lasts `lengths[k % len(lengths)]` steps, and ends by truncation where k is odd. Reward is the step's
+    number. With it every row that a loop or a replay hands out can be told to be right or wrong.
+    """
+
+    def __init__(self, lengths: tuple[int, ...] = (3, 5, 2), image: bool = False, stack: int = 1):
+        self.lengths, self.image, self.stack = lengths, image, stack
+        self.observation_space: spaces.Space = (
+            spaces.Box(0, 255, (stack, 6, 6), np.uint8) if image else spaces.Box(0, 1e6, (2,), np.float32)
+        )
+        self.action_space = spaces.Discrete(2)
+        self.episode, self.count = -1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start the next episode; a seed starts over from the first."""
+        super().reset(seed=seed)
+        self.episode, self.count = (0 if seed is not None else self.episode + 1), 0
+        self.frames = [np.zeros((6, 6), np.uint8)] * self.stack
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Count on."""
+        self.count += 1
+        over = self.count >= self.lengths[self.episode % len(self.lengths)]
+        odd = self.episode % 2 == 1
+        return self._observe(), float(self.count), over and not odd, over and odd, {}
+
+    def _observe(self) -> Any:
+        if not self.image:
+            return np.array([self.episode, self.count], np.float32)
+        frame = np.full((6, 6), 1 + (16 * self.episode + self.count) % 255, np.uint8)
+        self.frames = [*self.frames[1:], frame]
+        return np.stack(self.frames)
+
+
+class ChainEnv(gym.Env):
+    """A corridor of `length` cells: walking right for `length` steps pays 1, leaving on the left pays 0.1 at once.
+
+    The optimal return is 1 for any discount above 0.1^(1 / (length - 1)); an impatient agent gets 0.1. In the manner of
+    the NChain problem of Strens 2000.
+    """
+
+    def __init__(self, length: int = 4):
+        self.length, self.at = length, 0
+        self.observation_space = spaces.Box(0.0, 1.0, (length,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start in the leftmost cell."""
+        super().reset(seed=seed)
+        self.at = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """0 leaves on the left, 1 walks right."""
+        if action == 0:
+            return self._observe(), 0.1, True, False, {}
+        self.at += 1
+        won = self.at == self.length
+        self.at = min(self.at, self.length - 1)
+        return self._observe(), float(won), won, False, {}
+
+    def _observe(self) -> np.ndarray:
+        return np.eye(self.length, dtype=np.float32)[self.at]
+
+
+class MemoryChainEnv(gym.Env):
+    """A cue is shown once, then `delay` blank steps; naming the cue at the end pays 1, the other -1.
+
+    Without memory the expected return is 0, with it 1. The shortest form of the T-maze of Bakker 2002.
+    """
+
+    def __init__(self, delay: int = 4):
+        self.delay, self.cue, self.count = delay, 0, 0
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Draw and show a cue."""
+        super().reset(seed=seed)
+        self.cue, self.count = int(self.np_random.integers(2)), 0
+        return np.array([2 * self.cue - 1, 0], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Wait, then answer; the second number is 1 when the answer is due."""
+        if self.count == self.delay:
+            return np.zeros(2, np.float32), 1.0 if action == self.cue else -1.0, True, False, {}
+        self.count += 1
+        return np.array([0, self.count == self.delay], np.float32), 0.0, False, False, {}
+
+
+class EndlessRewardEnv(gym.Env):
+    """Pays 1 for ever, but is truncated every `limit` steps: the true value of its state is 1 / (1 - gamma)."""
+
+    def __init__(self, limit: int = 10):
+        self.limit, self.count = limit, 0
+        self.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start anew; the observation never tells the time."""
+        super().reset(seed=seed)
+        self.count = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Pay 1."""
+        self.count += 1
+        return np.ones(1, np.float32), 1.0, False, self.count >= self.limit, {}
+
+
+TOYS = {
+    "joypad/Counting-v0": CountingEnv,
+    "joypad/Chain-v0": ChainEnv,
+    "joypad/MemoryChain-v0": MemoryChainEnv,
+    "joypad/EndlessReward-v0": EndlessRewardEnv,
+}
+
+
+def register() -> None:
+    """Make the toys known to Gymnasium; a second call does nothing."""
+    for env_id, entry_point in TOYS.items():
+        if env_id not in gym.registry:
+            gym.register(env_id, entry_point, disable_env_checker=True, order_enforce=False)

@@ -1,0 +1,127 @@
+"""Wrappers that Gymnasium lacks: what a game shows becomes arrays of one fixed shape."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class ChannelsFirst(gym.ObservationWrapper):
+    """Turn an image or a stack of planes [H, W, C] into uint8 [C, H, W]."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, spaces.Box) and len(space.shape) == 3
+        high = 1 if space.dtype == np.bool_ else 255
+        height, width, channels = space.shape
+        self.observation_space = spaces.Box(0, high, (channels, height, width), np.uint8)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """[H, W, C] -> [C, H, W]."""
+        return np.ascontiguousarray(np.moveaxis(observation, 2, 0), np.uint8)
+
+
+class GridPlanes(gym.ObservationWrapper):
+    """Turn MiniGrid's observation into arrays: one binary plane per object, colour and state, and word numbers.
+
+    image [7, 7, 3] of category numbers -> uint8 [20, 7, 7]; direction stays a number; mission -> `max_words` token ids,
+    0 for padding and 1 for a word outside the vocabulary.
+    """
+
+    SIZES = (11, 6, 3)
+
+    def __init__(self, env: gym.Env, max_words: int = 24):
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        height, width, _ = env.observation_space["image"].shape  # type: ignore[misc]
+        self.words = {word: number for number, word in enumerate(VOCABULARY, start=2)}
+        self.max_words = max_words
+        self.observation_space = spaces.Dict(
+            {
+                "direction": spaces.Discrete(4),
+                "image": spaces.Box(0, 1, (sum(self.SIZES), height, width), np.uint8),
+                "mission": spaces.MultiDiscrete([len(VOCABULARY) + 2] * max_words),
+            }
+        )
+
+    def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """Encode one observation."""
+        planes = [
+            observation["image"][None, :, :, layer] == np.arange(size)[:, None, None]
+            for layer, size in enumerate(self.SIZES)
+        ]
+        return {
+            "direction": np.int64(observation["direction"]),
+            "image": np.concatenate(planes).astype(np.uint8),
+            "mission": self.tokens(observation["mission"]),
+        }
+
+    def tokens(self, mission: str) -> np.ndarray:
+        """Return the numbers of the mission's words, int64 [max_words]."""
+        numbers = [self.words.get(word, 1) for word in re.findall(r"[a-z]+", mission.lower())][: self.max_words]
+        return np.array(numbers + [0] * (self.max_words - len(numbers)), np.int64)
+
+
+VOCABULARY = tuple(
+    [
+        "a",
+        "after",
+        "and",
+        "at",
+        "avoid",
+        "ball",
+        "behind",
+        "blue",
+        "box",
+        "door",
+        "end",
+        "fetch",
+        "find",
+        "from",
+        "front",
+        "get",
+        "go",
+        "goal",
+        "green",
+        "grey",
+        "hallway",
+        "in",
+        "key",
+        "lava",
+        "left",
+        "matching",
+        "must",
+        "near",
+        "next",
+        "object",
+        "of",
+        "on",
+        "open",
+        "opening",
+        "pick",
+        "purple",
+        "put",
+        "reach",
+        "red",
+        "right",
+        "room",
+        "rooms",
+        "square",
+        "the",
+        "then",
+        "to",
+        "traverse",
+        "unlock",
+        "up",
+        "use",
+        "yellow",
+        "you",
+        "your",
+    ]
+)
+"""Every word of the missions of the registered MiniGrid and BabyAI environments; another word becomes token 1."""

@@ -1,0 +1,1 @@
+"""Function approximators: `Model(torso, core, head)`, from an observation to what an agent needs of it."""

@@ -1,0 +1,63 @@
+"""Cores: what an agent remembers between observations. The memory ("carry") is one tensor [B, carry_dim].
+
+The identity core has a carry of width 0, so a feed-forward agent and a recurrent one are the same agent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+CoreName = Literal["none", "gru", "lstm"]
+
+
+class IdentityCore(nn.Module):
+    """No memory."""
+
+    carry_dim = 0
+
+    def __init__(self, in_dim: int):
+        super().__init__()
+        self.out_dim = in_dim
+
+    def forward(self, x: Tensor, carry: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, B, F] -> [T, B, F], carry unchanged."""
+        return x, carry
+
+
+class RecurrentCore(nn.Module):
+    """A GRU or LSTM that is cleared where an episode begins, also in the middle of a sequence."""
+
+    def __init__(self, kind: Literal["gru", "lstm"], in_dim: int, hidden: int):
+        super().__init__()
+        self.rnn = nn.LSTM(in_dim, hidden) if kind == "lstm" else nn.GRU(in_dim, hidden)
+        self.out_dim = hidden
+        self.carry_dim = 2 * hidden if kind == "lstm" else hidden
+
+    def forward(self, x: Tensor, carry: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, B, F], carry [B, C], first [T, B] -> features [T, B, hidden] and the carry after row T-1.
+
+        The sequence is cut only where some row begins an episode, so the library's fused unroll does the rest.
+        """
+        starts = [0, *(first[1:].any(dim=1).nonzero().flatten() + 1).tolist(), len(x)]
+        outputs = []
+        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+            carry = carry.masked_fill(first[begin].bool()[:, None], 0.0)
+            output, carry = self._unroll(x[begin:end], carry)
+            outputs.append(output)
+        return torch.cat(outputs), carry
+
+    def _unroll(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(self.rnn, nn.LSTM):
+            hidden, cell = carry[None].chunk(2, dim=2)
+            output, (hidden, cell) = self.rnn(x, (hidden.contiguous(), cell.contiguous()))
+            return output, torch.cat([hidden[0], cell[0]], dim=1)
+        output, hidden = self.rnn(x, carry[None])
+        return output, hidden[0]
+
+
+def build_core(name: CoreName, in_dim: int, hidden: int) -> nn.Module:
+    """Build the core called `name` over features of width `in_dim`."""
+    return IdentityCore(in_dim) if name == "none" else RecurrentCore(name, in_dim, hidden)

@@ -1,0 +1,228 @@
+"""Torsos: from one observation to a feature vector, with the input's normalisation inside.
+
+Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (Figure 3, right).
+The MinAtar network: Young & Tian 2019 (section 4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONV_LAYERS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "pong-small": ((16, 4, 2), (32, 4, 2), (32, 3, 1)),
+    "minatar": ((16, 3, 1),),
+}
+"""Convolutions as (channels, kernel, stride)."""
+
+
+class Normalize(nn.Module):
+    """(x - mean) * inverse_std, elementwise; part of the model, so a policy never travels without it."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, space: spaces.Box):
+        super().__init__()
+        # Counts and pixels have a range to divide by (255 for a frame, 1 for a binary plane); other vectors have none.
+        integral = np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_
+        scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
+        self.register_buffer("mean", torch.zeros(space.shape))
+        self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
+        self.centred = False
+
+    def center(self, samples: Tensor) -> None:
+        """Take mean and std per element from `samples` [B, ...]; the std is floored at its average."""
+        samples = samples.to(self.mean.device, torch.float32)
+        std = samples.std(dim=0)
+        self.mean.copy_(samples.mean(dim=0))
+        self.inverse_std.copy_(1.0 / torch.clamp(std, min=max(std.mean().item(), 1e-3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32
+        x = x.to(dtype)
+        if x.dim() == 4:  # convolutions on CPU and tensor cores are fastest with the channels last
+            x = x.contiguous(memory_format=torch.channels_last)
+            mean = self.mean.to(dtype)[None].contiguous(memory_format=torch.channels_last)
+            inverse = self.inverse_std.to(dtype)[None].contiguous(memory_format=torch.channels_last)
+            return (x - mean).mul_(inverse)
+        return (x - self.mean.to(dtype)) * self.inverse_std.to(dtype)
+
+
+class MLP(nn.Module):
+    """Fully connected layers over a flat vector [B, D]."""
+
+    def __init__(self, space: spaces.Box, hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh):
+        super().__init__()
+        self.normalize = Normalize(space)
+        widths = [int(np.prod(space.shape)), *hidden]
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(width_in, width_out), activation()]
+        self.layers = nn.Sequential(*layers)
+        self.out_dim = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [B, out_dim]."""
+        return self.layers(self.normalize(x).flatten(1))
+
+
+class ConvNet(nn.Module):
+    """Convolutions with ReLU, then one fully connected layer; images are [B, C, H, W]."""
+
+    def __init__(self, space: spaces.Box, layers: Sequence[tuple[int, int, int]], out_dim: int = 512):
+        super().__init__()
+        self.normalize = Normalize(space)
+        channels, height, width = space.shape
+        self.convs = nn.ModuleList()
+        for out_channels, kernel, stride in layers:
+            self.convs.append(nn.Conv2d(channels, out_channels, kernel, stride))
+            channels, height, width = out_channels, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        if height < 1 or width < 1:
+            raise ValueError(f"an image of {space.shape[1]}x{space.shape[2]} is too small for these convolutions")
+        self.fc = nn.Linear(channels * height * width, out_dim)
+        self.out_dim = out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        x = self.normalize(x)
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)
+        return F.relu(self.fc(x.flatten(1)))
+
+
+class ResidualBlock(nn.Module):
+    """ReLU, conv, ReLU, conv, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class ImpalaResNet(nn.Module):
+    """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W]."""
+
+    def __init__(self, space: spaces.Box, channels: Sequence[int] = (16, 32, 32), out_dim: int = 256):
+        super().__init__()
+        self.normalize = Normalize(space)
+        layers: list[nn.Module] = []
+        width_in, height, width = space.shape
+        for width_out in channels:
+            layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
+            layers += [ResidualBlock(width_out), ResidualBlock(width_out)]
+            width_in, height, width = width_out, math.ceil(height / 2), math.ceil(width / 2)
+        self.layers = nn.Sequential(*layers)
+        self.fc = nn.Linear(width_in * height * width, out_dim)
+        self.out_dim = out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        x = F.relu(self.layers(self.normalize(x)))
+        return F.relu(self.fc(x.flatten(1)))
+
+
+class OneHot(nn.Module):
+    """A Discrete or MultiDiscrete observation as one-hot vectors, then an MLP."""
+
+    def __init__(self, sizes: Sequence[int], hidden: Sequence[int] = (64,)):
+        super().__init__()
+        self.sizes = tuple(int(size) for size in sizes)
+        self.mlp = MLP(spaces.Box(0.0, 1.0, (sum(self.sizes),)), hidden)
+        self.out_dim = self.mlp.out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B] or [B, K] of category numbers -> [B, out_dim]."""
+        columns = x.long().reshape(x.shape[0], -1).unbind(dim=1)
+        one_hot = [F.one_hot(column, size) for column, size in zip(columns, self.sizes, strict=True)]
+        return self.mlp(torch.cat(one_hot, dim=1))
+
+
+class Tokens(nn.Module):
+    """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word."""
+
+    def __init__(self, vocabulary_size: int, embedding: int = 32, out_dim: int = 128):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding, padding_idx=0)
+        self.gru = nn.GRU(embedding, out_dim, batch_first=True)
+        self.out_dim = out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.long()
+        states, _ = self.gru(self.embedding(tokens))  # [B, L, out_dim]
+        last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
+        return states[torch.arange(len(tokens), device=x.device), last]
+
+
+class DictTorso(nn.Module):
+    """One torso per key of a Dict observation; their features side by side."""
+
+    def __init__(self, torsos: dict[str, nn.Module]):
+        super().__init__()
+        self.torsos = nn.ModuleDict(torsos)
+        self.out_dim = sum(int(torso.out_dim) for torso in torsos.values())  # type: ignore[arg-type]
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        return torch.cat([torso(x[key]).float() for key, torso in self.torsos.items()], dim=1)
+
+
+class TwinTorso(nn.Module):
+    """Two torsos of one shape side by side, so that policy and value share nothing (PPO on vectors)."""
+
+    def __init__(self, build: Callable[[], nn.Module]):
+        super().__init__()
+        self.policy, self.value = build(), build()
+        self.out_dim = 2 * int(self.policy.out_dim)  # type: ignore[arg-type]
+
+    def forward(self, x: Any) -> Tensor:
+        return torch.cat([self.policy(x), self.value(x)], dim=1)
+
+
+def torso_name(space: spaces.Space) -> str:
+    """Return the torso that suits an observation space: what `auto` chooses."""
+    if isinstance(space, spaces.Dict):
+        return "dict"
+    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+        return "minatar" if min(space.shape[1:]) < 20 else "nature"
+    if isinstance(space, spaces.MultiDiscrete) and len(set(space.nvec.tolist())) == 1 and len(space.nvec) > 8:
+        return "tokens"
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return "one-hot"
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        return "mlp"
+    raise ValueError(f"no torso reads observations of the space {space}; wrap the environment to give arrays")
+
+
+def build_torso(space: spaces.Space, name: str = "auto", activation: type[nn.Module] = nn.Tanh) -> nn.Module:
+    """Build the torso called `name` for `space`; raise ValueError where the two do not fit."""
+    if name == "auto":
+        name = torso_name(space)
+    if name == "dict" and isinstance(space, spaces.Dict):
+        return DictTorso({key: build_torso(part, activation=activation) for key, part in space.spaces.items()})
+    if name == "tokens" and isinstance(space, spaces.MultiDiscrete):
+        return Tokens(int(space.nvec[0]))
+    if name == "one-hot" and isinstance(space, spaces.Discrete):
+        return OneHot([int(space.n)])
+    if name == "one-hot" and isinstance(space, spaces.MultiDiscrete):
+        return OneHot(space.nvec.tolist())
+    if name == "mlp" and isinstance(space, spaces.MultiBinary):
+        return MLP(spaces.Box(0, 1, space.shape), activation=activation)
+    if isinstance(space, spaces.Box):
+        if name == "mlp":
+            return MLP(space, activation=activation)
+        if len(space.shape) == 3 and name in CONV_LAYERS:
+            return ConvNet(space, CONV_LAYERS[name], {"nature": 512, "pong-small": 256, "minatar": 128}[name])
+        if len(space.shape) == 3 and name == "impala":
+            return ImpalaResNet(space)
+    raise ValueError(f"the torso '{name}' does not read observations of the space {space}; use --torso auto")

@@ -1,0 +1,133 @@
+"""What the scripts share: from a run's config to environments and agent, and errors that a person can use."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# read by OpenMP when torch is imported: idle threads must not spin away the cores that the emulator needs
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from agents import build, checkpoint
+from agents.config import ConfigError, TrainConfig
+from agents.evaluate import evaluate
+from agents.learner import Learner
+from agents.presets import ALGORITHMS
+from agents.run import RunError
+from envs.make import EnvError, make_envs, resolve_protocol
+from envs.replays import RecordEpisodes
+
+USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError, FileNotFoundError)
+EVAL_ENVS = 8
+
+
+class Saved(NamedTuple):
+    """A run read back from its folder."""
+
+    folder: Path
+    record: dict[str, Any]
+    """config.json"""
+    config: TrainConfig
+    agent: Learner
+    checkpoint: Path
+    state: dict[str, Any]
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
+    try:
+        main()
+    except RunError as error:
+        _exit(1, str(error))
+    except USER_ERRORS as error:
+        _exit(2, str(error))
+    except OSError as error:
+        _exit(1, f"{error.filename or 'writing'}: {error.strerror}; checkpoints already saved are intact")
+    except KeyboardInterrupt:
+        _exit(130, "stopped")
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> RecordEpisodes:
+    """Make the environments that a config describes."""
+    protocol = resolve_protocol(config.env, config.protocol, config.image_size)
+    return make_envs(config.env, num_envs, protocol, threads=threads)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read a run folder's config.json, or raise ConfigError in words."""
+    try:
+        record = json.loads((folder / "config.json").read_text())
+        record["algo"], record["config"], record["card"]["fingerprint"], record["machine_facts"]
+    except FileNotFoundError as error:
+        raise ConfigError(f"{folder} is not a run folder: it has no config.json") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f"{folder}/config.json cannot be read ({error}); the run cannot be used") from error
+    return record
+
+
+def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = None) -> Saved:
+    """Rebuild a run's agent from a checkpoint; `envs` are made from the config unless they are given."""
+    record = read_record(folder)
+    if record["algo"] not in ALGORITHMS:
+        raise ConfigError(f"{folder} was made by the algorithm {record['algo']}, which is not there")
+    config = ALGORITHMS[record["algo"]][0].from_json(record["config"])
+    own = envs or environments(config, 1)
+    if own.card["fingerprint"] != record["card"]["fingerprint"]:
+        raise ConfigError(f"{folder} was made under another protocol: its config.json was changed")
+    agent = build.build_agent(record["algo"], config, own, record["machine_facts"])
+    if envs is None:
+        own.close()
+    path = checkpoint.resolve(folder / "checkpoints", which)
+    return Saved(folder, record, config, agent, path, checkpoint.load_agent(path, agent))
+
+
+def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> dict[str, Any]:
+    """Evaluate under the config's own protocol, on environments of its own."""
+    envs = environments(config, min(EVAL_ENVS, episodes))
+    try:
+        return evaluate(agent, envs, episodes, seed)
+    finally:
+        envs.close()
+
+
+def record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run writes into config.json before it starts."""
+    from agents import machine, provenance
+
+    return {
+        "algo": algorithm,
+        "env_id": config.env,
+        "seed": config.seed,
+        "config": asdict(config),
+        "card": envs.card,
+        "spaces": {"observation": str(envs.single_observation_space), "action": str(envs.single_action_space)},
+        "machine_facts": facts,
+        "machine": machine.facts(),
+        "versions": machine.versions(),
+        **provenance.describe(),
+    }
+
+
+def seed_of(*numbers: int) -> int:
+    """Return one seed made from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def quiet_threads(threads: int) -> None:
+    """Set torch's threads as the run recorded them."""
+    torch.set_num_threads(threads)

@@ -1,0 +1,90 @@
+"""Command-line fields: a preset's dataclass becomes the options, unknown ones are answered with the closest."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+from dataclasses import fields, replace
+
+import gymnasium as gym
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from agents import presets
+from agents.config import ConfigError, TrainConfig
+from envs.make import check_id, family, register_families
+
+
+def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str]) -> TrainConfig:
+    """Return the config: the preset for this algorithm and game, with the command line's changes."""
+    if algorithm not in presets.ALGORITHMS:
+        close = difflib.get_close_matches(algorithm, presets.ALGORITHMS, 1)
+        known = f"did you mean {close[0]}?" if close else f"there are {', '.join(presets.ALGORITHMS)}"
+        raise ConfigError(f"unknown algorithm '{algorithm}'; {known}")
+    if env_id is None and not {"-h", "--help"} & set(rest):
+        raise ConfigError("name a game: --env ID (train.py --list shows some)")
+    env_id = env_id or "CartPole-v1"
+    check_id(env_id)
+    tiny = name == "tiny"
+    config = presets.preset(algorithm, family(env_id) if name is None or tiny else name)
+    config = replace(presets.tiny(config) if tiny else config, env=env_id)
+    config = presets.memory(config, _value_of("--core", rest) or "none")
+    config = _overridden(algorithm, config, rest)
+    config.validate()
+    return config
+
+
+def print_list() -> None:
+    """Show algorithms with their presets, and how many games of each family are installed."""
+    console = Console()
+    table = Table("algorithm", "presets (by game family, or for --preset)", box=None)
+    for algorithm in presets.ALGORITHMS:
+        table.add_row(algorithm, ", ".join([*(name for owner, name in presets.PRESETS if owner == algorithm), "tiny"]))
+    console.print(table)
+    register_families()
+    games: dict[str, list[str]] = {}
+    for env_id in sorted(gym.registry):
+        if not re.search(r"-v4$|-ram-|NoFrameskip|Deterministic|^(GymV|phys2d|tabular)", env_id):
+            games.setdefault(family(env_id), []).append(env_id)
+    table = Table("family", "games", "some of them", box=None)
+    for kind, ids in games.items():
+        table.add_row(kind, str(len(ids)), ", ".join(ids[:: max(len(ids) // 4, 1)][:4]))
+    console.print(table)
+
+
+def _value_of(option: str, rest: list[str]) -> str | None:
+    for position, part in enumerate(rest):
+        if part == option and position + 1 < len(rest):
+            return rest[position + 1]
+        if part.startswith(f"{option}="):
+            return part.split("=", 1)[1]
+    return None
+
+
+def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainConfig:
+    """Apply the remaining options through tyro, whose own message is folded into one line."""
+    names = [option for field in fields(config) for option in _spellings(field.name)]
+    for part in rest:
+        option = part.split("=", 1)[0]
+        if option.startswith("--") and option not in (*names, "--help"):
+            close = difflib.get_close_matches(option, names, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; see train.py {algorithm} --help"
+            raise ConfigError(f"{algorithm} has no option {option}{hint}")
+    if {"-h", "--help"} & set(rest):
+        tyro.cli(type(config), args=["--help"], default=config, prog=f"train.py {algorithm}", description="")
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
+            return tyro.cli(type(config), args=rest, default=config)
+    except SystemExit as error:
+        words = re.sub(r"[╭╮╰╯│─]+", " ", captured.getvalue())
+        message = re.sub(r"\s+", " ", words).split("For full helptext")[0].strip()
+        raise ConfigError(message or f"cannot read {' '.join(rest)}") from error
+
+
+def _spellings(name: str) -> tuple[str, str, str]:
+    dashed = name.replace("_", "-")
+    return f"--{dashed}", f"--{name}", f"--no-{dashed}"

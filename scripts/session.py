@@ -1,0 +1,176 @@
+"""One training from its pre-flight to its last line: what `train.py` calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents import build, checkpoint, preflight, provenance
+from agents.config import ConfigError, TrainConfig
+from agents.display import Display
+from agents.learner import Learner
+from agents.loops import train_off_policy, train_on_policy
+from agents.report import write_report
+from agents.run import Run, RunError
+from agents.tracking import Tracker, TrackMode, make_tracker
+from envs.replays import RecordEpisodes
+from scripts import common
+from scripts.viewing import record_video
+
+RUNS = Path(__file__).resolve().parent.parent / "runs"
+EVAL_SEED = 1_000_003
+"""Added to a run's seed for evaluation during training, so that judged games are never trained on."""
+
+
+def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
+    """Train from the beginning."""
+    console = Console()
+    folder = arguments.run_dir or RUNS / run_name(arguments.algorithm, config)
+    if (folder / "config.json").exists():
+        raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
+    envs = common.environments(config, config.num_envs)
+    facts = build.resolve_machine(config, envs)
+    agent = build.build_agent(arguments.algorithm, config, envs, facts)
+    preflight.plan(agent, envs, envs.card, folder).show(console)
+    if arguments.dry_run:
+        return
+    layout = build.replay_layout(config, envs, agent.model.carry_dim)
+    replay = build.build_replay(layout, agent.device) if layout is not None else None
+    build.center_inputs(agent, envs, config.seed)
+    record = common.record(arguments.algorithm, config, envs, facts)
+    record |= {"run_id": f"{int(time.time() * 1000):x}", "track": arguments.track or "offline"}
+    record |= {"videos": bool(arguments.videos)}
+    _write_folder(folder, record)
+    tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), group=_group(record))
+    run = _run(folder, config, tracker, console)
+    _train(agent, envs, replay, run, record, console, state=None)
+
+
+def resume(folder: Path, track: TrackMode | None) -> None:
+    """Go on from the latest checkpoint, bit for bit on a CPU."""
+    console = Console()
+    record = common.read_record(folder)
+    config = build.ALGORITHMS[record["algo"]][0].from_json(record["config"])
+    envs = common.environments(config, config.num_envs)
+    saved = common.load_run(folder, "latest", envs)
+    if saved.state["env_steps"] >= config.total_steps:
+        raise ConfigError(f"{folder} has already trained for its {config.total_steps:,} env steps")
+    layout = build.replay_layout(config, envs, saved.agent.model.carry_dim)
+    replay = build.build_replay(layout, saved.agent.device) if layout is not None else None
+    if replay is not None:
+        checkpoint.load_replay(folder / "checkpoints", saved.state, replay)
+    mode = track or record["track"]
+    tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), group=_group(record))
+    run = _run(folder, config, tracker, console)
+    run.restore(saved.state)
+    console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
+    if saved.agent.device.type == "cuda":
+        console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
+    _train(saved.agent, envs, replay, run, record, console, saved.state)
+
+
+def run_name(algorithm: str, config: TrainConfig) -> str:
+    """<algo>__<env>__s<seed>__<time>."""
+    name = config.env.replace("/", "-")
+    return f"{algorithm}__{name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _write_folder(folder: Path, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(json.dumps(record, indent=1))
+    temporary.replace(folder / "config.json")
+    patch = provenance.diff()
+    if patch:
+        (folder / "git.diff").write_text(patch + "\n")
+
+
+def _tracked(record: dict[str, Any]) -> dict[str, Any]:
+    card = {"fingerprint": record["card"]["fingerprint"], "protocol": record["card"]["protocol"]["name"]}
+    return {"algo": record["algo"], "env_id": record["env_id"], **record["config"], **card}
+
+
+def _group(record: dict[str, Any]) -> str:
+    return f"{record['algo']}__{record['env_id']}"
+
+
+def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) -> Run:
+    display = Display(config.total_steps, config.env, config.stop_return, console)
+    evaluate = None
+    if config.eval_episodes:
+
+        def evaluate(agent: Learner) -> dict[str, float]:
+            result = common.judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED)
+            with open(folder / "replays" / "eval.jsonl", "a") as file:
+                for record in result["records"]:
+                    file.write(record.to_json(kind="eval", env_steps=run.env_steps) + "\n")
+            return {f"eval/{name}": result[name] for name in ("return_mean", "return_std")}
+
+    run = Run(folder, config, tracker, display, evaluate)
+    return run
+
+
+def _train(
+    agent: Learner, envs: RecordEpisodes, replay: Any, run: Run, record: dict[str, Any], console: Console,
+    state: dict[str, Any] | None,
+) -> None:  # fmt: skip
+    """Train, then say how it went and where everything is."""
+    try:
+        if state is None:
+            run.checkpoint(agent, None, replay)
+            if record["videos"]:
+                _video(agent, run, "untrained", console)
+        assert run.display is not None
+        with run.display:
+            if replay is not None:
+                train_off_policy(agent, envs, replay, run)
+            else:
+                train_on_policy(agent, envs, run)
+    except RunError as error:
+        where = checkpoint.non_finite(agent)
+        last = checkpoint.resolve(run.folder / "checkpoints").name
+        module = f"; the first bad numbers are in {where}" if where else ""
+        raise RunError(f"{error}{module}; the last good checkpoint is {run.folder}/checkpoints/{last}") from error
+    finally:
+        run.close()
+        envs.close()
+    if record["videos"]:
+        _video(agent, run, "trained", console)
+    _farewell(run, console)
+
+
+def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
+    """Record one game; a failure to do so is told, and does not end the training."""
+    try:
+        path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
+        facts = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED, label=name)
+        run.tracker.video(f"video/{name}", path, run.env_steps)
+        console.print(f"video of the {name} agent, score {facts['score']:g}: {path}", highlight=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
+
+
+def _farewell(run: Run, console: Console) -> None:
+    recent = list(run.returns)[-run.config.stop_episodes :]
+    mean = sum(recent) / len(recent) if recent else float("nan")
+    how = "solved" if run.solved else "stopped" if run.signalled else "done"
+    games = f"mean of the last {len(recent)} games {mean:.2f}"
+    console.print(f"{how} after {run.env_steps:,} env steps and {run.wall_seconds:.0f} s: {games}", highlight=False)
+    tracked = run.tracker.finish()
+    lines = {"run": run.folder, "videos": run.folder / "videos" if (run.folder / "videos").is_dir() else None}
+    try:
+        lines["report"] = write_report([run.folder], run.folder / "report.html")
+    except (OSError, ValueError) as error:
+        warnings.warn(f"no report: {error}", stacklevel=2)
+    lines["W&B folder"] = tracked
+    for name, path in lines.items():
+        if path is not None:
+            console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)
+    if run.signalled:
+        console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)

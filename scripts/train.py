@@ -1,0 +1,49 @@
+"""Train an agent: `train.py ALGO --env ID [--any-field V]`, or go on with one: `train.py --resume RUN`.
+
+train.py ppo --env CartPole-v1            train.py --list
+train.py dqn --env ALE/Pong-v5 --double --n-step 3 --total-steps 2000000
+train.py ppo --env ALE/Pong-v5 --preset fast --dry-run
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import common, options, session  # common first: it sets what torch reads when imported
+
+
+def main() -> None:
+    """Parse, build, train."""
+    parser = argparse.ArgumentParser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser.add_argument("algorithm", nargs="?")
+    parser.add_argument("--env")
+    parser.add_argument("--preset", help="a preset other than the game family's own, such as fast or tiny")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="continue a run exactly where it was last saved")
+    parser.add_argument("--run-dir", type=Path, help="where the run folder is made (default: runs/)")
+    parser.add_argument(
+        "--track", choices=("offline", "online", "disabled"), help="Weights & Biases (default: offline)"
+    )
+    parser.add_argument("--videos", action="store_true", help="record the agent before and after training")
+    parser.add_argument("--dry-run", action="store_true", help="print the pre-flight and stop")
+    parser.add_argument("--list", action="store_true", help="list algorithms, presets and games")
+    arguments, rest = parser.parse_known_args()
+    if arguments.list:
+        options.print_list()
+    elif arguments.resume is not None:
+        if arguments.algorithm or arguments.env or rest:
+            raise common.ConfigError("--resume takes its settings from the run; give no other option beside --track")
+        session.resume(arguments.resume, arguments.track)
+    elif arguments.algorithm is None:
+        parser.print_help()
+        raise common.ConfigError("name an algorithm, or --resume a run")
+    else:
+        config = options.parse(arguments.algorithm, arguments.env, arguments.preset, rest)
+        session.start(arguments, config)
+
+
+if __name__ == "__main__":
+    common.guarded(main)
