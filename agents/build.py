@@ -76,7 +76,8 @@ def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None
     if not isinstance(envs.single_observation_space, spaces.Box):
         raise ConfigError("--input-norm center works on one array of pixels or numbers, not on a Dict; use scale")
     rng = np.random.default_rng(seed)
-    envs.reset(seed=[int(number) for number in rng.integers(2**31, size=envs.num_envs)])
+    seeds = [int(number) for number in rng.integers(2**31, size=envs.num_envs)]
+    envs.reset(seed=seeds)  # type: ignore[arg-type]
     seen = []
     for _ in range(NORM_STEPS):
         seen.append(envs.step(rng.integers(agent.num_actions, size=envs.num_envs))[0])

@@ -65,10 +65,10 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
 
 
 def resolve(folder: Path, which: str = "latest") -> Path:
-    """Return the checkpoint that `which` (latest, best or a name) stands for; raise CheckpointError if there is none."""
+    """Return the checkpoint that `which` (latest, best or a name) stands for; or raise CheckpointError."""
     pointer = folder / which
     if not folder.is_dir() or not pointer.exists():
-        raise CheckpointError(f"no checkpoint '{which}' in {folder}: the run ended before its first one, or was moved")
+        raise CheckpointError(f"no checkpoint '{which}' in {folder}: it ended before its first one, or was moved")
     path = folder / pointer.read_text().strip() if pointer.is_file() else pointer
     if not (path / "state.json").is_file():
         raise CheckpointError(f"{pointer} names {path.name}, which is not there; use another checkpoint of {folder}")

@@ -29,7 +29,7 @@ class TrainConfig:
     num_envs: int = 8
     """Environments stepped side by side."""
     checkpoint_steps: int = 250_000
-    """Env steps between checkpoints. Each one cuts all running episodes, so keep it well above num_envs x their length."""
+    """Env steps between checkpoints. Each cuts all running episodes: keep it well above num_envs x their length."""
     log_steps: int = 5_000
     """Env steps between lines of learning and timing metrics."""
     eval_episodes: int = 0
@@ -46,6 +46,8 @@ class TrainConfig:
     """Learn as if the loss of a life ended the episode, where the protocol allows it. Games are played to their end."""
     torso: str = "auto"
     """auto, mlp, nature, impala, pong-small, minatar, tokens, one-hot or dict."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center"] = "scale"
     """scale divides pixels by 255; center subtracts the mean frame and divides by the std of each pixel."""
     core: CoreName = "none"
@@ -80,4 +82,5 @@ class TrainConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(f"config.json has fields that this version does not know: {', '.join(unknown)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**converted)

@@ -52,12 +52,11 @@ class Display:
 
     def _numbers(self, facts: dict[str, float]) -> Table:
         table = Table.grid(padding=(0, 3))
-        score = facts.pop("score", None)
         cells = []
-        if score is not None:
+        if "score" in facts:
             goal = f" of {self.goal:g}" if self.goal is not None else ""
-            cells.append(f"[bold green]score {score:.2f}[/]{goal}")
-        cells += [f"{name} [cyan]{value:,.4g}[/]" for name, value in facts.items()]
+            cells.append(f"[bold green]score {facts['score']:.2f}[/]{goal}")
+        cells += [f"{name} [cyan]{value:,.4g}[/]" for name, value in facts.items() if name != "score"]
         table.add_row(*cells)
         return table
 

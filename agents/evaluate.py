@@ -1,4 +1,4 @@
-"""Judge an agent: full games, raw scores, the first k episodes of each environment so that short ones do not count more."""
+"""Judge an agent: full games, raw scores, the first k of each environment so that short ones do not count more."""
 
 from __future__ import annotations
 

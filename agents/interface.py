@@ -55,7 +55,7 @@ class Transitions(NamedTuple):
     next_obs: Any
     weight: Tensor
     """Importance-sampling weight of the loss."""
-    index: np.ndarray
+    indices: np.ndarray
     """Where the replay keeps them; goes back with new priorities."""
 
 
@@ -77,7 +77,7 @@ class Sequences(NamedTuple):
     """1 where the row is to be learned from, 0 where it is dead."""
     weight: Tensor
     """[B]"""
-    index: np.ndarray
+    indices: np.ndarray
     """[B]"""
 
 

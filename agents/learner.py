@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.model import Model, map_tree
-from networks.torsos import Normalize, build_torso
+from networks.torsos import Normalize, Torso, build_torso
 
 
-class Learner:
+class Learner(ABC):
     """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
 
     model: Model
@@ -35,13 +36,31 @@ class Learner:
         self.bf16 = bool(machine["bf16"])
         self.updates = 0
 
-    def build_body(self, activation: type[nn.Module]) -> tuple[nn.Module, nn.Module]:
-        """Build torso and core from the config."""
+    @abstractmethod
+    def act(
+        self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
+    ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
+        """Choose actions; see `agents.interface.Agent`."""
+
+    @abstractmethod
+    def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Learn from one batch; see `agents.interface.Agent`."""
+
+    def build_torso(self, activation: type[nn.Module]) -> Torso:
+        """Build the torso that the config names."""
         try:
-            torso = build_torso(self.observation_space, self.config.torso, activation)
+            return build_torso(self.observation_space, self.config.torso, self.config.hidden, activation)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        return torso, build_core(self.config.core, int(torso.out_dim), self.config.core_size)  # type: ignore[arg-type]
+
+    def assemble(self, torso: Torso, head: Callable[[int], nn.Module]) -> Model:
+        """Put the config's core between `torso` and the head, which is made for the core's width."""
+        core = build_core(self.config.core, torso.out_dim, self.config.core_size)
+        return Model(torso, core, head(core.out_dim), self.bf16)
+
+    def place(self, model: Model) -> Model:
+        """Move the model to the device, convolutions with their channels last."""
+        return model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def initial_carry(self, batch: int) -> Tensor:
         """Return the empty memory of `batch` players, [batch, C]."""

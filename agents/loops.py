@@ -28,7 +28,7 @@ def interact(
 
     `env_steps` counts on from a number when training, and is None when judging. `lap` is told what just took time.
     """
-    obs, info = envs.reset(seed=list(seeds))
+    obs, info = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
     first, dead = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
     carry = agent.initial_carry(envs.num_envs)
     lap("env")
@@ -61,7 +61,7 @@ def learning_view(row: Row, clip_rewards: bool, life_loss_ends: bool) -> Row:
 
 def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run) -> None:
     """Add rows to the replay and make the gradient updates that they make due, until the run is over."""
-    config = run.config
+    config: Any = run.config
     for leg in run.legs():
         rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
         sampling, learning = leg.numpy_rng(), leg.rng(agent.device)
@@ -83,7 +83,7 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
 
 def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
     """Collect a rollout, learn from it, forget it, until the run is over."""
-    config = run.config
+    config: Any = run.config
     for leg in run.legs():
         rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
         learning = leg.rng(agent.device)
@@ -112,15 +112,25 @@ class RolloutCollector:
     def add(self, row: Row) -> None:
         """Copy one row; the first call allocates."""
         kept = {
-            "obs": row.obs, "first": row.first, "dead": row.dead, "carry": row.carry.cpu().numpy(), "action": row.action,
-            "extras": row.extras, "reward": row.reward, "terminated": row.terminated, "truncated": row.truncated,
-        }  # fmt: skip
+            "obs": row.obs,
+            "first": row.first,
+            "dead": row.dead,
+            "carry": row.carry.cpu().numpy(),
+            "action": row.action,
+            "extras": row.extras,
+            "reward": row.reward,
+            "terminated": row.terminated,
+            "truncated": row.truncated,
+        }
         if not self.buffers:
             self.buffers = {key: map_tree(self._allocate, value) for key, value in kept.items()}
         for key, value in kept.items():
             buffer = self.buffers[key]
-            for part in value if isinstance(value, dict) else (None,):
-                (buffer if part is None else buffer[part])[self.size] = value if part is None else value[part]
+            if isinstance(value, dict):
+                for part, array in value.items():
+                    buffer[part][self.size] = array
+            else:
+                buffer[self.size] = value
         self.size, self.last = self.size + 1, row
 
     def _allocate(self, array: np.ndarray) -> np.ndarray:
@@ -128,7 +138,8 @@ class RolloutCollector:
 
     def rollout(self) -> Rollout:
         """Return the T rows as tensors on the device, and start over."""
-        assert self.size == self.length and self.last is not None
+        assert self.size == self.length
+        assert self.last is not None
         self.size = 0
         tensors = {key: map_tree(self._tensor, value) for key, value in self.buffers.items()}
         last = self.last

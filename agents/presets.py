@@ -13,6 +13,7 @@ from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.policy.ppo import PPO, PPOConfig
 from agents.value.dqn import DQN, DQNConfig
+from networks.cores import CoreName
 
 ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "dqn": (DQNConfig, DQN),
@@ -75,7 +76,7 @@ PPO_FAST = PPOConfig(
     clip_value=False, max_grad_norm=1.0, stop_return=18.0,
 )  # fmt: skip
 
-TOY = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000, "stop_return": None}
+TOY: dict[str, Any] = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000, "stop_return": None}
 
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("dqn", "classic"): DQN_CLASSIC,
@@ -96,7 +97,7 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
 """(algorithm, family or a name for --preset) -> config."""
 
 
-def preset(algorithm: str, name: str, recurrent: bool = False) -> TrainConfig:
+def preset(algorithm: str, name: str) -> TrainConfig:
     """Return the preset, or a ConfigError that lists what there is."""
     if algorithm not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm '{algorithm}'; there are {', '.join(ALGORITHMS)}")
@@ -116,8 +117,9 @@ def tiny(config: TrainConfig) -> TrainConfig:
     return replace(config, **small)
 
 
-def memory(config: TrainConfig, core: str) -> TrainConfig:
+def memory(config: TrainConfig, core: CoreName) -> TrainConfig:
     """Return the settings with a recurrent core and sequences to train it on, unless they have one."""
     if core == "none" or config.core != "none":
         return config
-    return replace(config, core=core, sequence_length=16)  # type: ignore[call-arg]
+    recurrent: dict[str, Any] = {"core": core, "sequence_length": 16}
+    return replace(config, **recurrent)

@@ -83,7 +83,7 @@ class Run:
         config: TrainConfig,
         tracker: Tracker | None = None,
         display: Display | None = None,
-        evaluate: Callable[[Agent], dict[str, float]] | None = None,
+        evaluate: Callable[[Any], dict[str, float]] | None = None,
     ):
         self.folder, self.config = folder, config
         self.tracker, self.display, self.evaluate = tracker or NoTracker(), display, evaluate
@@ -93,7 +93,7 @@ class Run:
         self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
         self.best_return = -np.inf
         self.latest: dict[str, Tensor] = {}
-        self.logged_steps, self.logged_wall = 0, 0.0
+        self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
         self.signalled = False
         (folder / "replays").mkdir(parents=True, exist_ok=True)
         self.files = {name: open(folder / name, "ab") for name in ("metrics.jsonl", "replays/train.jsonl")}
@@ -163,7 +163,8 @@ class Run:
         bad = [name for name, value in values.items() if not np.isfinite(value)]
         if bad:
             raise RunError(f"{bad[0]} is {values[bad[0]]} at env step {self.env_steps:,}")
-        values["time/steps_per_second"] = (self.env_steps - self.logged_steps) / max(wall - self.logged_wall, 1e-9)
+        self.speed = (self.env_steps - self.logged_steps) / max(wall - self.logged_wall, 1e-9)
+        values["time/steps_per_second"] = self.speed
         values |= {f"time/{name}_share": share for name, share in self.clock.shares().items()}
         values["time/updates"] = self.updates
         self.logged_steps, self.logged_wall = self.env_steps, wall
@@ -220,15 +221,9 @@ class Run:
 
     def _show(self) -> None:
         assert self.display is not None
-        wall = max(self.wall_seconds - self.wall_before, 1e-9)
-        facts = {
-            "games": float(self.episodes),
-            "steps/s": (self.env_steps - self.logged_steps) / max(self.wall_seconds - self.logged_wall, 1e-9)
-            if self.env_steps > self.logged_steps
-            else 0.0,
-        }
+        facts = {"games": float(self.episodes), "steps/s": self.speed}
         if self.returns:
-            facts = {"score": float(np.mean(list(self.returns)[-self.config.stop_episodes :])), **facts}
+            facts["score"] = float(np.mean(list(self.returns)[-self.config.stop_episodes :]))
         for name in ("train/loss", "train/entropy", "train/q_mean", "train/learning_rate"):
             if name in self.latest:
                 facts[name.removeprefix("train/")] = float(self.latest[name])

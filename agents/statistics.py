@@ -81,9 +81,8 @@ def improvement_interval(x: Tasks, y: Tasks, rng: np.random.Generator, reps: int
     """Return the 95 % stratified bootstrap interval of the probability of improvement; None with one run on a side."""
     if min(len(scores) for scores in (*x, *y)) < 2:
         return None
-    low, high = np.percentile(
-        probability_of_improvement(resample(x, reps, rng), resample(y, reps, rng)), (2.5, 97.5)
-    )  # fmt: skip
+    chances = probability_of_improvement(resample(x, reps, rng), resample(y, reps, rng))
+    low, high = np.percentile(chances, (2.5, 97.5))
     return float(low), float(high)
 
 
@@ -242,18 +241,21 @@ class Group:
 
 
 def group_runs(runs: Sequence[RunData]) -> list[Group]:
-    """Put together what has algorithm, game, fingerprint and config apart from the seed in common; labels are unique."""
+    """Put together runs of one algorithm, game, fingerprint and config apart from the seed; labels are unique."""
     groups: dict[str, list[RunData]] = {}
     for run in runs:
         settings = {key: value for key, value in run.config.items() if key != "seed"}
         key = json.dumps([run.algo, run.env_id, run.fingerprint, settings], sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
     firsts = [members[0] for members in groups.values()]
-    labels = [_label(run, firsts) for run in firsts]
-    for place, label in enumerate(labels):
-        if labels.count(label) > 1:
-            labels[place] = f"{label} #{labels[: place + 1].count(label)}"
+    labels = unique([_label(run, firsts) for run in firsts])
     return [Group(label, tuple(members)) for label, members in zip(labels, groups.values(), strict=True)]
+
+
+def unique(labels: Sequence[str]) -> list[str]:
+    """Number labels that occur more than once."""
+    counted = [labels[: place + 1].count(label) for place, label in enumerate(labels)]
+    return [f"{label} #{n}" if labels.count(label) > 1 else label for label, n in zip(labels, counted, strict=True)]
 
 
 def _label(run: RunData, others: Sequence[RunData]) -> str:
@@ -263,7 +265,8 @@ def _label(run: RunData, others: Sequence[RunData]) -> str:
     if len({other.fingerprint for other in rivals}) > 1:
         parts.append(f"{protocol_name(run)} {run.fingerprint[:6]}")
     differing = differences([other.config for other in rivals])
-    parts += [f"{key}={value[rivals.index(run)]}" for key, value in list(differing.items())[:3] if key != "seed"]
+    telling = [key for key in differing if key not in ("env", "protocol", "seed")][:3]
+    parts += [f"{key}={differing[key][rivals.index(run)]}" for key in telling]
     return " · ".join(parts)
 
 

@@ -38,7 +38,7 @@ class NoTracker:
 
 
 class WandbTracker:
-    """Mirrors to W&B; a failure there is a warning, never the end of a run. `env_steps` is the x-axis of every metric."""
+    """Mirrors to W&B; a failure there is a warning, never the end of a run. `env_steps` is every metric's x-axis."""
 
     def __init__(self, folder: Path, run_id: str, config: dict[str, Any], mode: TrackMode, project: str, group: str):
         os.environ.setdefault("WANDB_SILENT", "true")

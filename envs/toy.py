@@ -122,7 +122,7 @@ class EndlessRewardEnv(gym.Env):
         return np.ones(1, np.float32), 1.0, False, self.count >= self.limit, {}
 
 
-TOYS = {
+TOYS: dict[str, Any] = {
     "joypad/Counting-v0": CountingEnv,
     "joypad/Chain-v0": ChainEnv,
     "joypad/MemoryChain-v0": MemoryChainEnv,

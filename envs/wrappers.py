@@ -16,7 +16,7 @@ class ChannelsFirst(gym.ObservationWrapper):
     def __init__(self, env: gym.Env):
         super().__init__(env)
         space = env.observation_space
-        assert isinstance(space, spaces.Box) and len(space.shape) == 3
+        assert isinstance(space, spaces.Box)
         high = 1 if space.dtype == np.bool_ else 255
         height, width, channels = space.shape
         self.observation_space = spaces.Box(0, high, (channels, height, width), np.uint8)

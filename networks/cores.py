@@ -5,6 +5,7 @@ The identity core has a carry of width 0, so a feed-forward agent and a recurren
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -13,21 +14,26 @@ from torch import Tensor, nn
 CoreName = Literal["none", "gru", "lstm"]
 
 
-class IdentityCore(nn.Module):
-    """No memory."""
+class Core(nn.Module):
+    """Any module from features [T, B, F], carry [B, carry_dim] and first [T, B] to features [T, B, out_dim]."""
 
-    carry_dim = 0
+    out_dim: int
+    carry_dim: int
+
+
+class IdentityCore(Core):
+    """No memory."""
 
     def __init__(self, in_dim: int):
         super().__init__()
-        self.out_dim = in_dim
+        self.out_dim, self.carry_dim = in_dim, 0
 
     def forward(self, x: Tensor, carry: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """[T, B, F] -> [T, B, F], carry unchanged."""
         return x, carry
 
 
-class RecurrentCore(nn.Module):
+class RecurrentCore(Core):
     """A GRU or LSTM that is cleared where an episode begins, also in the middle of a sequence."""
 
     def __init__(self, kind: Literal["gru", "lstm"], in_dim: int, hidden: int):
@@ -43,7 +49,7 @@ class RecurrentCore(nn.Module):
         """
         starts = [0, *(first[1:].any(dim=1).nonzero().flatten() + 1).tolist(), len(x)]
         outputs = []
-        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+        for begin, end in pairwise(starts):
             carry = carry.masked_fill(first[begin].bool()[:, None], 0.0)
             output, carry = self._unroll(x[begin:end], carry)
             outputs.append(output)
@@ -58,6 +64,6 @@ class RecurrentCore(nn.Module):
         return output, hidden[0]
 
 
-def build_core(name: CoreName, in_dim: int, hidden: int) -> nn.Module:
+def build_core(name: CoreName, in_dim: int, hidden: int) -> Core:
     """Build the core called `name` over features of width `in_dim`."""
     return IdentityCore(in_dim) if name == "none" else RecurrentCore(name, in_dim, hidden)

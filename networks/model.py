@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.cores import Core
+from networks.torsos import Torso
+
 
 class Model(nn.Module):
     """Observation -> features -> memory -> output.
@@ -15,7 +18,7 @@ class Model(nn.Module):
     `bf16` runs the torso and core under bfloat16 autocast; heads, losses and weights stay float32.
     """
 
-    def __init__(self, torso: nn.Module, core: nn.Module, head: nn.Module, bf16: bool = False):
+    def __init__(self, torso: Torso, core: Core, head: nn.Module, bf16: bool = False):
         super().__init__()
         self.torso, self.core, self.head = torso, core, head
         self.bf16 = bf16
@@ -23,14 +26,14 @@ class Model(nn.Module):
     @property
     def carry_dim(self) -> int:
         """Width of the carry; 0 when feed-forward."""
-        return int(self.core.carry_dim)  # type: ignore[arg-type]
+        return self.core.carry_dim
 
     def initial_carry(self, batch: int) -> Tensor:
         """Return an empty memory [batch, carry_dim]."""
         return torch.zeros(batch, self.carry_dim, device=next(self.parameters()).device)
 
     def forward(self, obs: Any, carry: Tensor, first: Tensor) -> tuple[Any, Tensor]:
-        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs have the same lead."""
+        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike."""
         single = first.dim() == 1
         if single:
             first = first[None]

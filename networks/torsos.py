@@ -7,8 +7,8 @@ The MinAtar network: Young & Tian 2019 (section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,7 +37,6 @@ class Normalize(nn.Module):
         scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
         self.register_buffer("mean", torch.zeros(space.shape))
         self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
-        self.centred = False
 
     def center(self, samples: Tensor) -> None:
         """Take mean and std per element from `samples` [B, ...]; the std is floored at its average."""
@@ -47,6 +46,7 @@ class Normalize(nn.Module):
         self.inverse_std.copy_(1.0 / torch.clamp(std, min=max(std.mean().item(), 1e-3)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] of any type -> the same shape, float32 or what autocast works in."""
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32
         x = x.to(dtype)
         if x.dim() == 4:  # convolutions on CPU and tensor cores are fastest with the channels last
@@ -57,7 +57,13 @@ class Normalize(nn.Module):
         return (x - self.mean.to(dtype)) * self.inverse_std.to(dtype)
 
 
-class MLP(nn.Module):
+class Torso(nn.Module):
+    """Any module from an observation to features [B, out_dim]."""
+
+    out_dim: int
+
+
+class MLP(Torso):
     """Fully connected layers over a flat vector [B, D]."""
 
     def __init__(self, space: spaces.Box, hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh):
@@ -65,7 +71,7 @@ class MLP(nn.Module):
         self.normalize = Normalize(space)
         widths = [int(np.prod(space.shape)), *hidden]
         layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), activation()]
         self.layers = nn.Sequential(*layers)
         self.out_dim = widths[-1]
@@ -75,7 +81,7 @@ class MLP(nn.Module):
         return self.layers(self.normalize(x).flatten(1))
 
 
-class ConvNet(nn.Module):
+class ConvNet(Torso):
     """Convolutions with ReLU, then one fully connected layer; images are [B, C, H, W]."""
 
     def __init__(self, space: spaces.Box, layers: Sequence[tuple[int, int, int]], out_dim: int = 512):
@@ -108,10 +114,11 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
-class ImpalaResNet(nn.Module):
+class ImpalaResNet(Torso):
     """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W]."""
 
     def __init__(self, space: spaces.Box, channels: Sequence[int] = (16, 32, 32), out_dim: int = 256):
@@ -133,7 +140,7 @@ class ImpalaResNet(nn.Module):
         return F.relu(self.fc(x.flatten(1)))
 
 
-class OneHot(nn.Module):
+class OneHot(Torso):
     """A Discrete or MultiDiscrete observation as one-hot vectors, then an MLP."""
 
     def __init__(self, sizes: Sequence[int], hidden: Sequence[int] = (64,)):
@@ -149,7 +156,7 @@ class OneHot(nn.Module):
         return self.mlp(torch.cat(one_hot, dim=1))
 
 
-class Tokens(nn.Module):
+class Tokens(Torso):
     """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word."""
 
     def __init__(self, vocabulary_size: int, embedding: int = 32, out_dim: int = 128):
@@ -159,33 +166,36 @@ class Tokens(nn.Module):
         self.out_dim = out_dim
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, L] -> [B, out_dim]."""
         tokens = x.long()
         states, _ = self.gru(self.embedding(tokens))  # [B, L, out_dim]
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
         return states[torch.arange(len(tokens), device=x.device), last]
 
 
-class DictTorso(nn.Module):
+class DictTorso(Torso):
     """One torso per key of a Dict observation; their features side by side."""
 
-    def __init__(self, torsos: dict[str, nn.Module]):
+    def __init__(self, torsos: dict[str, Torso]):
         super().__init__()
         self.torsos = nn.ModuleDict(torsos)
-        self.out_dim = sum(int(torso.out_dim) for torso in torsos.values())  # type: ignore[arg-type]
+        self.out_dim = sum(torso.out_dim for torso in torsos.values())
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """{key: [B, ...]} -> [B, out_dim]."""
         return torch.cat([torso(x[key]).float() for key, torso in self.torsos.items()], dim=1)
 
 
-class TwinTorso(nn.Module):
+class TwinTorso(Torso):
     """Two torsos of one shape side by side, so that policy and value share nothing (PPO on vectors)."""
 
-    def __init__(self, build: Callable[[], nn.Module]):
+    def __init__(self, policy: Torso, value: Torso):
         super().__init__()
-        self.policy, self.value = build(), build()
-        self.out_dim = 2 * int(self.policy.out_dim)  # type: ignore[arg-type]
+        self.policy, self.value = policy, value
+        self.out_dim = policy.out_dim + value.out_dim
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [B, out_dim], policy half first."""
         return torch.cat([self.policy(x), self.value(x)], dim=1)
 
 
@@ -204,12 +214,17 @@ def torso_name(space: spaces.Space) -> str:
     raise ValueError(f"no torso reads observations of the space {space}; wrap the environment to give arrays")
 
 
-def build_torso(space: spaces.Space, name: str = "auto", activation: type[nn.Module] = nn.Tanh) -> nn.Module:
-    """Build the torso called `name` for `space`; raise ValueError where the two do not fit."""
+def build_torso(
+    space: spaces.Space, name: str = "auto", hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh
+) -> Torso:
+    """Build the torso called `name` for `space`; raise ValueError where the two do not fit.
+
+    `hidden` and `activation` are those of an mlp.
+    """
     if name == "auto":
         name = torso_name(space)
     if name == "dict" and isinstance(space, spaces.Dict):
-        return DictTorso({key: build_torso(part, activation=activation) for key, part in space.spaces.items()})
+        return DictTorso({key: build_torso(part, "auto", hidden, activation) for key, part in space.spaces.items()})
     if name == "tokens" and isinstance(space, spaces.MultiDiscrete):
         return Tokens(int(space.nvec[0]))
     if name == "one-hot" and isinstance(space, spaces.Discrete):
@@ -217,10 +232,10 @@ def build_torso(space: spaces.Space, name: str = "auto", activation: type[nn.Mod
     if name == "one-hot" and isinstance(space, spaces.MultiDiscrete):
         return OneHot(space.nvec.tolist())
     if name == "mlp" and isinstance(space, spaces.MultiBinary):
-        return MLP(spaces.Box(0, 1, space.shape), activation=activation)
+        return MLP(spaces.Box(0, 1, space.shape), hidden, activation)
     if isinstance(space, spaces.Box):
         if name == "mlp":
-            return MLP(space, activation=activation)
+            return MLP(space, hidden, activation)
         if len(space.shape) == 3 and name in CONV_LAYERS:
             return ConvNet(space, CONV_LAYERS[name], {"nature": 512, "pong-small": 256, "minatar": 128}[name])
         if len(space.shape) == 3 and name == "impala":

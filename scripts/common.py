@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 
-from agents import build, checkpoint
+from agents import build, checkpoint, machine, provenance
 from agents.config import ConfigError, TrainConfig
 from agents.evaluate import evaluate
 from agents.learner import Learner
 from agents.presets import ALGORITHMS
 from agents.run import RunError
+from agents.statistics import human_normalized
 from envs.make import EnvError, make_envs, resolve_protocol
 from envs.replays import RecordEpisodes
 
@@ -105,10 +105,22 @@ def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> dict
         envs.close()
 
 
+def verdict(result: dict[str, Any], saved: Saved) -> dict[str, Any]:
+    """Return what `evaluate.py` prints as JSON."""
+    return {
+        "return_mean": result["return_mean"],
+        "return_std": result["return_std"],
+        "episodes": result["episodes"],
+        "human_normalized": human_normalized(saved.config.env, result["return_mean"]),
+        "fingerprint": saved.record["card"]["fingerprint"],
+        "weights_sha256": result["weights_sha256"],
+        "env_steps": saved.state["env_steps"],
+        "length_mean": result["length_mean"],
+    }
+
+
 def record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what a run writes into config.json before it starts."""
-    from agents import machine, provenance
-
     return {
         "algo": algorithm,
         "env_id": config.env,
@@ -126,8 +138,3 @@ def record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dic
 def seed_of(*numbers: int) -> int:
     """Return one seed made from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] & 0x7FFFFFFF)
-
-
-def quiet_threads(threads: int) -> None:
-    """Set torch's threads as the run recorded them."""
-    torch.set_num_threads(threads)

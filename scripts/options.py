@@ -31,7 +31,7 @@ def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str])
     tiny = name == "tiny"
     config = presets.preset(algorithm, family(env_id) if name is None or tiny else name)
     config = replace(presets.tiny(config) if tiny else config, env=env_id)
-    config = presets.memory(config, _value_of("--core", rest) or "none")
+    config = presets.memory(config, _value_of("--core", rest) or "none")  # type: ignore[arg-type]
     config = _overridden(algorithm, config, rest)
     config.validate()
     return config

@@ -27,8 +27,8 @@ from agents.learner import Learner
 from agents.losses import masked_mean, masked_normalize, ppo_policy_loss, ppo_value_loss
 from agents.returns import gae
 from networks.heads import PolicyValueHead
-from networks.model import Model, map_tree, orthogonal_init
-from networks.torsos import TwinTorso, build_torso, torso_name
+from networks.model import map_tree, orthogonal_init
+from networks.torsos import MLP, TwinTorso
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class PPOConfig(TrainConfig):
     """Per minibatch."""
 
     def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
         super().validate()
         for name in ("learning_rate", "target_kl", "adam_epsilon", "rollout_length", "epochs", "minibatches",
                      "sequence_length", "clip", "max_grad_norm"):  # fmt: skip
@@ -93,15 +94,13 @@ class PPO(Learner):
         self, config: PPOConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
     ):
         super().__init__(config, observation_space, action_space, machine)
-        torso, core = self.build_body(activation=nn.Tanh)
-        twin = config.core == "none" and config.torso in ("auto", "mlp") and torso_name(observation_space) == "mlp"
+        torso = self.build_torso(nn.Tanh)
+        twin = config.core == "none" and isinstance(torso, MLP)
         if twin:
-            torso = TwinTorso(lambda: build_torso(observation_space, config.torso, nn.Tanh))
-            core.out_dim = torso.out_dim
-        head = PolicyValueHead(int(core.out_dim), self.num_actions, twin)  # type: ignore[arg-type]
-        self.model = Model(torso, core, head, self.bf16)
-        orthogonal_init(self.model, {"policy": 0.01, "value": 1.0})
-        self.model.to(self.device, memory_format=torch.channels_last)
+            torso = TwinTorso(torso, self.build_torso(nn.Tanh))
+        model = self.assemble(torso, lambda width: PolicyValueHead(width, self.num_actions, twin))
+        orthogonal_init(model, {"policy": 0.01, "value": 1.0})
+        self.model = self.place(model)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon)
 
     def act(

@@ -133,7 +133,7 @@ class Replay:
             discount=self._tensor(discount),
             next_obs=self._obs(row + steps, env),
             weight=torch.ones(batch_size, device=self.device),
-            index=index,
+            indices=index,
         )
 
     def _draw(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +192,7 @@ class Replay:
             bootstrap=self._tensor(steps + np.arange(length)[:, None]),
             mask=self._tensor(~self._at("dead", learn, learn_envs), torch.float32),
             weight=torch.ones(len(row), device=self.device),
-            index=index,
+            indices=index,
         )
 
     def _at(self, name: str, row: np.ndarray, env: np.ndarray) -> np.ndarray:
@@ -203,7 +203,7 @@ class Replay:
         return parts["obs"] if "obs" in parts else {name.removeprefix("obs."): part for name, part in parts.items()}
 
     def _stack(self, name: str, row: np.ndarray, env: np.ndarray) -> np.ndarray:
-        """Observations [*row.shape, ...]; stacked frames older than the episode are black, as the environment has them."""
+        """Observations [*row.shape, ...]; stacked frames from before the episode are black, as in the environment."""
         array = self.arrays[name]
         frames = array.reshape(-1, *array.shape[2:])
         stack = self.layout.frame_stack

@@ -27,7 +27,6 @@ from agents.learner import Learner
 from agents.losses import huber, masked_mean, td_target
 from agents.replay.ring import ReplayLayout
 from networks.heads import QHead
-from networks.model import Model
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class DQNConfig(TrainConfig):
     """Gradients are scaled down to this norm."""
 
     def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
         super().validate()
         positive = ("learning_rate", "adam_epsilon", "batch_size", "replay_ratio", "target_period", "n_step",
                     "sequence_length", "epsilon_steps", "max_grad_norm", "replay_capacity")  # fmt: skip
@@ -97,9 +97,8 @@ class DQN(Learner):
         self, config: DQNConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
     ):
         super().__init__(config, observation_space, action_space, machine)
-        torso, core = self.build_body(activation=nn.ReLU)
-        head = QHead(int(core.out_dim), self.num_actions, config.dueling)  # type: ignore[arg-type]
-        self.model = Model(torso, core, head, self.bf16).to(self.device, memory_format=torch.channels_last)
+        torso = self.build_torso(nn.ReLU)
+        self.model = self.place(self.assemble(torso, lambda width: QHead(width, self.num_actions, config.dueling)))
         self.target = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon)
 
@@ -148,7 +147,7 @@ class DQN(Learner):
         return huber(error), error.detach().abs(), q.detach()
 
     def _sequence_loss(self, batch: Sequences) -> tuple[Tensor, Tensor, Tensor]:
-        """The same over [L, B] rows: both networks unroll once from the stored carry, and targets are picked from it."""
+        """The same over [L, B] rows: both networks unroll once from the stored carry; targets are picked from that."""
         length = len(batch.action)
         all_q = self.model(batch.obs, batch.carry, batch.first)[0].q  # [L + n, B, A]
         with torch.no_grad():

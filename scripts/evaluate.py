@@ -1,0 +1,47 @@
+"""Judge a run's agent by the run's own protocol: `evaluate.py RUN [--episodes N] [--seed S] [--json]`.
+
+Full games, raw scores. The last line is JSON, and with --json the only one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import common  # first: it sets what torch reads when imported
+
+
+def main() -> None:
+    """Parse, load, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--episodes", type=int, default=30, metavar="N", help="full games to play (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a checkpoint's name")
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    arguments = parser.parse_args()
+    if arguments.episodes < 1 or arguments.seed < 0:
+        raise common.ConfigError("--episodes must be at least 1 and --seed not negative")
+    saved = common.load_run(arguments.run, arguments.checkpoint)
+    if not arguments.json:
+        print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
+    # apart from the seeds of training, which come out of a SeedSequence
+    result = common.judge(saved.agent, saved.config, arguments.episodes, common.seed_of(arguments.seed, 0xE7A1))
+    with open(saved.folder / "replays" / "eval.jsonl", "a") as file:
+        for record in result["records"]:
+            line = record.to_json(
+                kind="eval", env_steps=saved.state["env_steps"], weights_sha256=result["weights_sha256"]
+            )
+            file.write(line + "\n")
+    if not arguments.json:
+        mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]
+        print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
+    print(json.dumps(common.verdict(result, saved)))
+
+
+if __name__ == "__main__":
+    common.guarded(main)

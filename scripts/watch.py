@@ -1,0 +1,41 @@
+"""Watch an agent play: `watch.py RUN [--episodes N] [--live]`, or a recorded game again: `watch.py REPLAY --episode K`.
+
+RUN is a run folder; its agent plays full games that are written as native-size colour videos with the game's sound,
+the score and the agent's value. REPLAY is a .jsonl file of action replays (RUN/replays/train.jsonl, eval.jsonl): the
+game is simulated again from its actions, checked by score and frame hashes, and refused if it was tampered with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import common, viewing  # common first: it sets what torch reads when imported
+
+
+def main() -> None:
+    """Parse, play or simulate, write videos."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", type=Path, metavar="RUN|REPLAY")
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="games to record (default: 1)")
+    parser.add_argument("--episode", default="best", metavar="K", help="of a REPLAY: a number, best or last")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first game")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a checkpoint's name")
+    parser.add_argument("--scale", type=int, default=1, help="enlarge the picture this many times")
+    parser.add_argument("--out", type=Path, help="folder for the videos (default: RUN/videos)")
+    parser.add_argument("--live", action="store_true", help="show a window instead of writing videos")
+    parser.add_argument("--verify", action="store_true", help="of a REPLAY: only check it")
+    arguments = parser.parse_args()
+    if arguments.episodes < 1 or not 1 <= arguments.scale <= 12 or arguments.seed < 0:
+        raise common.ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")
+    if arguments.what.is_dir():
+        viewing.watch_run(arguments)
+    else:
+        viewing.watch_replay(arguments)
+
+
+if __name__ == "__main__":
+    common.guarded(main)

@@ -1,0 +1,97 @@
+"""The generator and the loops on an environment that only counts, with an agent that asserts on what it is handed."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+
+from agents.interface import Rollout
+from agents.loops import RolloutCollector, interact, learning_view
+from envs.toy import CountingEnv
+
+
+class Asserting:
+    """Its memory counts the rows since `first`; every row must agree with what the environment shows."""
+
+    device = torch.device("cpu")
+
+    def initial_carry(self, batch: int) -> torch.Tensor:
+        return torch.zeros(batch, 1)
+
+    def act(self, obs, first, carry, env_steps, rng):
+        carry = torch.where(torch.from_numpy(first)[:, None], 0.0, carry)
+        # Counting shows (episode, step): since an episode's first row the memory has counted just as far
+        np.testing.assert_array_equal(carry[:, 0].numpy(), obs[:, 1])
+        return np.zeros(len(obs), int), carry + 1, {"value": obs[:, 1].copy()}
+
+
+def rows_of(vector, count: int, envs: int = 3):
+    generator = torch.Generator().manual_seed(0)
+    return list(itertools.islice(interact(Asserting(), vector(CountingEnv, envs), [1] * envs, generator, 0), count))
+
+
+def test_rows_connect_and_flags_are_right(vector) -> None:
+    rows = rows_of(vector, 40)
+    for row, after in itertools.pairwise(rows):
+        np.testing.assert_array_equal(row.next_obs, after.obs)
+        np.testing.assert_array_equal(after.dead, row.terminated | row.truncated)
+        np.testing.assert_array_equal(after.first, row.dead)
+        np.testing.assert_array_equal(row.next_carry, after.carry)
+    for row in rows:
+        np.testing.assert_array_equal(row.first, (row.obs[:, 1] == 0) & ~row.dead)
+        assert (row.reward[row.dead] == 0).all()
+        # the reward of a live step is its number, so a row that mixed two episodes would be off
+        np.testing.assert_array_equal(row.reward[~row.dead], row.obs[~row.dead, 1] + 1)
+
+
+def test_lengths_and_kinds_of_ends(vector) -> None:
+    rows = rows_of(vector, 60, envs=1)
+    ends = [(row.next_obs[0].tolist(), bool(row.terminated[0])) for row in rows if (row.terminated | row.truncated)[0]]
+    assert ends[:4] == [([0, 3], True), ([1, 5], False), ([2, 2], True), ([3, 3], False)]
+
+
+def test_two_passes_with_the_same_seeds_are_equal(vector) -> None:
+    for a, b in zip(rows_of(vector, 20), rows_of(vector, 20), strict=True):
+        np.testing.assert_array_equal(a.obs, b.obs)
+
+
+def test_learning_view_changes_only_what_the_learner_sees(vector) -> None:
+    row = rows_of(vector, 3)[2]._replace(
+        info={"lives": np.array([3, 3, 0])}, next_info={"lives": np.array([2, 3, 5])}, dead=np.array([0, 0, 0], bool),
+        terminated=np.array([0, 0, 1], bool), reward=np.array([7.0, -0.5, 0.0]),
+    )  # fmt: skip
+    seen = learning_view(row, clip_rewards=True, life_loss_ends=True)
+    assert seen.reward.tolist() == [1.0, -1.0, 0.0]
+    assert seen.terminated.tolist() == [True, False, True]
+    plain = learning_view(row, clip_rewards=False, life_loss_ends=False)
+    assert plain.reward.tolist() == [7.0, -0.5, 0.0]
+    assert plain.terminated.tolist() == [False, False, True]
+    assert row.reward.tolist() == [7.0, -0.5, 0.0]
+
+
+def test_a_reset_is_no_lost_life(vector) -> None:
+    # a dead row: lives rise from 0 to 5, or fall from what an unfinished game had left to a new game's number
+    row = rows_of(vector, 3)[2]._replace(
+        info={"lives": np.array([4, 0, 0])}, next_info={"lives": np.array([3, 5, 5])}, dead=np.array([1, 1, 1], bool),
+        terminated=np.zeros(3, bool),
+    )  # fmt: skip
+    assert not learning_view(row, False, True).terminated.any()
+
+
+def test_rollout_is_its_rows(vector) -> None:
+    rows = rows_of(vector, 21)
+    collector = RolloutCollector(7, torch.device("cpu"))
+    for start in range(0, 21, 7):
+        for row in rows[start : start + 7]:
+            collector.add(learning_view(row, False, False))
+        rollout = collector.rollout()
+        assert isinstance(rollout, Rollout)
+        part = rows[start : start + 7]
+        np.testing.assert_array_equal(rollout.obs, np.stack([row.obs for row in part]))
+        np.testing.assert_array_equal(rollout.extras["value"], np.stack([row.extras["value"] for row in part]))
+        np.testing.assert_array_equal(rollout.carry, np.stack([row.carry for row in part]))
+        np.testing.assert_array_equal(rollout.next_obs, part[-1].next_obs)
+        np.testing.assert_array_equal(rollout.next_carry, part[-1].next_carry)
+        np.testing.assert_array_equal(rollout.next_first, part[-1].dead)

@@ -1,0 +1,23 @@
+"""Run the scripts as a user does, in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "COLUMNS": "200"}
+
+
+def script(name: str, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run scripts/NAME.py to its end; return its exit code and what it printed."""
+    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *(str(part) for part in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False)
+
+
+def started(name: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """Start scripts/NAME.py and return at once."""
+    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *(str(part) for part in arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)

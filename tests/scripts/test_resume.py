@@ -1,0 +1,124 @@
+"""SIGKILL at any moment, --resume, and nothing differs from the run that was left alone: weights, replay, metrics."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.scripts.runner import script, started
+
+CASES = {
+    "dqn": ("dqn",),
+    "dqn-lstm": ("dqn", "--core", "lstm", "--core-size", 16, "--n-step", 3),
+    "ppo": ("ppo",),
+    "ppo-lstm": ("ppo", "--core", "lstm", "--core-size", 16),
+}
+SIZES = {
+    "CartPole-v1": (1200, ("--total-steps", 1200, "--checkpoint-steps", 400, "--log-steps", 100)),
+    "ALE/Pong-v5": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100, "--image-size", 44)),
+}
+
+
+def arguments(case: str, env: str, folder: Path) -> list[object]:
+    algorithm, *rest = CASES[case]
+    common = ("--preset", "tiny", "--track", "disabled", "--run-dir", folder, "--seed", 3)
+    return [algorithm, "--env", env, *common, *SIZES[env][1], *rest]
+
+
+def final_state(folder: Path) -> dict:
+    latest = (folder / "checkpoints" / "latest").read_text()
+    state = json.loads((folder / "checkpoints" / latest / "state.json").read_text())
+    rows: dict[int, dict[str, np.ndarray]] = {}
+    for piece in state["replay"]:
+        arrays = safetensors.numpy.load_file(folder / "checkpoints" / "replay" / piece["file"])
+        rows[piece["first_row"]] = arrays
+    keep = ("env_steps", "updates", "episodes", "leg", "returns", "weights_sha256", "agent_updates", "best_return")
+    return {"state": {key: state[key] for key in keep}, "model": state["model_sha256"], "replay": rows}
+
+
+def metrics(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timing = ("wall", "time/s", "time/env", "time/act", "time/learn", "time/log")
+    return [{key: value for key, value in line.items() if not key.startswith(timing)} for line in lines]
+
+
+def assert_equal_runs(a: Path, b: Path) -> None:
+    assert metrics(a) == metrics(b)
+    assert (a / "replays/train.jsonl").read_bytes() == (b / "replays/train.jsonl").read_bytes()
+    one, two = final_state(a), final_state(b)
+    assert one["state"] == two["state"]
+    assert one["model"] == two["model"]
+    assert one["replay"].keys() == two["replay"].keys()
+    for first_row, arrays in one["replay"].items():
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, two["replay"][first_row][name], err_msg=name)
+
+
+def kill_once_beyond(env_steps: int, folder: Path, *command: object) -> int:
+    """Start, SIGKILL at some moment after `env_steps`; return the env step of the newest checkpoint."""
+    process = started("train", *command)
+    pointer = folder / "checkpoints" / "latest"
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline:
+        if pointer.exists() and int(pointer.read_text().removeprefix("step_")) >= env_steps:
+            time.sleep(random.Random(env_steps).random() * 0.2)
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return int(pointer.read_text().removeprefix("step_"))
+
+
+@pytest.mark.parametrize(
+    ("case", "env"),
+    [
+        ("dqn", "CartPole-v1"), ("dqn-lstm", "CartPole-v1"), ("ppo", "CartPole-v1"), ("ppo-lstm", "CartPole-v1"),
+        ("dqn", "ALE/Pong-v5"), ("ppo-lstm", "ALE/Pong-v5"),
+        pytest.param("dqn-lstm", "ALE/Pong-v5", marks=pytest.mark.slow),
+        pytest.param("ppo", "ALE/Pong-v5", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    done = script("train", *arguments(case, env, unbroken))
+    assert done.returncode == 0, done.stderr
+    total, third = SIZES[env][0], SIZES[env][0] // 3
+    reached = kill_once_beyond(third, broken, *arguments(case, env, broken))
+    # what a kill leaves behind: half a line of metrics, and files of a checkpoint that was never finished
+    with open(broken / "metrics.jsonl", "a") as file:
+        file.write('{"env_steps": 99')
+    (broken / "checkpoints" / ".step_000000000777.tmp").mkdir()
+    if reached < total:
+        done = script("train", "--resume", broken)
+        assert done.returncode == 0, done.stderr
+    assert_equal_runs(unbroken, broken)
+
+
+def test_killed_before_the_first_leg_ends(tmp_path: Path) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert script("train", *arguments("dqn", "CartPole-v1", unbroken)).returncode == 0
+    kill_once_beyond(0, broken, *arguments("dqn", "CartPole-v1", broken))
+    done = script("train", "--resume", broken)
+    assert done.returncode in (0, 2)  # 2 where the kill came after the last checkpoint: nothing is left to train
+    assert_equal_runs(unbroken, broken)
+
+
+def test_interrupt_saves_and_resume_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [*arguments("ppo", "CartPole-v1", folder), "--total-steps", 400_000, "--checkpoint-steps", 400_000]
+    process = started("train", *command)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and (not (folder / "metrics.jsonl").exists() or not metrics(folder)):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    steps = final_state(folder)["state"]["env_steps"]
+    assert 0 < steps < 400_000
+    assert metrics(folder)[-1]["env_steps"] <= steps
