@@ -28,7 +28,7 @@ from networks.torsos import torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes that Python, torch and the other libraries take."""
-ROW_SECONDS, LEARN_SECONDS = 1.0, 2.0
+ROW_SECONDS, LEARN_SECONDS = 0.5, 1.0
 """How long the calibration plays and learns."""
 
 

@@ -25,7 +25,7 @@ from envs.protocols import Protocol
 
 FRAMES_PER_SECOND = 60
 SAMPLES_PER_FRAME = 512
-"""Of sound; one sample is one unsigned byte, silence is 0."""
+"""Of sound; a sample is one unsigned byte, and 128 is silence."""
 FrameCallback = Callable[[np.ndarray, np.ndarray], None]
 
 ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -138,12 +138,12 @@ class AtariGame(gym.Env):
     def _roll_dice(self, seed: int, ordinal: int, frames: int) -> None:
         """Reset `ordinal` times, and advance the generator behind sticky actions by `frames` frames of play.
 
-        It advances even at a game that is over, so a machine whose game ends at its first frame gets there at once.
+        It advances even at a game that is over, so a machine whose game ends early gets there in no time.
         """
         short = ALEInterface()
         short.setFloat("repeat_action_probability", self.protocol.repeat_action_probability)
         short.setInt("random_seed", seed)
-        short.setInt("max_num_frames_per_episode", 1)
+        short.setInt("max_num_frames_per_episode", 1000)  # Double Dunk needs a hundred before its game begins
         short.loadROM(self._rom)
         self._reset(short, ordinal)
         for _ in range(frames):

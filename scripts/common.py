@@ -25,6 +25,7 @@ from agents.presets import ALGORITHMS
 from agents.run import RunError
 from agents.statistics import human_normalized
 from envs.make import EnvError, make_envs, resolve_protocol
+from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError, FileNotFoundError)
@@ -47,7 +48,7 @@ def guarded(main: Callable[[], None]) -> None:
     """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
     try:
         main()
-    except RunError as error:
+    except (RunError, RecordingError) as error:
         _exit(1, str(error))
     except USER_ERRORS as error:
         _exit(2, str(error))

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import argparse
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.config import TrainConfig
+from agents.config import ConfigError, TrainConfig
 from agents.evaluate import evaluate
 from agents.learner import Learner
 from envs.make import make_env
-from envs.recording import check_video, render_replay
+from envs.recording import check_video, render_frame, render_replay
+from envs.replays import EpisodeRecord, ReplayError, load_replays, previous_episodes, resimulate, verify
 from scripts import common
 
+Overlay = Callable[[int, float], list[str]]
 
-def record_video(
-    agent: Learner, config: TrainConfig, path: Path, seed: int, label: str = "", scale: int = 1
-) -> dict[str, Any]:
+
+def watch_run(arguments: argparse.Namespace) -> None:
+    """Let a run's agent play full games, and write a video of each, or show them."""
+    saved = common.load_run(arguments.what, arguments.checkpoint)
+    folder = arguments.out or saved.folder / "videos"
+    envs = common.environments(saved.config, 1, threads=1)
+    for game in range(arguments.episodes):
+        result = evaluate(saved.agent, envs, 1, common.seed_of(arguments.seed + game, 0xA7C4))
+        record, overlay = result["records"][0], score_and_value(result["values"][0])
+        print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
+        name = f"{saved.checkpoint.name}_game_{arguments.seed + game}_return_{record.episode_return:g}"
+        _keep(saved, record, result["weights_sha256"])
+        _present(record, [], folder / f"{name}.mp4", overlay, arguments)
+    envs.close()
+
+
+def watch_replay(arguments: argparse.Namespace) -> None:
+    """Simulate a recorded game again, check it, and write its video or show it."""
+    records = load_replays(arguments.what)
+    number = _chosen(records, arguments.episode)
+    record, previous = records[number], previous_episodes(records, number)
+    if arguments.verify:
+        verify(record, previous, make_env)
+        print(f"verified: {record.env_id}, score {record.episode_return:g} in {record.length} steps, all frames agree")
+        return
+    folder = arguments.out or arguments.what.resolve().parent.parent / "videos"
+    name = f"{arguments.what.stem}_episode_{number}_return_{record.episode_return:g}.mp4"
+    _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], arguments)
+
+
+def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int, label: str = "") -> dict[str, Any]:
     """Let the agent play one full game and write it as a video; return the recording's facts."""
     envs = common.environments(config, 1, threads=1)
     try:
         result = evaluate(agent, envs, 1, seed)
     finally:
         envs.close()
-    record, values = result["records"][0], result["values"][0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = render_replay(record, [], path, make_env, scale=scale, overlay=score_and_value(values, label))
-    check_video(path, facts["seconds"])
-    return {**facts, "record": record, "weights_sha256": result["weights_sha256"]}
+    return _write(result["records"][0], [], path, score_and_value(result["values"][0], label))
 
 
-def score_and_value(values: Sequence[float], label: str = "") -> Callable[[int, float], list[str]]:
+def score_and_value(values: Sequence[float], label: str = "") -> Overlay:
     """Return the overlay: the game's score so far, and the agent's value of what it sees."""
 
     def overlay(step: int, score: float) -> list[str]:
@@ -38,3 +66,65 @@ def score_and_value(values: Sequence[float], label: str = "") -> Callable[[int, 
         return [part for part in (f"score {score:g}", value, label) if part]
 
     return overlay
+
+
+def _present(
+    record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, arguments: argparse.Namespace
+) -> None:
+    if arguments.live:
+        show(record, previous, arguments.scale)
+        return
+    facts = _write(record, previous, path, overlay, arguments.scale)
+    sound = "with sound" if facts["has_audio"] else "silent"
+    print(f"  {path} ({facts['width']}x{facts['height']}, {facts['seconds']:.0f} s, {sound})")
+
+
+def _write(
+    record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, scale: int = 1
+) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = render_replay(record, previous, path, make_env, scale=scale, overlay=overlay)
+    check_video(path, facts["seconds"])
+    return facts
+
+
+def _keep(saved: common.Saved, record: EpisodeRecord, weights_sha256: str) -> None:
+    line = record.to_json(kind="watch", env_steps=saved.state["env_steps"], weights_sha256=weights_sha256)
+    with open(saved.folder / "replays" / "watch.jsonl", "a") as file:
+        file.write(line + "\n")
+
+
+def _chosen(records: list[EpisodeRecord], which: str) -> int:
+    if which == "best":
+        return max(range(len(records)), key=lambda number: records[number].episode_return)
+    if which == "last":
+        return len(records) - 1
+    if which.isdigit() and int(which) < len(records):
+        return int(which)
+    raise ReplayError(f"there is no episode '{which}'; give best, last or a number from 0 to {len(records) - 1}")
+
+
+def show(record: EpisodeRecord, previous: list[EpisodeRecord], scale: int) -> None:
+    """Play a recorded game in a window, at its own speed; closing the window ends it."""
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise ConfigError(f"no window can be opened here ({error}); leave out --live to write a video") from error
+    window: Any = None
+    try:
+        for moment in resimulate(record, previous, make_env):
+            frame = render_frame(moment.env)
+            height, width = frame.shape[0] * scale * 2, frame.shape[1] * scale * 2
+            if window is None:
+                window = pygame.display.set_mode((width, height))
+                pygame.display.set_caption(f"{record.env_id}: score {record.episode_return:g}")
+            picture = pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+            window.blit(pygame.transform.scale(picture, (width, height)), (0, 0))
+            pygame.display.flip()
+            if any(event.type == pygame.QUIT for event in pygame.event.get()):
+                break
+            time.sleep(1.0 / float(moment.env.metadata.get("render_fps", 30)))
+    finally:
+        pygame.display.quit()
