@@ -100,9 +100,12 @@ class Learner(ABC):
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Take back what `optimizer_state` returned."""
         states: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, value in state["tensors"].items():
             if name != "learning_rate":
                 index, key = name.split(".", 1)
+                if value.dim():  # a moment lies in memory as its parameter does: fused kernels walk both side by side
+                    value = torch.empty_like(parameters[int(index)]).copy_(value)
                 states.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -43,7 +43,7 @@ class AtariGame(gym.Env):
     """Observe uint8 [stack, H, W] (or [stack, H, W, 3]), act on the protocol's actions, earn the game's own points.
 
     With `render_mode="rgb_array"` there is sound as well, and `on_frame(rgb, samples)` is called after every emulator
-    frame of a step: rgb uint8 [210 or 250, 160, 3], samples uint8 [512], 60 times a second of play.
+    frame of a step: rgb uint8 [210 to 250, 160, 3], samples uint8 [512], 60 times a second of play.
     """
 
     def __init__(self, env_id: str, protocol: Protocol, render_mode: str | None = None):
@@ -115,7 +115,7 @@ class AtariGame(gym.Env):
         return self._observe(), float(reward), over, truncated, self._info()
 
     def render(self) -> np.ndarray | None:
-        """Return the picture that a television shows, uint8 [210 or 250, 160, 3]."""
+        """Return the picture that a television shows, uint8 [210 to 250, 160, 3]."""
         return self.ale.getScreenRGB() if self.render_mode else None
 
     def _load(self, seed: int, start: dict[str, int]) -> None:

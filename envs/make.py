@@ -122,7 +122,8 @@ def make_env(
     if kind == "atari":
         return AtariGame(env_id, protocol, render_mode=render_mode)
     try:
-        env = gym.make(env_id, render_mode=render_mode if kind != "toy" else None, **(env_kwargs or {}))
+        rendering = {"render_mode": render_mode} if render_mode and kind != "toy" else {}  # toys have no picture
+        env = gym.make(env_id, **rendering, **(env_kwargs or {}))
     except gym.error.DependencyNotInstalled as error:
         raise EnvError(f"{env_id} cannot be made: {error}; pip install -c constraints.txt -e '.[games]'") from error
     except TypeError as error:

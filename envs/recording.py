@@ -141,8 +141,14 @@ def render_replay(
     """
     moments = resimulate(record, previous, make_env)
     moment = next(moments)
-    first = enlarge(render_frame(moment.env), scale)
     game = moment.env.unwrapped
+    atari = isinstance(game, AtariGame)
+
+    def finish(frame: np.ndarray) -> np.ndarray:
+        frame = enlarge(frame, scale)
+        return draw_text(frame, overlay(moment.step, moment.score), below=not atari) if overlay else frame
+
+    first = finish(render_frame(moment.env))
     pending: list[tuple[np.ndarray, np.ndarray | None]] = []
     fps, rate = float(moment.env.metadata.get("render_fps") or 10), None
     if isinstance(game, AtariGame):
@@ -152,12 +158,12 @@ def render_replay(
     if "weights_sha256" in record.extras:
         notes["comment"] = f"weights {record.extras['weights_sha256']}"
     with VideoWriter(path, first.shape[1], first.shape[0], fps, rate, **notes) as writer:
-        writer.write(_with_text(first, overlay, 0, 0.0), np.full(SAMPLES_PER_FRAME, 128, np.uint8))
+        writer.write(first, np.full(SAMPLES_PER_FRAME, 128, np.uint8))
         for moment in moments:
-            if not isinstance(game, AtariGame):
+            if not atari:
                 pending.append((render_frame(moment.env), None))
             for frame, samples in pending:
-                writer.write(_with_text(enlarge(frame, scale), overlay, moment.step, moment.score), samples)
+                writer.write(finish(frame), samples)
             pending.clear()
             if moment.step == max_steps:
                 break
@@ -188,23 +194,21 @@ def enlarge(frame: np.ndarray, factor: int) -> np.ndarray:
     return frame if factor == 1 else frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def draw_text(frame: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """Return the frame with lines of white text on a dark ground along its lower edge."""
-    frame, font = frame.copy(), cv2.FONT_HERSHEY_PLAIN
+def draw_text(frame: np.ndarray, lines: Sequence[str], below: bool = False) -> np.ndarray:
+    """Return the frame with lines of white text on a dark ground, along its lower edge or `below` the picture."""
+    font = cv2.FONT_HERSHEY_PLAIN
     height, width = frame.shape[:2]
     widest = max((cv2.getTextSize(line, font, 1.0, 1)[0][0] for line in lines), default=1)
     size = min(max(0.8, width / 400), (width - 6) / widest)
     line_height = round(13 * size) + 2
-    top = height - line_height * len(lines) - 2
-    frame[top:] = frame[top:] // 5
+    strip = line_height * len(lines) + 2
+    frame = np.pad(frame, ((0, strip if below else 0), (0, 0), (0, 0)))
+    top = len(frame) - strip
+    frame[top:] = frame[top:] * 0.4  # the game goes on under the text
     for number, line in enumerate(lines):
-        below = (3, top + line_height * (number + 1) - 2)
-        cv2.putText(frame, line, below, font, size, (255, 255, 255), 1 if size < 1.5 else 2, cv2.LINE_AA)
+        at = (3, top + line_height * (number + 1) - 2)
+        cv2.putText(frame, line, at, font, size, (255, 255, 255), 1, cv2.LINE_AA)
     return frame
-
-
-def _with_text(frame: np.ndarray, overlay: Overlay | None, step: int, score: float) -> np.ndarray:
-    return draw_text(frame, overlay(step, score)) if overlay else frame
 
 
 def check_video(path: str | Path, expected_seconds: float | None = None) -> dict[str, Any]:

@@ -7,8 +7,10 @@ The MinAtar network: Young & Tian 2019 (section 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -16,12 +18,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CONV_LAYERS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "pong-small": ((16, 4, 2), (32, 4, 2), (32, 3, 1)),
-    "minatar": ((16, 3, 1),),
-}
-"""Convolutions as (channels, kernel, stride)."""
+CONV_NETS = (
+    ("nature", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+    ("pong-small", ((16, 4, 2), (32, 4, 2), (32, 3, 1)), 256),
+    ("minatar", ((16, 3, 1),), 128),
+)
+"""Name, convolutions as (channels, kernel, stride), width of the layer after them."""
 
 
 class Normalize(nn.Module):
@@ -203,7 +205,7 @@ def torso_name(space: spaces.Space) -> str:
     """Return the torso that suits an observation space: what `auto` chooses."""
     if isinstance(space, spaces.Dict):
         return "dict"
-    if isinstance(space, spaces.Box) and len(space.shape) == 3:
+    if is_image(space):
         return "minatar" if min(space.shape[1:]) < 20 else "nature"
     if isinstance(space, spaces.MultiDiscrete) and len(set(space.nvec.tolist())) == 1 and len(space.nvec) > 8:
         return "tokens"
@@ -214,6 +216,19 @@ def torso_name(space: spaces.Space) -> str:
     raise ValueError(f"no torso reads observations of the space {space}; wrap the environment to give arrays")
 
 
+def _conv_net(space: spaces.Space, layers: Sequence[tuple[int, int, int]], out_dim: int) -> ConvNet | None:
+    return ConvNet(space, layers, out_dim) if is_image(space) else None
+
+
+TORSOS: dict[str, Callable[[spaces.Space], Torso | None]] = {
+    **{name: partial(_conv_net, layers=layers, out_dim=out_dim) for name, layers, out_dim in CONV_NETS},
+    "impala": lambda space: ImpalaResNet(space) if is_image(space) else None,
+    "tokens": lambda space: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
+    "one-hot": lambda space: OneHot(categories(space)) if categories(space) else None,
+}
+"""Name -> a function that builds the torso, or gives None where the space is not for it. Beside these: mlp and dict."""
+
+
 def build_torso(
     space: spaces.Space, name: str = "auto", hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh
 ) -> Torso:
@@ -221,23 +236,29 @@ def build_torso(
 
     `hidden` and `activation` are those of an mlp.
     """
-    if name == "auto":
-        name = torso_name(space)
+    name = torso_name(space) if name == "auto" else name
+    torso: Torso | None = None
     if name == "dict" and isinstance(space, spaces.Dict):
-        return DictTorso({key: build_torso(part, "auto", hidden, activation) for key, part in space.spaces.items()})
-    if name == "tokens" and isinstance(space, spaces.MultiDiscrete):
-        return Tokens(int(space.nvec[0]))
-    if name == "one-hot" and isinstance(space, spaces.Discrete):
-        return OneHot([int(space.n)])
-    if name == "one-hot" and isinstance(space, spaces.MultiDiscrete):
-        return OneHot(space.nvec.tolist())
-    if name == "mlp" and isinstance(space, spaces.MultiBinary):
-        return MLP(spaces.Box(0, 1, space.shape), hidden, activation)
-    if isinstance(space, spaces.Box):
-        if name == "mlp":
-            return MLP(space, hidden, activation)
-        if len(space.shape) == 3 and name in CONV_LAYERS:
-            return ConvNet(space, CONV_LAYERS[name], {"nature": 512, "pong-small": 256, "minatar": 128}[name])
-        if len(space.shape) == 3 and name == "impala":
-            return ImpalaResNet(space)
-    raise ValueError(f"the torso '{name}' does not read observations of the space {space}; use --torso auto")
+        torso = DictTorso({key: build_torso(part, "auto", hidden, activation) for key, part in space.spaces.items()})
+    elif name == "mlp" and isinstance(space, spaces.Box | spaces.MultiBinary):
+        box = space if isinstance(space, spaces.Box) else spaces.Box(0, 1, space.shape, np.int8)
+        torso = MLP(box, hidden, activation)
+    elif name in TORSOS:
+        torso = TORSOS[name](space)
+    if torso is None:
+        known = ", ".join(["mlp", "dict", *TORSOS])
+        problem = "does not read observations of the space" if name in known.split(", ") else f"is none of {known}; for"
+        raise ValueError(f"the torso '{name}' {problem} {space}; --torso auto chooses one")
+    return torso
+
+
+def is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
+    """Whether the space is of images [C, H, W]."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3
+
+
+def categories(space: spaces.Space) -> list[int]:
+    """Sizes of the category numbers that the space consists of; empty if it does not."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    return space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else []

@@ -58,9 +58,8 @@ def tracking() -> str:
     """Say how W&B would run."""
     import wandb
 
-    return (
-        f"W&B {wandb.__version__}, {'an account is set up' if wandb.api.api_key else 'no account: runs stay offline'}"
-    )
+    account = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").exists()
+    return f"W&B {wandb.__version__}, {'an account is set up' if account else 'no account: runs stay offline'}"
 
 
 def hardware() -> str:

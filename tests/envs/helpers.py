@@ -1,0 +1,47 @@
+"""Short random episodes of any environment, as the recorder notes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.make import make_envs, resolve_protocol
+from envs.protocols import Protocol
+from envs.replays import EpisodeRecord
+
+
+def short(env_id: str, name: str = "auto", max_frames: int = 400) -> Protocol:
+    protocol = resolve_protocol(env_id, name)
+    return replace(protocol, max_frames=max_frames) if env_id.startswith("ALE/") else protocol
+
+
+@cache
+def episodes(env_id: str, count: int, name: str = "auto", max_frames: int = 400, seed: Any = 5) -> list[EpisodeRecord]:
+    """Play at random in two environments until at least `count` episodes are over."""
+    envs = make_envs(env_id, 2, short(env_id, name, max_frames), threads=1)
+    generator, found = np.random.default_rng(0), []
+    envs.reset(seed=seed)
+    while len(found) < count:
+        *_, info = envs.step(generator.integers(envs.single_action_space.n, size=2))
+        found += info.get("episodes", [])
+    envs.close()
+    return found
+
+
+def write(path: Path, records: list[EpisodeRecord]) -> Path:
+    path.write_text("".join(record.to_json() + "\n" for record in records))
+    return path
+
+
+def edited(record: EpisodeRecord, **changes: Any) -> EpisodeRecord:
+    """Return a forgery: changed, and with the digest that fits."""
+    return EpisodeRecord.from_json(replace(record, **changes).to_json())
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
