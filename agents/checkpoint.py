@@ -45,12 +45,12 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
         temporary.mkdir()
         pieces = _save_replay(folder / "replay", replay) if replay is not None else []
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        safetensors.torch.save_file(contiguous, temporary / "model.safetensors")
+        _save_tensors(contiguous, temporary / "model.safetensors")
         state = {
             "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
             "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
         }  # fmt: skip
-        _write(temporary / "state.json", json.dumps(state, indent=1))
+        _write(temporary / "state.json", json.dumps(seal(state), indent=1))
         shutil.rmtree(folder / name, ignore_errors=True)
         os.replace(temporary, folder / name)
     except BaseException:
@@ -69,8 +69,12 @@ def resolve(folder: Path, which: str = "latest") -> Path:
     pointer = folder / which
     if not folder.is_dir() or not pointer.exists():
         raise CheckpointError(f"no checkpoint '{which}' in {folder}: it ended before its first one, or was moved")
-    path = folder / pointer.read_text().strip() if pointer.is_file() else pointer
-    if not (path / "state.json").is_file():
+    try:
+        path = folder / pointer.read_text().strip() if pointer.is_file() else pointer
+        found = path != folder and (path / "state.json").is_file()
+    except ValueError as error:
+        raise CheckpointError(f"{pointer} is not a pointer to a checkpoint; use another one of {folder}") from error
+    if not found:
         raise CheckpointError(f"{pointer} names {path.name}, which is not there; use another checkpoint of {folder}")
     return path
 
@@ -84,6 +88,8 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}; use another checkpoint") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} has a format that this version does not read; use the version that wrote it")
+    if not seal_holds(state):
+        raise CheckpointError(f"{path}/state.json was changed after it was written; use another checkpoint")
     if model_sha256 != state.get("model_sha256"):
         raise CheckpointError(f"{path}/model.safetensors is not the file that was saved; use another checkpoint")
     return state
@@ -112,8 +118,21 @@ def load_replay(folder: Path, state: dict[str, Any], replay: Replay) -> None:
         path = folder / "replay" / piece["file"]
         if not path.is_file() or _file_sha256(path) != piece["sha256"]:
             raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
-        replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
+        try:
+            replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
+        except (SafetensorError, KeyError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
     _prune(folder)
+
+
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with a digest of them, which shows that a file was changed after it was written."""
+    return {**values, "digest": _digest(values)}
+
+
+def seal_holds(values: dict[str, Any]) -> bool:
+    """Whether `values`, read back from JSON, are what `seal` was given."""
+    return values.get("digest") == _digest({key: value for key, value in values.items() if key != "digest"})
 
 
 def weights_sha256(agent: Agent) -> str:
@@ -150,8 +169,10 @@ def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
         try:
             safetensors.numpy.save_file(arrays, temporary)
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise
         piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
         kept.append(piece)
@@ -169,11 +190,25 @@ def _prune(folder: Path) -> None:
     for path in folder.glob("step_*"):
         if path.name not in {*newest, best}:
             shutil.rmtree(path, ignore_errors=True)
-    states = [json.loads((folder / name / "state.json").read_text()) for name in newest]
-    used = {piece["file"] for state in states for piece in state["replay"]}
+    try:
+        states = [json.loads((folder / name / "state.json").read_text()) for name in newest]
+        used = {piece["file"] for state in states for piece in state["replay"]}
+    except (OSError, ValueError, KeyError, TypeError):  # an older one is damaged: keep all pieces, any may be its
+        return
     for path in (folder / "replay").glob("rows_*"):
         if path.name not in used:
             path.unlink(missing_ok=True)
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        safetensors.torch.save_file(tensors, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(None, str(error), str(path)) from error
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:

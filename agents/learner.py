@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
+from networks.images import to_tensor
 from networks.model import Model, map_tree
 from networks.torsos import Normalize, Torso, build_torso
 
@@ -68,7 +69,7 @@ class Learner(ABC):
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """Move an array to the learner's device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return to_tensor(array, self.device)
 
     @torch.no_grad()
     def forward(self, obs: Any, first: np.ndarray, carry: Tensor) -> tuple[Any, Tensor]:

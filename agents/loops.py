@@ -13,6 +13,7 @@ from agents.exploration import updates_due
 from agents.interface import Agent, Rollout, Row
 from agents.replay.ring import Replay
 from agents.run import Run
+from networks.images import to_tensor
 from networks.model import map_tree
 
 
@@ -151,4 +152,4 @@ class RolloutCollector:
         )
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return to_tensor(array, self.device)

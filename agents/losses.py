@@ -12,6 +12,11 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum().clamp(min=1.0)
 
 
+def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
+    """Variance of `x` over the rows whose `mask` is 1, 0 where there are none."""
+    return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
+
+
 def masked_normalize(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """`x` with mean 0 and standard deviation 1 over the rows whose `mask` is 1."""
     mean = masked_mean(x, mask)

@@ -20,6 +20,8 @@ def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be cpu, cuda or auto, not {device}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {device} was asked for, but torch sees no CUDA device here; use --device cpu")
     heavy = convolutional or config.core != "none"

@@ -188,7 +188,9 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     # whole rollouts for PPO, so that its update can be timed on real data
     length = config.rollout_length if isinstance(config, PPOConfig) else 32
     layout = replay_layout(config, envs, agent.model.carry_dim)
-    small = None if layout is None else Replay(_small(layout, envs.num_envs * 64), agent.device)
+    if layout is not None:  # enough for several samples, however long the sequences
+        length = max(length, 2 * (layout.sequence_length + layout.n_step))
+    small = None if layout is None else Replay(_small(layout, envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
     while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
@@ -209,4 +211,4 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
 def _small(layout: Any, capacity: int) -> Any:
     from dataclasses import replace
 
-    return replace(layout, capacity=max(capacity, 64))
+    return replace(layout, capacity=capacity)

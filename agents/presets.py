@@ -23,9 +23,9 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
 
 # CartPole solves with the settings of the SB3 zoo (dqn.yml), with several updates made after each vector step
 DQN_CLASSIC = DQNConfig(
-    total_steps=100_000, num_envs=4, checkpoint_steps=25_000, log_steps=1_000, learning_rate=1e-3, batch_size=64,
+    total_steps=100_000, num_envs=4, checkpoint_steps=25_000, log_steps=1_000, learning_rate=5e-4, batch_size=64,
     replay_capacity=50_000, learning_starts=1_000, replay_ratio=0.5, target_period=100, epsilon_end=0.04,
-    epsilon_steps=8_000, max_grad_norm=10.0, double=True, stop_return=475.0,
+    epsilon_steps=8_000, double=True, hidden=(256, 256), stop_return=475.0,
 )  # fmt: skip
 
 # Mnih et al. 2015 with Adam as in Dopamine (dqn.gin: 6.25e-5, epsilon 1.5e-4) and a replay of 1M frames
@@ -122,4 +122,6 @@ def memory(config: TrainConfig, core: CoreName) -> TrainConfig:
     if core == "none" or config.core != "none":
         return config
     recurrent: dict[str, Any] = {"core": core, "sequence_length": 16}
+    if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
+        recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
     return replace(config, **recurrent)

@@ -211,6 +211,7 @@ class Run:
         for name, offset in state["offsets"].items():
             if self.files[name].tell() < offset:
                 raise checkpoint.CheckpointError(f"{self.folder / name} is shorter than when the checkpoint was made")
+        for name, offset in state["offsets"].items():
             self.files[name].truncate(offset)
             self.files[name].seek(offset)
 

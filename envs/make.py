@@ -122,10 +122,11 @@ def make_env(
     if kind == "atari":
         return AtariGame(env_id, protocol, render_mode=render_mode)
     try:
-        rendering = {"render_mode": render_mode} if render_mode and kind != "toy" else {}  # toys have no picture
+        rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode and kind != "toy" else {}  # toys have no picture
         env = gym.make(env_id, **rendering, **(env_kwargs or {}))
-    except gym.error.DependencyNotInstalled as error:
-        raise EnvError(f"{env_id} cannot be made: {error}; pip install -c constraints.txt -e '.[games]'") from error
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
+        hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""
+        raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
     except TypeError as error:
         raise EnvError(f"{env_id} does not take these arguments: {error}") from error
     if kind == "minigrid":

@@ -39,7 +39,7 @@ class RecordingError(RuntimeError):
 class VideoWriter:
     """Write frames uint8 [height, width, 3] and, if `sound_rate` is given, samples uint8 [n] to an mp4.
 
-    Used as a context manager: an exception inside leaves nothing behind, also of a video that was there before none.
+    Used as a context manager: after an exception nothing is left behind, and a video that was there before is intact.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class VideoWriter:
         self.fps = Fraction(fps).limit_denominator(1000)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         with self._guard():
+            self._part.touch()  # av.open puts off the error of a folder that cannot be written to
             self._file = av.open(str(self._part), "w", format="mp4", options={"movflags": "+faststart"})
             self._file.metadata.update(metadata)
             self._video = self._file.add_stream("libx264", rate=self.fps)
@@ -199,7 +200,7 @@ def draw_text(frame: np.ndarray, lines: Sequence[str], below: bool = False) -> n
     font = cv2.FONT_HERSHEY_PLAIN
     height, width = frame.shape[:2]
     widest = max((cv2.getTextSize(line, font, 1.0, 1)[0][0] for line in lines), default=1)
-    size = min(max(0.8, width / 400), (width - 6) / widest)
+    size = min(max(0.8, width / 400), (width - 6) / widest, height / (30 * max(len(lines), 1)))
     line_height = round(13 * size) + 2
     strip = line_height * len(lines) + 2
     frame = np.pad(frame, ((0, strip if below else 0), (0, 0), (0, 0)))

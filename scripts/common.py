@@ -8,11 +8,12 @@ import sys
 # read by OpenMP when torch is imported: idle threads must not spin away the cores that the emulator needs
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
+import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
@@ -44,6 +45,14 @@ class Saved(NamedTuple):
     state: dict[str, Any]
 
 
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(f"{message}; see --help")
+
+
 def guarded(main: Callable[[], None]) -> None:
     """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
     try:
@@ -73,19 +82,21 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read a run folder's config.json, or raise ConfigError in words."""
     try:
         record = json.loads((folder / "config.json").read_text())
-        record["algo"], record["config"], record["card"]["fingerprint"], record["machine_facts"]
+        sealed = checkpoint.seal_holds(record)
     except FileNotFoundError as error:
         raise ConfigError(f"{folder} is not a run folder: it has no config.json") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, AttributeError, OSError) as error:
         raise ConfigError(f"{folder}/config.json cannot be read ({error}); the run cannot be used") from error
+    if not sealed:
+        raise ConfigError(f"{folder}/config.json was changed after it was written; restore it, or train a new run")
+    if record["algo"] not in ALGORITHMS:
+        raise ConfigError(f"{folder} was made by the algorithm {record['algo']}, which this version does not have")
     return record
 
 
 def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = None) -> Saved:
     """Rebuild a run's agent from a checkpoint; `envs` are made from the config unless they are given."""
     record = read_record(folder)
-    if record["algo"] not in ALGORITHMS:
-        raise ConfigError(f"{folder} was made by the algorithm {record['algo']}, which is not there")
     config = ALGORITHMS[record["algo"]][0].from_json(record["config"])
     own = envs or environments(config, 1)
     if own.card["fingerprint"] != record["card"]["fingerprint"]:

@@ -17,7 +17,7 @@ from scripts import common  # first: it sets what torch reads when imported
 
 def main() -> None:
     """Parse, load, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--episodes", type=int, default=30, metavar="N", help="full games to play (default: 30)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")

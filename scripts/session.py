@@ -18,7 +18,7 @@ from agents.learner import Learner
 from agents.loops import train_off_policy, train_on_policy
 from agents.report import write_report
 from agents.run import Run, RunError
-from agents.tracking import Tracker, TrackMode, make_tracker
+from agents.tracking import NoTracker, Tracker, TrackMode, make_tracker
 from envs.replays import RecordEpisodes
 from scripts import common
 from scripts.viewing import record_video
@@ -66,9 +66,9 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     if replay is not None:
         checkpoint.load_replay(folder / "checkpoints", saved.state, replay)
     mode = track or record["track"]
-    tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), group=_group(record))
-    run = _run(folder, config, tracker, console)
+    run = _run(folder, config, NoTracker(), console)
     run.restore(saved.state)
+    run.tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), group=_group(record))
     console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
     if saved.agent.device.type == "cuda":
         console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
@@ -82,9 +82,12 @@ def run_name(algorithm: str, config: TrainConfig) -> str:
 
 
 def _write_folder(folder: Path, record: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
     temporary = folder / "config.json.tmp"
-    temporary.write_text(json.dumps(record, indent=1))
+    temporary.write_text(json.dumps(checkpoint.seal(record), indent=1))
     temporary.replace(folder / "config.json")
     patch = provenance.diff()
     if patch:
@@ -132,7 +135,10 @@ def _train(
                 train_off_policy(agent, envs, replay, run)
             else:
                 train_on_policy(agent, envs, run)
-    except RunError as error:
+    except (RuntimeError, ValueError) as error:
+        # sampling from a policy of NaN is torch's own error; others that are not ours are bugs, and show as such
+        if not isinstance(error, RunError | ValueError) and "probability tensor" not in str(error):
+            raise
         where = checkpoint.non_finite(agent)
         last = checkpoint.resolve(run.folder / "checkpoints").name
         module = f"; the first bad numbers are in {where}" if where else ""

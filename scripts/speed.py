@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Ours:
         base = replace(preset(algorithm, "atari"), env=GAME)
         if isinstance(base, DQNConfig):
             base = replace(base, replay_capacity=SB3_REPLAY, learning_starts=2_000)
-        self.config: Any = base
+        self.config = cast(Any, base)
         self.envs = common.environments(base, base.num_envs)
         self.agent: Any = build_agent(algorithm, base, self.envs, resolve_machine(base, self.envs))
         self.clock, self.updates = Clock(), 0

@@ -7,7 +7,6 @@ train.py ppo --env ALE/Pong-v5 --preset fast --dry-run
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from scripts import common, options, session  # common first: it sets what torch
 
 def main() -> None:
     """Parse, build, train."""
-    parser = argparse.ArgumentParser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser = common.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
     parser.add_argument("algorithm", nargs="?")
     parser.add_argument("--env")
     parser.add_argument("--preset", help="a preset other than the game family's own, such as fast or tiny")
@@ -34,7 +33,8 @@ def main() -> None:
     if arguments.list:
         options.print_list()
     elif arguments.resume is not None:
-        if arguments.algorithm or arguments.env or rest:
+        given = {key for key, value in vars(arguments).items() if value} - {"resume", "track"}
+        if given or rest:
             raise common.ConfigError("--resume takes its settings from the run; give no other option beside --track")
         session.resume(arguments.resume, arguments.track)
     elif arguments.algorithm is None:

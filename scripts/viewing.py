@@ -36,6 +36,8 @@ def watch_run(arguments: argparse.Namespace) -> None:
 
 def watch_replay(arguments: argparse.Namespace) -> None:
     """Simulate a recorded game again, check it, and write its video or show it."""
+    if not arguments.what.exists():
+        raise ConfigError(f"{arguments.what} does not exist; give a run folder, or a .jsonl from its replays folder")
     records = load_replays(arguments.what)
     number = _chosen(records, arguments.episode)
     record, previous = records[number], previous_episodes(records, number)

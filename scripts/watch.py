@@ -18,7 +18,7 @@ from scripts import common, viewing  # common first: it sets what torch reads wh
 
 def main() -> None:
     """Parse, play or simulate, write videos."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", type=Path, metavar="RUN|REPLAY")
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="games to record (default: 1)")
     parser.add_argument("--episode", default="best", metavar="K", help="of a REPLAY: a number, best or last")

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from agents.config import TrainConfig
 from agents.interface import Rollout
 from agents.learner import Learner
-from agents.losses import masked_mean, masked_normalize, ppo_policy_loss, ppo_value_loss
+from agents.losses import masked_mean, masked_normalize, masked_variance, ppo_policy_loss, ppo_value_loss
 from agents.returns import gae
 from networks.heads import PolicyValueHead
+from networks.images import take_columns
 from networks.model import map_tree, orthogonal_init
 from networks.torsos import MLP, TwinTorso
 
@@ -139,8 +140,8 @@ class PPO(Learner):
                 self._follow_kl(torch.stack([values["train/approx_kl"] for values in metrics]).mean())
         self.updates += 1
         means = {name: torch.stack([values[name] for values in metrics]).mean() for name in metrics[0]}
-        returns_variance = (rollout.extras["value"] + advantage).var().clamp(min=1e-8)
-        means["train/explained_variance"] = 1.0 - advantage.var() / returns_variance
+        returns_variance = masked_variance(rollout.extras["value"] + advantage, ~rollout.dead).clamp(min=1e-8)
+        means["train/explained_variance"] = 1.0 - masked_variance(advantage, ~rollout.dead) / returns_variance
         means["train/learning_rate"] = self.learning_rate.clone()
         return means, None
 
@@ -162,7 +163,7 @@ class PPO(Learner):
     def _minibatch(self, columns: dict[str, Any], index: Tensor) -> dict[str, Tensor]:
         """Take one gradient step on the columns `index` [M]."""
         config = self.config
-        part = {key: map_tree(lambda x: x.index_select(1, index), x) for key, x in columns.items() if key != "carry"}
+        part = {key: map_tree(lambda x: take_columns(x, index), x) for key, x in columns.items() if key != "carry"}
         mask, old_value = part["mask"], part["value"]
         output, _ = self.model(part["obs"], columns["carry"][index], part["first"])
         log_probs = output.logits.log_softmax(dim=-1)

@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 
 from agents.interface import Row, Sequences, Transitions
+from networks.images import to_tensor
 
 FLAGS = {"action": np.int32, "reward": np.float32, "terminated": bool, "truncated": bool, "dead": bool, "age": np.int32}
 """Per row and environment, beside the observation; `age` counts rows since the episode's first."""
@@ -216,7 +217,7 @@ class Replay:
         return stacked
 
     def _tensor(self, array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype, non_blocking=True)
+        return to_tensor(array, self.device, dtype)
 
     def unsaved(self, max_bytes: int = 64 << 20) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Yield the rows that no checkpoint holds yet, as (first row, arrays) pieces of about `max_bytes` each."""

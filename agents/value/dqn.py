@@ -75,10 +75,11 @@ class DQNConfig(TrainConfig):
             self.require(getattr(self, name) > 0, name, "must be above 0")
         for name in ("epsilon_start", "epsilon_end", "eval_epsilon"):
             self.require(0.0 <= getattr(self, name) <= 1.0, name, "must lie in 0 to 1")
-        self.require(self.learning_starts >= 0, "learning_starts", "must not be negative")
         recurrent = self.core != "none"
         self.require(not recurrent or self.sequence_length > 1, "sequence_length", "must be above 1 with a memory")
         self.require(recurrent or self.sequence_length == 1, "sequence_length", "must be 1 without a memory (--core)")
+        least = self.num_envs * (self.n_step + self.sequence_length)
+        self.require(self.learning_starts >= least, "learning_starts", f"must be at least {least}, for one sample")
 
     def layout(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> ReplayLayout:
         """Return the replay that these settings need."""

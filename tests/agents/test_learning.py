@@ -18,7 +18,7 @@ from tests.agents.helpers import mean_return, train
 def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
     config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, gamma=0.9)
     agent, _ = train(algorithm, config, vector(ChainEnv, config.num_envs), tmp_path)
-    assert mean_return(agent, vector(ChainEnv, 4)) > 0.95
+    assert mean_return(agent, vector(ChainEnv, 4)) > 0.9  # the optimum is 1, impatience pays 0.1
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from envs.replays import (
 from envs.toy import CountingEnv
 from tests.envs.helpers import edited, episodes, lines_of, short, write
 
-PONG, YARS = "ALE/Pong-v5", "ALE/YarsRevenge-v5"
+PONG, YARS, DUNK = "ALE/Pong-v5", "ALE/YarsRevenge-v5", "ALE/DoubleDunk-v5"
 
 
 def counting(num_envs: int) -> RecordEpisodes:
@@ -119,7 +119,7 @@ class TestRecorder:
         start = time.process_time()
         for _ in range(2000):
             envs.step(actions)
-        assert (time.process_time() - start) / 2000 < 0.4e-3  # 0.03e-3 on a quiet core
+        assert (time.process_time() - start) / 2000 < 0.2e-3  # measured: 0.009e-3
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ class TestRecorder:
         (PONG, "classic", 4),
         (PONG, "machado", 4),
         (YARS, "classic", 4),
-        (YARS, "machado", 4),
+        (DUNK, "machado", 4),
         ("MinAtar/Breakout-v1", "auto", 12),
         ("MinAtar/SpaceInvaders-v0", "auto", 8),
         ("CartPole-v1", "auto", 12),
@@ -148,13 +148,13 @@ class TestRoundTrip:
         assert [int(moment.action) for moment in moments[1:]] == records[last].actions.tolist()
 
     def test_an_episode_needs_those_before_it_or_stands_alone(self, env_id, protocol, count):
-        """Pong stands alone whatever came before, also under sticky actions; Yars' Revenge remembers, Gymnasium too."""
+        """Pong stands alone whatever came before, also under sticky actions; the others remember."""
         records = episodes(env_id, count, protocol)
         last = max(range(len(records)), key=lambda index: records[index].ordinal)
         if env_id == PONG:
             verify(records[last], (), make_env)
         else:
-            with pytest.raises(ReplayError, match="frame 32 differs|depends on the|the score is|the game"):
+            with pytest.raises(ReplayError, match=r"frame \d+ differs|depends on the|the score is|the game"):
                 verify(records[last], (), make_env)
 
 
@@ -230,7 +230,7 @@ class TestForgeries:
     def test_the_original_passes(self, record):
         verify(record, (), make_env)
 
-    @pytest.mark.parametrize("step", [0, 40])
+    @pytest.mark.parametrize("step", [0, 52])
     def test_edited_action(self, record, step):
         actions = record.actions.copy()
         actions[step : step + 12] = np.where(actions[step : step + 12] == 2, 3, 2)
