@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
         temporary.mkdir()
         pieces = _save_replay(folder / "replay", replay) if replay is not None else []
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        _save_tensors(contiguous, temporary / "model.safetensors")
+        _save_tensors(safetensors.torch.save_file, contiguous, temporary / "model.safetensors")
         state = {
             "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
             "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
@@ -113,7 +114,7 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
 
 
 def load_replay(folder: Path, state: dict[str, Any], replay: Replay) -> None:
-    """Fill `replay` with the rows that the checkpoint's state lists, and drop newer pieces that no checkpoint holds."""
+    """Fill `replay` with the rows that the checkpoint's state lists; newer pieces stay until the next checkpoint."""
     for piece in state["replay"]:
         path = folder / "replay" / piece["file"]
         if not path.is_file() or _file_sha256(path) != piece["sha256"]:
@@ -122,7 +123,6 @@ def load_replay(folder: Path, state: dict[str, Any], replay: Replay) -> None:
             replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
         except (SafetensorError, KeyError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
-    _prune(folder)
 
 
 def seal(values: dict[str, Any]) -> dict[str, Any]:
@@ -167,12 +167,10 @@ def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
         path = folder / f"rows_{first_row:010d}_{end_row:010d}.safetensors"
         temporary = path.with_suffix(".tmp")
         try:
-            safetensors.numpy.save_file(arrays, temporary)
+            _save_tensors(safetensors.numpy.save_file, arrays, temporary)
             os.replace(temporary, path)
-        except BaseException as error:
+        except BaseException:
             temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(path)) from error
             raise
         piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
         kept.append(piece)
@@ -200,9 +198,9 @@ def _prune(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Any], path: Path) -> None:
     try:
-        safetensors.torch.save_file(tensors, path)
+        save_file(tensors, path)
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(None, str(error), str(path)) from error
 

@@ -67,6 +67,7 @@ class TrainConfig:
             self.require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("eval_episodes", "threads", "seed"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
+        self.require(self.seed < 2_000_000_000, "seed", "must be below 2000000000, for emulators take 31 bits")
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")
         self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
         self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")

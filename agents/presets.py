@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
@@ -119,6 +119,8 @@ def tiny(config: TrainConfig) -> TrainConfig:
 
 def memory(config: TrainConfig, core: CoreName) -> TrainConfig:
     """Return the settings with a recurrent core and sequences to train it on, unless they have one."""
+    if core not in get_args(CoreName):
+        raise ConfigError(f"--core must be one of {', '.join(get_args(CoreName))}, not {core}")
     if core == "none" or config.core != "none":
         return config
     recurrent: dict[str, Any] = {"core": core, "sequence_length": 16}

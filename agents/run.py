@@ -22,6 +22,8 @@ from agents.interface import Agent, Row
 from agents.replay.ring import Replay
 from agents.tracking import NoTracker, Tracker
 
+LOGS = ("metrics.jsonl", "replays/train.jsonl", "replays/judged.jsonl")
+"""Files that only grow, and that a resume cuts back to the checkpoint: metrics, training games, judged games."""
 SHARES = ("env", "act", "learn", "log")
 
 
@@ -96,7 +98,7 @@ class Run:
         self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
         self.signalled = False
         (folder / "replays").mkdir(parents=True, exist_ok=True)
-        self.files = {name: open(folder / name, "ab") for name in ("metrics.jsonl", "replays/train.jsonl")}
+        self.files = {name: open(folder / name, "ab") for name in LOGS}
 
     @property
     def wall_seconds(self) -> float:
@@ -141,7 +143,7 @@ class Run:
         for record in row.next_info.get("episodes", ()):
             self.returns.append(record.episode_return)
             line = record.to_json(episode=self.episodes, kind="train", env_steps=self.env_steps)
-            self.files["replays/train.jsonl"].write(line.encode() + b"\n")
+            self.write("replays/train.jsonl", line)
             self.episodes += 1
             self.log({"episode/return": record.episode_return, "episode/length": record.length})
         if self.display is not None and self.display.due():
@@ -173,8 +175,12 @@ class Run:
     def log(self, values: dict[str, float]) -> None:
         """Write one line of metrics, and mirror it."""
         line = {"env_steps": self.env_steps, "wall_seconds": round(self.wall_seconds, 3), **values}
-        self.files["metrics.jsonl"].write(json.dumps(line).encode() + b"\n")
+        self.write("metrics.jsonl", json.dumps(line))
         self.tracker.log(line)
+
+    def write(self, name: str, line: str) -> None:
+        """Append one line to one of the run's logs."""
+        self.files[name].write(line.encode() + b"\n")
 
     def checkpoint(self, agent: Agent, leg: Leg | None = None, replay: Replay | None = None) -> None:
         """Save everything that the next leg follows from; `leg` None is the start of the run."""

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,8 @@ def family(env_id: str) -> str:
     if namespace in named:
         return named[namespace]
     spec = gym.registry.get(env_id)
+    if spec is not None and str(spec.entry_point).startswith("ale_py"):
+        return "atari"  # under a name of old, such as PongNoFrameskip-v4, which check_id refuses
     return "box2d" if spec is not None and "box2d" in str(spec.entry_point) else "classic"
 
 
@@ -57,10 +60,12 @@ def check_id(env_id: str) -> None:
     package, extra = EXTRAS.get(namespace, ("", ""))
     if package and importlib.util.find_spec(package) is None:
         raise EnvError(f"{env_id} needs the package {package}: pip install -c constraints.txt -e '.[{extra}]'")
-    names = {name.lower(): name for name in gym.registry if not name.endswith(("NoFrameskip-v4", "-ram-v5"))}
+    old = {name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ale_py")}
+    names = {name.lower(): name for name in gym.registry if name not in old or name.endswith("-v5")}
     short = {name.split("/")[-1].lower(): name for name in names.values()}
     close = difflib.get_close_matches(env_id.lower(), names, 3, 0.5)
-    close += difflib.get_close_matches(env_id.split("/")[-1].lower(), short, 3, 0.6)
+    bare = re.sub(r"-ram|NoFrameskip|Deterministic", "", env_id.split("/")[-1]).lower()
+    close += difflib.get_close_matches(bare, short, 3, 0.6)
     offers = list(dict.fromkeys((names | short)[name] for name in close))[:3]
     raise EnvError(f"unknown environment '{env_id}'" + (f"; did you mean {', '.join(offers)}?" if offers else ""))
 

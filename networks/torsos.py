@@ -39,7 +39,7 @@ class Normalize(nn.Module):
         scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
         self.register_buffer("mean", torch.zeros(space.shape))
         self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
-        self.register_load_state_dict_post_hook(lambda module, keys: self._look())
+        self.register_load_state_dict_post_hook(lambda module, keys: module._look())
         self._look()
 
     def center(self, samples: Tensor) -> None:
@@ -57,7 +57,8 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] of any type -> the same shape, float32 or what autocast works in."""
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         x = x.to(dtype, copy=True)
         if x.dim() != 4:
             return x.mul_(self.factor) if self.factor is not None else x.sub_(self.mean).mul_(self.inverse_std)

@@ -80,7 +80,7 @@ def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainCo
         with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
             return tyro.cli(type(config), args=rest, default=config)
     except SystemExit as error:
-        words = re.sub(r"[╭╮╰╯│─]+", " ", captured.getvalue())
+        words = re.sub(r"[╭╮╰╯│─|]+|-{3,}", " ", captured.getvalue())
         message = re.sub(r"\s+", " ", words).split("For full helptext")[0].strip()
         raise ConfigError(message or f"cannot read {' '.join(rest)}") from error
 

@@ -110,9 +110,8 @@ def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) 
 
         def evaluate(agent: Learner) -> dict[str, float]:
             result = common.judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED)
-            with open(folder / "replays" / "eval.jsonl", "a") as file:
-                for record in result["records"]:
-                    file.write(record.to_json(kind="eval", env_steps=run.env_steps) + "\n")
+            for record in result["records"]:
+                run.write("replays/judged.jsonl", record.to_json(kind="eval", env_steps=run.env_steps))
             return {f"eval/{name}": result[name] for name in ("return_mean", "return_std")}
 
     run = Run(folder, config, tracker, display, evaluate)
@@ -142,7 +141,8 @@ def _train(
         where = checkpoint.non_finite(agent)
         last = checkpoint.resolve(run.folder / "checkpoints").name
         module = f"; the first bad numbers are in {where}" if where else ""
-        raise RunError(f"{error}{module}; the last good checkpoint is {run.folder}/checkpoints/{last}") from error
+        step = "" if isinstance(error, RunError) else f" at env step {run.env_steps:,}"
+        raise RunError(f"{error}{step}{module}; the last good checkpoint is {run.folder}/checkpoints/{last}") from error
     finally:
         run.close()
         envs.close()
@@ -155,7 +155,7 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
     """Record one game; a failure to do so is told, and does not end the training."""
     try:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
-        facts = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED, label=name)
+        facts = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED)
         run.tracker.video(f"video/{name}", path, run.env_steps)
         console.print(f"video of the {name} agent, score {facts['score']:g}: {path}", highlight=False)
     except (OSError, ValueError, RuntimeError) as error:

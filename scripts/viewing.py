@@ -50,22 +50,22 @@ def watch_replay(arguments: argparse.Namespace) -> None:
     _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], arguments)
 
 
-def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int, label: str = "") -> dict[str, Any]:
+def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> dict[str, Any]:
     """Let the agent play one full game and write it as a video; return the recording's facts."""
     envs = common.environments(config, 1, threads=1)
     try:
         result = evaluate(agent, envs, 1, seed)
     finally:
         envs.close()
-    return _write(result["records"][0], [], path, score_and_value(result["values"][0], label))
+    return _write(result["records"][0], [], path, score_and_value(result["values"][0]))
 
 
-def score_and_value(values: Sequence[float], label: str = "") -> Overlay:
-    """Return the overlay: the game's score so far, and the agent's value of what it sees."""
+def score_and_value(values: Sequence[float]) -> Overlay:
+    """Return the overlay: the game's score so far, and the agent's value of what it sees; one line hides least."""
 
     def overlay(step: int, score: float) -> list[str]:
-        value = f"value {values[step]:.2f}" if step < len(values) else ""
-        return [part for part in (f"score {score:g}", value, label) if part]
+        value = f"  value {values[step]:.2f}" if step < len(values) else ""
+        return [f"score {score:g}{value}"]
 
     return overlay
 

@@ -42,6 +42,8 @@ class PPOConfig(TrainConfig):
     """linear falls to 0 at total_steps; kl multiplies or divides by 1.5 to keep the KL divergence near target_kl."""
     target_kl: float = 0.01
     """KL divergence of one epoch that the kl schedule aims at."""
+    max_learning_rate: float = 1e-2
+    """Highest step size that the kl schedule may reach."""
     adam_epsilon: float = 1e-5
     """Adam's epsilon."""
     rollout_length: int = 128
@@ -193,4 +195,4 @@ class PPO(Learner):
         """Lower the rate where the policy moved more than twice the target, raise it where less than half."""
         target = self.config.target_kl
         factor = torch.where(kl > 2.0 * target, 1.0 / 1.5, torch.where(kl < 0.5 * target, 1.5, 1.0))
-        self.learning_rate.mul_(factor).clamp_(1e-6, 1e-2)
+        self.learning_rate.mul_(factor).clamp_(1e-6, self.config.max_learning_rate)

@@ -41,7 +41,8 @@ class ReplayLayout:
     @property
     def rows(self) -> int:
         """Rows of `num_envs` steps: whole carry strides, at least enough for one sample."""
-        rows = max(-(-self.capacity // self.num_envs), self.sequence_length + self.n_step + self.frame_stack + 1)
+        least = self.sequence_length + self.n_step + self.frame_stack + self.carry_stride
+        rows = max(-(-self.capacity // self.num_envs), least)
         return -(-rows // self.carry_stride) * self.carry_stride
 
     @property

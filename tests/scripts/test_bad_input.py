@@ -24,7 +24,8 @@ import wandb
 from agents import checkpoint
 from agents.policy.ppo import PPO
 from scripts import common, session
-from tests.scripts.inside import assert_one_line, call
+from tests.scripts.inside import Done, assert_one_line, call
+from tests.scripts.runner import script
 
 QUIET = ("--preset", "tiny", "--track", "disabled")
 
@@ -56,13 +57,17 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown core": ("ppo --env CartPole-v1 --core elman", ("core", "elman")),
     "learning before a sample": ("dqn --env CartPole-v1 --learning-starts 0", ("--learning-starts must be at least",)),
     "no steps": ("dqn --env CartPole-v1 --total-steps 0", ("--total-steps must be at least 1",)),
+    "enormous seed": ("dqn --env CartPole-v1 --seed 99999999999999999999999", ("--seed must be below",)),
+    "fraction of a step": ("dqn --env CartPole-v1 --total-steps 1e3", ("Error parsing --total-steps", "1e3")),
     "negative seed": ("dqn --env CartPole-v1 --seed -1", ("--seed must not be negative",)),
     "width of nothing": ("dqn --env CartPole-v1 --hidden 0", ("--hidden",)),
     "unknown device": ("dqn --env CartPole-v1 --device abacus", ("--device must be cpu, cuda or auto",)),
     "unknown torso": ("dqn --env CartPole-v1 --torso vgg", ("'vgg'", "--torso auto")),
     "cnn on a vector": ("ppo --env CartPole-v1 --torso nature", ("'nature' does not read", "--torso auto")),
     "centred dict": ("ppo --env MiniGrid-Empty-5x5-v0 --input-norm center", ("--input-norm center", "use scale")),
-    "replay beyond memory": ("dqn --env ALE/Pong-v5 --replay-capacity 9000000000", ("GB are free", "--replay-capacity")),
+    "replay beyond memory": (
+        "dqn --env ALE/Pong-v5 --replay-capacity 9000000000", ("GB are free", "--replay-capacity")
+    ),
     "unknown algorithm": ("pppo --env CartPole-v1", ("unknown algorithm 'pppo'", "ppo")),
     "unknown preset": ("ppo --env CartPole-v1 --preset huge", ("no preset 'huge'", "classic")),
     "unknown protocol": ("ppo --env ALE/Pong-v5 --protocol nature", ("unknown protocol 'nature'", "machado")),
@@ -114,6 +119,12 @@ def test_a_run_dir_that_is_a_file(tmp_path: Path) -> None:
     done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
     assert_one_line(done, 2, f"{tmp_path}/run", "--run-dir")
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_process_ends_the_same_way(tmp_path: Path) -> None:
+    done = script("train", "dqn", "--env", "CartPole-v1", "--learning-rat", 1, "--run-dir", tmp_path / "run")
+    assert_one_line(Done(done.returncode, done.stdout, done.stderr), 2, "did you mean --learning-rate?")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -235,31 +246,49 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "missing config": (lambda run: (run / "config.json").unlink(), ALL, ("is not a run folder", "no config.json")),
     "truncated config": (lambda run: halve(run / "config.json"), ALL, ("config.json cannot be read",)),
     "empty config": (lambda run: (run / "config.json").write_text(""), ALL, ("config.json cannot be read",)),
-    "config of another kind": (lambda run: (run / "config.json").write_text("[1]"), ALL, ("config.json cannot be read",)),
-    "binary config": (lambda run: (run / "config.json").write_bytes(b"\xff\xfe\x00"), ALL, ("config.json cannot be read",)),
+    "config of another kind": (
+        lambda run: (run / "config.json").write_text("[1]"), ALL, ("config.json cannot be read",)
+    ),
+    "binary config": (
+        lambda run: (run / "config.json").write_bytes(b"\xff\xfe\x00"), ALL, ("config.json cannot be read",)
+    ),
     "changed gamma": (config(lambda r: r["config"].update(gamma=0.5)), ALL, ("config.json was changed",)),
     "changed protocol": (config(lambda r: r["card"]["protocol"].update(noop_max=9)), ALL, ("config.json was changed",)),
     "changed run id": (config(lambda r: r.pop("run_id")), ALL, ("config.json was changed",)),
-    "resealed fingerprint": (config(lambda r: r["card"].update(fingerprint="0" * 12), True), ALL, ("another protocol",)),
+    "resealed fingerprint": (
+        config(lambda r: r["card"].update(fingerprint="0" * 12), True), ALL, ("another protocol",)
+    ),
     "resealed game": (config(lambda r: r["config"].update(env="Acrobot-v1"), True), ALL, ("another protocol",)),
-    "resealed unknown field": (config(lambda r: r["config"].update(momentum=1), True), ALL, ("does not know: momentum",)),
+    "resealed unknown field": (
+        config(lambda r: r["config"].update(momentum=1), True), ALL, ("does not know: momentum",)
+    ),
     "resealed gamma": (config(lambda r: r["config"].update(gamma=2), True), ALL, ("--gamma must lie in 0 to 1",)),
     "resealed algorithm": (config(lambda r: r.update(algo="sarsa"), True), ALL, ("the algorithm sarsa",)),
     "resealed network": (config(lambda r: r["config"].update(hidden=[7]), True), ALL, ("does not fit the network",)),
-    "truncated weights": (lambda run: halve(newest(run) / "model.safetensors"), ALL, ("model.safetensors is not the file",)),
+    "truncated weights": (
+        lambda run: halve(newest(run) / "model.safetensors"), ALL, ("model.safetensors is not the file",)
+    ),
     "flipped bit": (lambda run: flip(newest(run) / "model.safetensors"), ALL, ("model.safetensors is not the file",)),
     "missing weights": (lambda run: (newest(run) / "model.safetensors").unlink(), ALL, ("cannot be read", "another")),
-    "pickle for weights": (lambda run: bomb(newest(run) / "model.safetensors"), ALL, ("is not the file that was saved",)),
+    "pickle for weights": (
+        lambda run: bomb(newest(run) / "model.safetensors"), ALL, ("is not the file that was saved",)
+    ),
     "resealed pickle for weights": (resealed_bomb, ALL, ("does not fit the network",)),
     "weights of another network": (other_network, ALL, ("does not fit the network",)),
     "garbage state": (lambda run: (newest(run) / "state.json").write_bytes(b"\x80garbage"), ALL, ("cannot be read",)),
     "truncated state": (lambda run: halve(newest(run) / "state.json"), ALL, ("cannot be read", "another checkpoint")),
     "empty state": (lambda run: (newest(run) / "state.json").write_text("{}"), ALL, ("format",)),
-    "changed counter": (lambda run: edit(newest(run) / "state.json", lambda s: s.update(env_steps=1)), ALL, ("state.json was",)),
-    "state of the future": (lambda run: edit(newest(run) / "state.json", lambda s: s.update(format=99)), ALL, ("version",)),
+    "changed counter": (
+        lambda run: edit(newest(run) / "state.json", lambda s: s.update(env_steps=1)), ALL, ("state.json was",)
+    ),
+    "state of the future": (
+        lambda run: edit(newest(run) / "state.json", lambda s: s.update(format=99)), ALL, ("version",)
+    ),
     "latest nowhere": (lambda run: (run / "checkpoints/latest").write_text("step_7"), ALL, ("step_7", "is not there")),
     "latest empty": (lambda run: (run / "checkpoints/latest").write_text(""), ALL, ("latest", "another checkpoint")),
-    "latest binary": (lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)),
+    "latest binary": (
+        lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)
+    ),
     "latest missing": (lambda run: (run / "checkpoints/latest").unlink(), ALL, ("no checkpoint 'latest'",)),
     "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), ALL, ("no checkpoint 'latest'",)),
     "replay missing": (lambda run: piece(run).unlink(), RESUME, ("rows_", "cannot be resumed")),
@@ -397,9 +426,9 @@ def assert_intact_and_resumable(folder: Path, env_steps: int) -> None:
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
-def test_a_full_disk_while_weights_are_saved(algorithm: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(checkpoint, "_save_tensors", full_at_call(2, checkpoint._save_tensors))
+@pytest.mark.parametrize(("algorithm", "number"), [("dqn", 3), ("ppo", 2)])  # of a file; DQN's second is its replay
+def test_a_full_disk_while_weights_are_saved(algorithm: str, number: int, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(checkpoint, "_save_tensors", full_at_call(number, checkpoint._save_tensors))
     done = call("train", algorithm, "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
     assert_one_line(done, 1, "model.safetensors", "File too large", "checkpoints already saved are intact")
     assert_intact_and_resumable(tmp_path / "run", 0)
@@ -427,7 +456,7 @@ def test_a_full_disk_while_metrics_are_written(tmp_path: Path) -> None:
     [
         ("ppo --learning-rate 1e30", "the first bad numbers are in model."),
         ("dqn --learning-rate 1e30", "the first bad numbers are in model."),
-        ("ppo --learning-rate 1e30 --epochs 1 --minibatches 1", "the policy"),
+        ("ppo --learning-rate 1e30 --epochs 1 --minibatches 1", "the first bad numbers are in model."),
     ],
 )
 def test_a_loss_that_is_no_number_stops_the_run(command: str, names: str, tmp_path: Path) -> None:
@@ -437,18 +466,23 @@ def test_a_loss_that_is_no_number_stops_the_run(command: str, names: str, tmp_pa
     assert all(bool(torch.isfinite(p).all()) for p in common.load_run(tmp_path / "run").agent.model.parameters())
 
 
-def test_a_poisoned_weight_is_named_and_never_saved(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("head.value.bias", 4), ("head.policy.weight", 2), ("torso.value.layers.0.weight", 2)],
+    ids=["found when saving", "found when acting", "found in the loss"],
+)
+def test_a_poisoned_weight_is_named_and_never_saved(name: str, at: int, tmp_path: Path, monkeypatch: Any) -> None:
     update = PPO.update
 
     def poisoned(agent: PPO, *arguments: Any) -> Any:
         result = update(agent, *arguments)
-        if agent.updates == 4:
-            agent.model.get_parameter("head.value.bias").data.fill_(np.nan)
+        if agent.updates == at:
+            agent.model.get_parameter(name).data.fill_(np.nan)
         return result
 
     monkeypatch.setattr(PPO, "update", poisoned)
     done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
-    assert_one_line(done, 1, "model.head.value.bias", "the last good checkpoint is")
+    assert_one_line(done, 1, f"model.{name}" if at == 4 else "model.", "env step", "the last good checkpoint is")
     saved = common.load_run(tmp_path / "run")
     assert checkpoint.non_finite(saved.agent) is None
 

@@ -1,0 +1,216 @@
+"""Each known mistake has its warning, sound settings have none; figures are exact; measuring changes nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from gymnasium import spaces
+from rich.console import Console
+
+from agents import machine, preflight
+from agents.build import build_agent, build_replay, replay_layout
+from agents.checkpoint import weights_sha256
+from agents.config import ConfigError, TrainConfig
+from agents.loops import train_off_policy, train_on_policy
+from agents.preflight import plan, warnings_for
+from agents.presets import PRESETS, memory, tiny
+from agents.run import Run
+from envs.make import make_envs
+from envs.protocols import CLASSIC, MACHADO, NATIVE, describe
+from tests.agents.test_presets import GAMES
+from tests.conftest import CPU
+
+FRAMES, VECTOR = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Box(-1, 1, (4,), np.float32)
+ATARI = describe("ALE/Pong-v5", CLASSIC, {}, "atari")
+CARTPOLE = describe("CartPole-v1", NATIVE, {}, "classic")
+DQN, PPO = PRESETS["dqn", "atari"], PRESETS["ppo", "atari"]
+CLASSIC_DQN, CLASSIC_PPO = PRESETS["dqn", "classic"], PRESETS["ppo", "classic"]
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch: Any) -> None:
+    monkeypatch.setattr(preflight, "ROW_SECONDS", 0.05)
+    monkeypatch.setattr(preflight, "LEARN_SECONDS", 0.05)
+
+
+def with_card(**changes: Any) -> dict[str, Any]:
+    return {**ATARI, **changes}
+
+
+MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
+    ("--torso mlp flattens it", replace(DQN, torso="mlp"), FRAMES, ATARI),
+    ("--torso mlp flattens it", replace(PPO, torso="mlp"), FRAMES, ATARI),
+    ("frames are skipped twice", PPO, FRAMES, with_card(env_kwargs={"frameskip": 4})),
+    ("--life-loss-ends has no effect", PPO, FRAMES, describe("ALE/Pong-v5", MACHADO, {}, "atari")),
+    ("raise --checkpoint-steps", replace(CLASSIC_DQN, checkpoint_steps=1_000), VECTOR, CARTPOLE),
+    ("raise --checkpoint-steps", replace(PPO, num_envs=512, checkpoint_steps=200_000), FRAMES, ATARI),
+    ("sees each frame several times", memory(PPO, "lstm"), FRAMES, ATARI),
+    ("sees each frame several times", memory(DQN, "gru"), FRAMES, ATARI),
+    ("rewards are not clipped", replace(DQN, clip_rewards=False), FRAMES, ATARI),
+    ("rewards are not clipped", replace(PPO, clip_rewards=False), FRAMES, ATARI),
+    ("learning starts after the training has ended", replace(DQN, total_steps=20_000), FRAMES, ATARI),
+    ("exploration has ended before learning starts", replace(DQN, epsilon_steps=10_000), FRAMES, ATARI),
+    ("epsilon is still 0.60 at the last step", replace(DQN, total_steps=100_000), FRAMES, ATARI),
+    ("the replay forgets before learning starts", replace(DQN, replay_capacity=10_000), FRAMES, ATARI),
+    ("fewer than ten minibatches", replace(DQN, replay_capacity=200, batch_size=32), FRAMES, ATARI),
+    ("the target network is never updated", replace(DQN, target_period=10_000_000), FRAMES, ATARI),
+    ("learned from 128 times", replace(CLASSIC_DQN, replay_ratio=2.0, batch_size=64), VECTOR, CARTPOLE),
+    ("longer than the whole training", replace(CLASSIC_PPO, total_steps=500), VECTOR, CARTPOLE),
+    ("longer than the whole training", replace(PPO, num_envs=1000, total_steps=100_000), FRAMES, ATARI),
+]
+
+
+@pytest.mark.parametrize(("warning", "config", "space", "card"), MISTAKES)
+def test_a_known_mistake_is_warned_of(warning: str, config: TrainConfig, space: Any, card: dict[str, Any]) -> None:
+    found = warnings_for(config, space, card, card["frame_stack"])
+    assert any(warning in line for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
+    """A new warning needs its line in the table above."""
+    source = Path(preflight.__file__).read_text()
+    told = [warning for warning, *_ in MISTAKES] + ["more memory than is free", "more disk than is free"]
+    assert source.count(".append(") == len(set(told))
+
+
+@pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
+def test_a_preset_has_no_warning(algorithm: str, name: str) -> None:
+    config = replace(PRESETS[algorithm, name], env=GAMES[name])
+    envs = make_envs(config.env, 1, threads=1)
+    assert warnings_for(config, envs.single_observation_space, envs.card, envs.card["frame_stack"]) == []
+    envs.close()
+
+
+def ready(algorithm: str, config: TrainConfig) -> tuple[Any, Any]:
+    envs = make_envs(config.env, config.num_envs, threads=1)
+    return build_agent(algorithm, config, envs, CPU), envs
+
+
+@pytest.mark.parametrize(
+    ("env_id", "core", "capacity"),
+    [("ALE/Pong-v5", "none", 5_000), ("CartPole-v1", "lstm", 30_001), ("MiniGrid-Empty-5x5-v0", "none", 3_000)],
+)
+def test_the_figure_for_replay_is_what_is_allocated(env_id: str, core: Any, capacity: int, tmp_path: Path) -> None:
+    config = replace(memory(tiny(CLASSIC_DQN), core), env=env_id, replay_capacity=capacity)
+    agent, envs = ready("dqn", config)
+    said = plan(agent, envs, envs.card, tmp_path).lines["memory"]
+    layout = replay_layout(config, envs, agent.model.carry_dim)
+    assert layout is not None
+    allocated = sum(array.nbytes for array in build_replay(layout, agent.device).arrays.values())
+    assert layout.nbytes == allocated
+    assert f"{allocated / 1e9:.3f} GB for replay (exact)" in said
+    envs.close()
+
+
+def test_memory_really_grows_by_that_much() -> None:
+    config = replace(DQN, replay_capacity=20_000)
+    envs = make_envs("ALE/Pong-v5", 8, threads=1)
+    layout = replay_layout(config, envs, 0)
+    assert layout is not None
+    before = psutil.Process().memory_info().rss
+    replay = build_replay(layout, torch.device("cpu"))
+    for array in replay.arrays.values():
+        array.fill(1)  # memory that was only promised counts when it is touched
+    assert psutil.Process().memory_info().rss - before == pytest.approx(layout.nbytes, rel=0.05)
+    envs.close()
+
+
+def test_a_replay_beyond_memory_is_an_error_with_a_size_that_fits(monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 1_000_000)
+    envs = make_envs("CartPole-v1", 4)
+    layout = replay_layout(replace(CLASSIC_DQN, env="CartPole-v1"), envs, 0)
+    assert layout is not None
+    with pytest.raises(ConfigError, match=r"use --replay-capacity \d+ or less") as caught:
+        build_replay(layout, torch.device("cpu"))
+    fits = int(re.findall(r"--replay-capacity (\d+)", str(caught.value))[0])
+    assert 0 < replace(layout, capacity=fits).nbytes <= 1_000_000
+
+
+def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Path) -> None:
+    agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1"))
+    monkeypatch.setattr(machine, "available_memory", lambda: 1_000)
+    usage = psutil.disk_usage("/")
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: usage._replace(free=1_000))
+    found = plan(agent, envs, envs.card, tmp_path / "not" / "yet").warnings
+    assert any("more memory than is free" in line for line in found)
+    assert any("more disk than is free" in line for line in found)
+    assert not (tmp_path / "not").exists()
+
+
+def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
+    agent, envs = ready("dqn", replace(CLASSIC_DQN, env="CartPole-v1"))
+    made = plan(agent, envs, envs.card, tmp_path)
+    count = sum(parameter.numel() for parameter in agent.model.parameters())
+    assert f"{count:,} parameters" in made.lines["network"]
+    assert envs.card["fingerprint"] in made.lines["game"]
+    assert "49,500 updates of 64 samples after 1,000 steps" in made.lines["training"]
+    assert "epsilon 1 to 0.04" in made.lines["schedule"]
+    assert "done in about" in made.lines["predicted"]
+    agent, envs = ready("ppo", replace(CLASSIC_PPO, env="CartPole-v1"))
+    made = plan(agent, envs, envs.card, tmp_path)
+    assert "585 rollouts of 512 steps, 10 x 4 updates each" in made.lines["training"]
+    assert "learning rate 0.001 to 0" in made.lines["schedule"]
+    made.warnings.append("look out")
+    screen = io.StringIO()
+    made.show(Console(file=screen, width=300))
+    assert "pre-flight" in screen.getvalue()
+    assert "warning: look out" in screen.getvalue()
+    assert all(value in screen.getvalue() for value in made.lines.values())
+
+
+def test_long_sequences_can_be_measured(tmp_path: Path) -> None:
+    long = {"sequence_length": 80, "n_step": 5, "core_size": 8, "learning_starts": 500, "core": "gru"}
+    agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1", **long))
+    for _ in range(3):
+        assert plan(agent, envs, envs.card, tmp_path).lines["predicted"]
+
+
+TRAININGS: list[tuple[str, str, str, Any]] = [
+    ("dqn", "classic", "CartPole-v1", "none"), ("dqn", "toy", "joypad/MemoryChain-v0", "lstm"),
+    ("ppo", "classic", "CartPole-v1", "none"), ("ppo", "toy", "joypad/MemoryChain-v0", "lstm"),
+    ("ppo", "atari", "ALE/Breakout-v5", "none"), ("dqn", "minatar", "MinAtar/Breakout-v1", "none"),
+    ("dqn", "minigrid", "MiniGrid-Empty-5x5-v0", "none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "name", "env_id", "core"), TRAININGS)
+def test_measuring_changes_neither_agent_nor_training(
+    algorithm: str, name: str, env_id: str, core: Any, tmp_path: Path
+) -> None:
+    config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=env_id, total_steps=200, core_size=8)
+
+    def trained(folder: Path, before: Callable[[Any, Any], Any]) -> str:
+        agent, envs = ready(algorithm, config)
+        before(agent, envs)
+        layout = replay_layout(config, envs, agent.model.carry_dim)
+        run = Run(folder, config)
+        if layout is None:
+            train_on_policy(agent, envs, run)
+        else:
+            train_off_policy(agent, envs, build_replay(layout, agent.device), run)
+        run.close()
+        envs.close()
+        return weights_sha256(agent)
+
+    def measure(agent: Any, envs: Any) -> None:
+        weights, optimizer = weights_sha256(agent), agent.optimizer_state()["tensors"].keys()
+        torch_rng, numpy_rng = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+        plan(agent, envs, envs.card, tmp_path)
+        assert weights_sha256(agent) == weights
+        assert torch.equal(torch.get_rng_state(), torch_rng)
+        assert np.array_equal(np.random.get_state()[1], numpy_rng)  # noqa: NPY002
+        assert agent.updates == 0
+        assert agent.optimizer_state()["tensors"].keys() == optimizer
+        assert all(parameter.grad is None for parameter in agent.model.parameters())
+
+    assert trained(tmp_path / "a", lambda agent, envs: None) == trained(tmp_path / "b", measure)

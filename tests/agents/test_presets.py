@@ -1,0 +1,142 @@
+"""Every preset, at a tiny size: trains, saves, loads, acts identically; the seed, and only the seed, decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import checkpoint
+from agents.build import build_agent, build_replay, center_inputs, replay_layout
+from agents.config import ConfigError, TrainConfig
+from agents.learner import Learner
+from agents.loops import interact, train_off_policy, train_on_policy
+from agents.policy.ppo import PPOConfig
+from agents.presets import ALGORITHMS, PRESETS, memory, preset, tiny
+from agents.run import Run
+from envs.make import family, make_envs, resolve_protocol
+from networks.cores import CoreName
+from tests.conftest import CPU
+
+GAMES = {
+    "classic": "CartPole-v1",
+    "box2d": "LunarLander-v3",
+    "atari": "ALE/Pong-v5",
+    "fast": "ALE/Pong-v5",
+    "minatar": "MinAtar/Breakout-v1",
+    "minigrid": "MiniGrid-Empty-5x5-v0",
+    "toy": "joypad/MemoryChain-v0",
+}
+"""Preset -> a game that it is for."""
+CORES: tuple[CoreName, ...] = ("none", "lstm")
+
+
+def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
+    """The preset at a size for tests; Atari's frames are small too."""
+    config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
+    if name == "atari":
+        config = replace(config, image_size=44)
+    if isinstance(config, PPOConfig) and core != "none":
+        config = replace(config, sequence_length=8)
+    return replace(config, stop_return=None)
+
+
+def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, Run]:
+    """Train as `train.py` does, to the last checkpoint."""
+    envs = make_envs(
+        config.env, config.num_envs, resolve_protocol(config.env, config.protocol, config.image_size), threads=1
+    )
+    agent = build_agent(algorithm, config, envs, CPU)
+    center_inputs(agent, envs, config.seed)
+    layout = replay_layout(config, envs, agent.model.carry_dim)
+    run = Run(folder, config)
+    if layout is None:
+        train_on_policy(agent, envs, run)
+    else:
+        train_off_policy(agent, envs, build_replay(layout, agent.device), run)
+    run.close()
+    envs.close()
+    return agent, run
+
+
+def actions(agent: Learner, config: TrainConfig, exploring: bool) -> np.ndarray:
+    """What the agent does in 20 steps, [20, 2 N]: its actions, and the bits of their values."""
+    protocol = resolve_protocol(config.env, config.protocol, config.image_size)
+    envs = make_envs(config.env, config.num_envs, protocol, threads=1)
+    rng = torch.Generator().manual_seed(3)
+    seeds = list(range(config.num_envs))
+    rows = interact(agent, envs, seeds, rng, 100 if exploring else None)
+    found = []
+    for row, _ in zip(rows, range(20), strict=False):
+        found.append(np.concatenate([row.action, row.extras["value"].view(np.int32)]))
+    envs.close()
+    return np.stack(found)
+
+
+def test_the_table_of_games_covers_every_preset() -> None:
+    assert {name for _, name in PRESETS} == set(GAMES)
+    assert {algorithm for algorithm, _ in PRESETS} == set(ALGORITHMS)
+    for name, env_id in GAMES.items():
+        assert family(env_id) == name or name == "fast"
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
+def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
+    algorithm: str, name: str, core: CoreName, tmp_path: Path
+) -> None:
+    config = small(algorithm, name, core)
+    agent, run = train(algorithm, config, tmp_path)
+    assert run.env_steps >= config.total_steps
+    assert run.updates > 0
+    envs = make_envs(config.env, 1, resolve_protocol(config.env, config.protocol, config.image_size), threads=1)
+    fresh = build_agent(algorithm, replace(config, seed=99), envs, CPU)
+    untrained = checkpoint.weights_sha256(fresh)
+    state = checkpoint.load_agent(checkpoint.resolve(tmp_path / "checkpoints"), fresh)
+    assert untrained != checkpoint.weights_sha256(agent)
+    assert checkpoint.weights_sha256(fresh) == checkpoint.weights_sha256(agent) == state["weights_sha256"]
+    assert fresh.updates == agent.updates
+    for exploring in (True, False):
+        np.testing.assert_array_equal(actions(agent, config, exploring), actions(fresh, config, exploring))
+    # the optimizer came along: its moments and its rate
+    before, after = agent.optimizer_state()["tensors"], fresh.optimizer_state()["tensors"]
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "core"),
+    [("dqn", "classic", "none"), ("dqn", "toy", "lstm"), ("dqn", "minatar", "none"), ("ppo", "classic", "none"),
+     ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"), ("dqn", "atari", "none")],
+)  # fmt: skip
+def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:
+    config = small(algorithm, name, core)
+    hashes = []
+    for number, seed in enumerate((5, 5, 6)):
+        torch.manual_seed(1000 + number)  # what the process drew before is no part of it
+        agent, _ = train(algorithm, replace(config, seed=seed), tmp_path / str(number))
+        hashes.append(checkpoint.weights_sha256(agent))
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
+@pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
+def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
+    for core in ("none", "gru", "lstm"):
+        config = memory(preset(algorithm, name), core)
+        config.validate()
+        assert config.core == core
+        memory(tiny(preset(algorithm, name)), core).validate()
+        assert type(config).from_json(vars(config) | {"hidden": list(config.hidden)}) == config
+
+
+def test_unknown_names_are_answered_with_what_there_is() -> None:
+    with pytest.raises(ConfigError, match="unknown algorithm 'sac'; there are dqn, ppo"):
+        preset("sac", "classic")
+    with pytest.raises(ConfigError, match="dqn has no preset 'fast'; there are classic"):
+        preset("dqn", "fast")
+    with pytest.raises(ConfigError, match="--core must be one of none, gru, lstm, not elman"):
+        memory(preset("dqn", "classic"), "elman")  # type: ignore[arg-type]

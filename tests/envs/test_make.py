@@ -1,0 +1,306 @@
+"""Every family through one door: spaces that hold, NEXT_STEP autoreset, raw rewards, equal views, protocols by name."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from envs.ale import rom_name
+from envs.make import EnvError, check_id, family, make_env, make_envs, register_families, resolve_protocol
+from envs.protocols import CLASSIC, MACHADO, NATIVE, PROTOCOLS, Protocol, describe, fingerprint
+from envs.recording import render_frame
+
+FAMILIES = {
+    "CartPole-v1": "classic",
+    "Acrobot-v1": "classic",
+    "FrozenLake-v1": "classic",
+    "LunarLander-v3": "box2d",
+    "ALE/Pong-v5": "atari",
+    "ALE/Breakout-v5": "atari",
+    "MinAtar/Asterix-v1": "minatar",
+    "MinAtar/Breakout-v1": "minatar",
+    "MinAtar/Freeway-v1": "minatar",
+    "MinAtar/Seaquest-v1": "minatar",
+    "MinAtar/SpaceInvaders-v1": "minatar",
+    "MiniGrid-Empty-5x5-v0": "minigrid",
+    "MiniGrid-DoorKey-5x5-v0": "minigrid",
+    "BabyAI-GoToRedBall-v0": "minigrid",
+    "joypad/Counting-v0": "toy",
+    "joypad/Chain-v0": "toy",
+    "joypad/MemoryChain-v0": "toy",
+    "joypad/EndlessReward-v0": "toy",
+}
+"""One environment, or more, of every family."""
+SHORT = replace(CLASSIC, max_frames=160)
+"""Atari games of 40 steps, so that ends are seen soon."""
+
+
+def protocol_of(env_id: str) -> str | Protocol:
+    return SHORT if family(env_id) == "atari" else "auto"
+
+
+def row(obs: Any, env: int) -> Any:
+    return {key: value[env] for key, value in obs.items()} if isinstance(obs, dict) else obs[env]
+
+
+def assert_same(a: Any, b: Any, message: str = "") -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=f"{message} {key}")
+    else:
+        np.testing.assert_array_equal(a, b, err_msg=message)
+
+
+def start_of(info: dict[str, Any]) -> dict[str, int] | None:
+    """How many no-ops began the game of row 0: the C++ environments draw them by a generator of their own."""
+    return {"noop_frames": int(info["episode_frame_number"][0])} if "episode_frame_number" in info else None
+
+
+def shapes(obs: Any) -> Any:
+    if isinstance(obs, dict):
+        return {key: (value.shape, value.dtype) for key, value in obs.items()}
+    return obs.shape, obs.dtype
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_a_vector_of_every_family_keeps_its_promises(env_id: str) -> None:
+    envs = make_envs(env_id, 3, protocol_of(env_id), threads=1)
+    rng = np.random.default_rng(0)
+    obs, info = envs.reset(seed=[5, 6, 7])
+    assert envs.card["family"] == FAMILIES[env_id] == family(env_id)
+    assert envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP
+    form = shapes(obs)
+    done, returns, lengths = np.zeros(3, bool), np.zeros(3), np.zeros(3, int)
+    ended: list[tuple[int, float, int]] = []
+    told: list[tuple[int, float, int]] = []
+    for _ in range(250):
+        for env in range(3):
+            assert envs.single_observation_space.contains(row(obs, env)), row(obs, env)
+        obs, reward, terminated, truncated, info = envs.step(rng.integers(envs.single_action_space.n, size=3))
+        assert shapes(obs) == form
+        assert not (terminated & truncated & done).any()
+        # the step after an end only resets: nothing is earned, nothing ends
+        assert (reward[done] == 0).all()
+        assert not (terminated | truncated)[done].any()
+        returns, lengths = np.where(done, 0.0, returns + reward), np.where(done, 0, lengths + 1)
+        done = terminated | truncated
+        ended += [(env, float(returns[env]), int(lengths[env])) for env in np.flatnonzero(done)]
+        told += [(record.env, record.episode_return, record.length) for record in info.get("episodes", ())]
+        assert ("episodes" in info) == bool(done.any())
+    assert told == ended
+    if env_id not in ("Acrobot-v1", "MinAtar/Freeway-v1", "BabyAI-GoToRedBall-v0"):  # whose episodes are longer
+        assert ended
+    envs.close()
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_one_environment_sees_what_row_0_of_the_vector_sees(env_id: str) -> None:
+    envs, env = make_envs(env_id, 2, protocol_of(env_id), threads=1), make_env(env_id, protocol_of(env_id))
+    rng = np.random.default_rng(1)
+    seen, info = envs.reset(seed=[11, 12])
+    obs, _ = env.reset(seed=11, options=start_of(info))
+    assert env.observation_space == envs.single_observation_space
+    assert env.action_space == envs.single_action_space
+    assert_same(row(seen, 0), obs, "at the start")
+    over = False
+    for step in range(150):
+        actions = rng.integers(envs.single_action_space.n, size=2)
+        seen, reward, terminated, truncated, info = envs.step(actions)
+        if over:
+            obs, _ = env.reset(options=start_of(info))
+            over = False
+        else:
+            obs, earned, ended, cut, _ = env.step(actions[0])
+            assert (earned, ended, cut) == (reward[0], terminated[0], truncated[0])
+            over = bool(ended or cut)
+        assert_same(row(seen, 0), obs, f"step {step}")
+    envs.close()
+    env.close()
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id, kind in FAMILIES.items() if kind != "toy"])
+def test_a_single_environment_renders_in_colour(env_id: str) -> None:
+    env = make_env(env_id)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(1)
+    frame = render_frame(env)
+    assert frame.dtype == np.uint8
+    assert frame.ndim == 3
+    assert frame.shape[2] == 3
+    assert min(frame.shape[:2]) >= 84
+    colours = np.unique(frame.reshape(-1, 3), axis=0)
+    assert len(colours) > 1
+    if family(env_id) in ("atari", "minatar", "minigrid"):
+        assert (colours.max(axis=1) != colours.min(axis=1)).any()  # not all of them grey
+    env.close()
+
+
+def test_atari_renders_at_its_native_size() -> None:
+    env = make_env("ALE/Pong-v5")
+    env.reset(seed=0)
+    assert np.asarray(env.render()).shape == (210, 160, 3)
+
+
+def test_rewards_are_the_games_own() -> None:
+    """Beam Rider's enemies are worth 44 each: clipping would show as 1."""
+    envs = make_envs("ALE/BeamRider-v5", 4, threads=1)
+    envs.reset(seed=[1, 2, 3, 4])
+    rng = np.random.default_rng(0)
+    rewards = np.concatenate([envs.step(rng.integers(9, size=4))[1] for _ in range(200)])
+    assert rewards.max() == 44
+    envs.close()
+
+
+def test_all_104_atari_games_are_there() -> None:
+    register_families()
+    games = sorted(env_id for env_id in gym.registry if env_id.startswith("ALE/") and env_id.endswith("-v5"))
+    assert len(games) == 104
+    for env_id in games:
+        check_id(env_id)
+        assert family(env_id) == "atari"
+        assert resolve_protocol(env_id) == CLASSIC
+    assert len({rom_name(env_id) for env_id in games}) == 104
+    assert rom_name("ALE/MsPacman-v5") == "ms_pacman"
+
+
+@pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "Pong-v4", "PongDeterministic-v0"])
+def test_old_names_of_atari_games_are_refused_with_the_new_one(env_id: str) -> None:
+    with pytest.raises(EnvError, match="did you mean ALE/Pong-v5"):
+        check_id(env_id)
+
+
+# -- protocols ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_table_of_protocols() -> None:
+    table = {
+        "name": ("classic", "machado", "native"),
+        "repeat_action_probability": (0.0, 0.25, 0.0),
+        "noop_max": (30, 0, 0),
+        "fire_reset": (True, False, False),
+        "full_action_space": (False, True, False),
+        "life_information": (True, False, False),
+        "frame_skip": (4, 4, 1),
+        "max_frames": (108_000, 108_000, 0),
+        "image_size": (84, 84, 0),
+        "frame_stack": (4, 4, 1),
+        "grayscale": (True, True, False),
+    }
+    assert set(table) == {field.name for field in fields(Protocol)}
+    for number, protocol in enumerate((CLASSIC, MACHADO, NATIVE)):
+        assert asdict(protocol) == {knob: values[number] for knob, values in table.items()}
+    assert list(PROTOCOLS) == ["classic", "machado", "native"]
+
+
+def test_protocols_reach_the_emulator() -> None:
+    for name, actions in (("classic", 6), ("machado", 18)):
+        envs, env = make_envs("ALE/Pong-v5", 1, name), make_env("ALE/Pong-v5", name)
+        assert envs.single_action_space.n == env.action_space.n == actions
+        sticky = env.unwrapped.ale.getFloat("repeat_action_probability")  # type: ignore[attr-defined]
+        assert sticky == PROTOCOLS[name].repeat_action_probability
+        assert envs.single_observation_space.shape == (4, 84, 84)
+        envs.close()
+
+
+def starts(protocol: Protocol) -> set[bytes]:
+    """First frames of eight games, by seed."""
+    envs = make_envs("ALE/Breakout-v5", 8, protocol, threads=1)
+    obs, _ = envs.reset(seed=list(range(8)))
+    found = [bytes(frame[-1]) for frame in obs]
+    envs.close()
+    return set(found)
+
+
+def test_noops_vary_the_start_and_sticky_actions_the_game() -> None:
+    seaquest = {}
+    for name in ("classic", "machado"):
+        protocol = replace(PROTOCOLS[name], noop_max=0, full_action_space=True)
+        envs = make_envs("ALE/Seaquest-v5", 4, protocol, threads=1)
+        envs.reset(seed=[1, 2, 3, 4])
+        rng = np.random.default_rng(0)
+        for _ in range(40):
+            obs = envs.step(np.full(4, rng.integers(18)))[0]
+        seaquest[name] = len({bytes(part) for part in obs})
+        envs.close()
+    assert seaquest == {"classic": 1, "machado": 4}
+    assert len(starts(CLASSIC)) > 1 or len(starts(replace(CLASSIC, noop_max=200))) > 1
+    assert len(starts(MACHADO)) == 1
+
+
+def test_a_protocol_that_does_not_fit_is_refused() -> None:
+    for env_id, name in (("CartPole-v1", "machado"), ("ALE/Pong-v5", "native")):
+        with pytest.raises(EnvError, match=f"{name} does not fit {env_id}"):
+            resolve_protocol(env_id, name)
+    with pytest.raises(EnvError, match="unknown protocol 'x'; there are classic, machado, native"):
+        resolve_protocol("ALE/Pong-v5", "x")
+    with pytest.raises(EnvError, match="Atari games only"):
+        resolve_protocol("CartPole-v1", image_size=42)
+    assert resolve_protocol("ALE/Pong-v5", "machado", 42) == replace(MACHADO, image_size=42)
+
+
+ONE_KNOB: list[tuple[str, Protocol, dict[str, Any]]] = [
+    ("ALE/Pong-v5", CLASSIC, {}),
+    ("ALE/Breakout-v5", CLASSIC, {}),
+    ("ALE/Pong-v5", CLASSIC, {"mode": 1}),
+    ("ALE/Pong-v5", CLASSIC, {"mode": 2}),
+    ("ALE/Pong-v5", CLASSIC, {"difficulty": 1}),
+    ("ALE/Pong-v5", replace(CLASSIC, name="mine"), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, repeat_action_probability=0.25), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, noop_max=0), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, fire_reset=False), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, full_action_space=True), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, life_information=False), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, frame_skip=5), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, max_frames=18_000), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, image_size=42), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, frame_stack=1), {}),
+    ("ALE/Pong-v5", replace(CLASSIC, grayscale=False), {}),
+    ("ALE/Pong-v5", MACHADO, {}),
+]
+
+
+def print_of(env_id: str, protocol: Protocol, env_kwargs: dict[str, Any]) -> str:
+    return describe(env_id, protocol, env_kwargs, family(env_id))["fingerprint"]
+
+
+def test_one_changed_knob_changes_the_fingerprint() -> None:
+    prints = [print_of(*knobs) for knobs in ONE_KNOB]
+    assert len(prints) >= 12
+    for (a, one), (b, two) in itertools.combinations(enumerate(prints), 2):
+        assert one != two, (ONE_KNOB[a], ONE_KNOB[b])
+
+
+def test_every_knob_of_a_protocol_is_in_that_list() -> None:
+    changed = {
+        field.name
+        for _, protocol, _ in ONE_KNOB
+        for field in fields(Protocol)
+        if getattr(protocol, field.name) != getattr(CLASSIC, field.name)
+    }
+    assert changed == {field.name for field in fields(Protocol)}
+
+
+def test_equal_arguments_have_equal_fingerprints_in_any_order() -> None:
+    for knobs in ONE_KNOB:
+        assert print_of(*knobs) == print_of(*knobs)
+    a = print_of("ALE/Pong-v5", CLASSIC, {"mode": 1, "difficulty": 1})
+    assert a == print_of("ALE/Pong-v5", CLASSIC, {"difficulty": 1, "mode": 1})
+    card = describe("CartPole-v1", NATIVE, {"a": 1}, "classic")
+    hashed = {key: card[key] for key in ("protocol", "env_kwargs", "env_id")}
+    assert fingerprint(hashed) == card["fingerprint"] == fingerprint(json.loads(json.dumps(hashed)))
+    assert len(card["fingerprint"]) == 12
+
+
+def test_the_vector_carries_the_card_of_what_it_plays() -> None:
+    envs = make_envs("ALE/Pong-v5", 1, replace(MACHADO, image_size=42))
+    assert envs.card == describe("ALE/Pong-v5", replace(MACHADO, image_size=42), {}, "atari")
+    assert envs.single_observation_space.shape == (4, 42, 42)
+    envs.close()

@@ -1,0 +1,128 @@
+"""A run from start to end, as a user goes: train, judge, watch, watch again from the replay, compare, sync."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs.recording import check_video
+from tests.scripts.runner import script
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = script(
+        "train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--run-dir", folder, "--videos",
+        "--eval-episodes", 3, "--track", "offline",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("videos", "report", "W&B folder"):
+        assert name in done.stdout
+    return folder
+
+
+def test_run_folder_is_what_the_design_says(run: Path) -> None:
+    record = json.loads((run / "config.json").read_text())
+    assert {"config", "card", "spaces", "versions", "git", "machine", "command"} <= record.keys()
+    assert record["card"]["fingerprint"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all({"env_steps", "wall_seconds"} <= line.keys() for line in lines)
+    names = set().union(*lines)
+    wanted = {"episode/return", "episode/length", "eval/return_mean", "train/loss", "train/entropy"}
+    wanted |= {"time/steps_per_second", "time/env_share", "time/act_share", "time/learn_share", "time/log_share"}
+    assert wanted <= names
+    assert (run / "checkpoints" / "latest").read_text().startswith("step_")
+    assert (run / "checkpoints" / "best").exists()
+    assert len(list((run / "videos").glob("*.mp4"))) == 2
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_evaluate_prints_json_last_and_repeats_itself(run: Path) -> None:
+    one, two = (script("evaluate", run, "--episodes", 5, "--seed", 4, *extra) for extra in ((), ("--json",)))
+    assert one.returncode == two.returncode == 0, one.stderr
+    verdict = json.loads(one.stdout.splitlines()[-1])
+    assert two.stdout.splitlines() == [one.stdout.splitlines()[-1]]
+    assert verdict["episodes"] == 5
+    keys = "return_mean return_std episodes human_normalized fingerprint weights_sha256 env_steps"
+    assert set(keys.split()) <= verdict.keys()
+    state = json.loads((run / "checkpoints" / (run / "checkpoints/latest").read_text() / "state.json").read_text())
+    assert verdict["weights_sha256"] == state["weights_sha256"]
+    assert verdict["env_steps"] == state["env_steps"]
+
+
+def test_watch_writes_a_video_that_plays(run: Path, tmp_path: Path) -> None:
+    done = script("watch", run, "--episodes", 2, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    videos = sorted(tmp_path.glob("*.mp4"))
+    assert len(videos) == 2
+    assert all(check_video(video)["width"] == 600 for video in videos)
+
+
+def test_watch_replays_any_training_episode_and_refuses_a_changed_one(run: Path, tmp_path: Path) -> None:
+    replays = run / "replays" / "train.jsonl"
+    count = len(replays.read_text().splitlines())
+    assert count > 3
+    for episode in (0, count - 1):
+        done = script("watch", replays, "--episode", episode, "--verify")
+        assert done.returncode == 0, done.stderr
+        assert "verified" in done.stdout
+    changed = tmp_path / "train.jsonl"
+    changed.write_text(replays.read_text().replace('"episode_return":', '"episode_return":1', 1))
+    done = script("watch", changed, "--episode", 0)
+    assert done.returncode == 2
+    assert "changed after it was written" in done.stderr
+    assert not list(tmp_path.glob("**/*.mp4"))
+
+
+def test_compare_writes_one_page(run: Path, tmp_path: Path) -> None:
+    done = script("compare", run, "--out", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert "CartPole-v1" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_wandb_mirror_holds_every_line_and_both_videos(run: Path) -> None:
+    offline = next((run / "wandb").glob("offline-run-*"))
+    command = [
+        sys.executable.replace("python", "wandb"),
+        "leet",
+        "inspect",
+        "--json",
+        str(next(offline.glob("*.wandb"))),
+    ]
+    if not Path(command[0]).exists():
+        command[0] = str(Path(sys.executable).parent / "wandb")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    steps = [step for record in records for step in env_steps_of(record)]
+    lines = [json.loads(line)["env_steps"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(steps) == sorted([*lines, 0, max(lines)])  # and one more for each video
+    assert len(list((offline / "files" / "media" / "videos").rglob("*.mp4"))) == 2
+
+
+def env_steps_of(record: dict) -> list[int]:
+    items = record.get("history", {}).get("item", [])
+    if isinstance(items, dict):
+        return [int(items["env_steps"])] if "env_steps" in items else []
+    found = []
+    for item in items:
+        if item.get("key") == "env_steps" or item.get("nested_key") == ["env_steps"]:
+            found.append(int(item.get("value_json", item.get("value"))))
+    return found
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = script(
+        "train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--dry-run", "--run-dir", tmp_path / "run"
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("network", "parameters", "fingerprint", "updates", "epsilon", "replay (exact)", "disk", "predicted"):
+        assert word in done.stdout
+    assert not folder.exists()
