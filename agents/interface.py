@@ -100,6 +100,8 @@ class Rollout(NamedTuple):
     """[N]"""
     next_carry: Tensor
     """[N, C]"""
+    env_steps: int
+    """Env steps of the whole run up to here, which schedules go by."""
 
 
 class Agent(Protocol):

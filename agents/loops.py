@@ -95,7 +95,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
                 run.observe(row)
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
                 run.clock.lap("log")
-            metrics, _ = agent.update(collector.rollout(), learning)
+            metrics, _ = agent.update(collector.rollout(run.env_steps), learning)
             run.learned(metrics)
             run.clock.lap("learn")
             run.log_if_due()
@@ -137,7 +137,7 @@ class RolloutCollector:
     def _allocate(self, array: np.ndarray) -> np.ndarray:
         return np.empty((self.length, *array.shape), array.dtype)
 
-    def rollout(self) -> Rollout:
+    def rollout(self, env_steps: int = 0) -> Rollout:
         """Return the T rows as tensors on the device, and start over."""
         assert self.size == self.length
         assert self.last is not None
@@ -149,6 +149,7 @@ class RolloutCollector:
             next_obs=map_tree(self._tensor, last.next_obs),
             next_first=self._tensor(last.dead),
             next_carry=last.next_carry,
+            env_steps=env_steps,
         )
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

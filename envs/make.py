@@ -127,7 +127,9 @@ def make_env(
     if kind == "atari":
         return AtariGame(env_id, protocol, render_mode=render_mode)
     try:
-        rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode and kind != "toy" else {}  # toys have no picture
+        rendering: dict[str, Any] = (
+            {"render_mode": render_mode} if render_mode and kind != "toy" else {}
+        )  # toys have no picture
         env = gym.make(env_id, **rendering, **(env_kwargs or {}))
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""

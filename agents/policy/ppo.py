@@ -131,8 +131,8 @@ class PPO(Learner):
             "mask": self._columns((~rollout.dead).float()),
         }
         if self.config.schedule == "linear":
-            total = max(self.config.total_steps // (rollout.reward.shape[0] * rollout.reward.shape[1]), 1)
-            self.learning_rate.fill_(self.config.learning_rate * max(1.0 - self.updates / total, 0.0))
+            before = max(rollout.env_steps - rollout.dead.numel(), 0)
+            self.learning_rate.fill_(self.config.learning_rate * max(1.0 - before / self.config.total_steps, 0.0))
         count = columns["mask"].shape[1]
         metrics: list[dict[str, Tensor]] = []
         for _ in range(self.config.epochs):

@@ -204,6 +204,8 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(double: bool, n_step: int) -
 def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(core: Any) -> None:
     config = replace(BASE, core=core, core_size=4, sequence_length=8, replay_capacity=400)
     agent = make(config)
+    for parameter in agent.target.parameters():
+        parameter.data += 0.1
     width = agent.model.carry_dim
     replay = Replay(config.layout(SPACE, 1, width))
     for row in play(np.random.default_rng(3), 90, 2, 1, carry_dim=width):
@@ -218,7 +220,20 @@ def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(cor
         discount=torch.where(dead, 5.0, batch.discount), bootstrap=torch.where(dead, 0, batch.bootstrap),
     )  # fmt: skip
     assert torch.equal(agent.td_loss(garbage)[0], loss)
-    assert not torch.equal(agent.td_loss(batch._replace(carry=torch.zeros_like(batch.carry)))[0], loss)
+
+    def unrolled(network: nn.Module) -> Tensor:  # [L + 1, B, A], one row at a time from the stored memory
+        carry, found = batch.carry, []
+        for obs, first in zip(batch.obs, batch.first, strict=True):
+            output, carry = network(obs, carry, first)
+            found.append(output.q)
+        return torch.stack(found)
+
+    with torch.no_grad():
+        columns = torch.arange(16).expand(8, 16)
+        best = unrolled(agent.target)[batch.bootstrap, columns].max(dim=-1).values
+        q = unrolled(agent.model)[:8].gather(2, batch.action[..., None]).squeeze(2)
+        expected = nn.functional.huber_loss(q, batch.reward + batch.discount * best, reduction="none")
+    torch.testing.assert_close(loss.detach(), (expected * batch.mask).sum(dim=0) / batch.mask.sum(dim=0))
 
 
 def test_importance_weights_scale_the_gradient() -> None:

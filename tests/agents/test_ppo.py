@@ -116,7 +116,8 @@ def test_a_truncated_episode_is_bootstrapped_from_its_last_observation(vector) -
 
 def test_the_linear_schedule_falls_evenly_towards_0(vector) -> None:
     agent, rollout = collect(settings("none", schedule="linear"), vector)
-    rates = [update(agent, rollout)["train/learning_rate"].item() for _ in range(12)]
+    counts = [64 * (k + 1) for k in range(12)]
+    rates = [update(agent, rollout._replace(env_steps=n))["train/learning_rate"].item() for n in counts]
     expected = [1e-3 * (1 - k / 10) for k in range(10)] + [0.0, 0.0]
     assert rates == pytest.approx(expected, abs=1e-9)
     assert agent.optimizer.param_groups[0]["lr"] == 0.0
@@ -124,9 +125,8 @@ def test_the_linear_schedule_falls_evenly_towards_0(vector) -> None:
 
 def test_a_rate_of_0_moves_nothing(vector) -> None:
     agent, rollout = collect(settings("none", schedule="linear"), vector)
-    agent.updates = 10
     before = weights_sha256(agent)
-    update(agent, rollout)
+    update(agent, rollout._replace(env_steps=64 * 11))
     assert weights_sha256(agent) == before
 
 

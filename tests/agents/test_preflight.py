@@ -168,7 +168,8 @@ def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
     assert all(value in screen.getvalue() for value in made.lines.values())
 
 
-def test_long_sequences_can_be_measured(tmp_path: Path) -> None:
+def test_long_sequences_can_be_measured_on_a_slow_machine(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(preflight, "ROW_SECONDS", 0.0)
     long = {"sequence_length": 80, "n_step": 5, "core_size": 8, "learning_starts": 500, "core": "gru"}
     agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1", **long))
     for _ in range(3):

@@ -119,9 +119,8 @@ def env_steps_of(record: dict) -> list[int]:
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
-    done = script(
-        "train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--dry-run", "--run-dir", tmp_path / "run"
-    )
+    folder = tmp_path / "run"
+    done = script("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--dry-run", "--run-dir", folder)
     assert done.returncode == 0, done.stderr
     for word in ("network", "parameters", "fingerprint", "updates", "epsilon", "replay (exact)", "disk", "predicted"):
         assert word in done.stdout
