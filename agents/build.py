@@ -30,6 +30,7 @@ def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
 def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:
     """Build the agent for these environments; `facts` come from `machine.resolve`. Its weights follow from the seed."""
     config.validate()
+    machine.keep_large_blocks()
     torch.set_num_threads(facts["threads"])
     torch.manual_seed(config.seed)
     _, agent_class = ALGORITHMS[algorithm]
