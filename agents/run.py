@@ -96,7 +96,7 @@ class Run:
         self.best_return = -np.inf
         self.latest: dict[str, Tensor] = {}
         self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
-        self.signalled = False
+        self.signalled, self.saved_steps = False, -1
         (folder / "replays").mkdir(parents=True, exist_ok=True)
         self.files = {name: open(folder / name, "ab") for name in LOGS}
 
@@ -184,6 +184,8 @@ class Run:
 
     def checkpoint(self, agent: Agent, leg: Leg | None = None, replay: Replay | None = None) -> None:
         """Save everything that the next leg follows from; `leg` None is the start of the run."""
+        if leg is not None and self.env_steps == self.saved_steps:
+            return  # stopped before anything was learned: what is saved is this very moment
         broken = checkpoint.non_finite(agent)
         if broken is not None:
             raise RunError(f"{broken} is not finite at env step {self.env_steps:,}")
@@ -205,11 +207,13 @@ class Run:
         }  # fmt: skip
         name = f"step_{self.env_steps:012d}"
         checkpoint.save(self.folder / "checkpoints", name, agent, state, replay, best)
+        self.saved_steps = self.env_steps
         self.clock.lap("log")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's state: counters as they were, and logs cut back to that moment."""
         self.env_steps, self.updates, self.episodes = state["env_steps"], state["updates"], state["episodes"]
+        self.saved_steps = self.env_steps
         self.leg_index, self.logged_steps = state["leg"], state["logged_steps"]
         self.wall_before = self.logged_wall = state["wall_seconds"]
         self.returns.extend(state["returns"])
