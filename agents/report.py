@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from html import escape
@@ -17,17 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from agents import statistics as st
+from agents.charts import chart
 from agents.statistics import Group, ReportError, RunData
 
 PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
 SHARE_COLOURS = {"env": "#3b82f6", "act": "#16a37b", "learn": "#d6539b", "log": "#d9a521"}
-INK, GRID = "#010203", "#010204"
-"""Stand-ins that become the page's own colours, light or dark, once a chart is drawn."""
 VIDEO_BYTES = 30_000_000
 """Base64 characters of video in one page; what lies beyond is linked."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; media-src data:; img-src data:"
@@ -197,7 +191,7 @@ def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> 
     window = int(np.clip(min(lengths) // 20, 1, st.LAST_GAMES))
     legend = "".join(f"<span>{_chip(colours[group.label])}{escape(group.label)}</span>" for group in groups)
     figures = "".join(
-        f"<figure>{_chart(groups, colours, axis, window)}<figcaption>Return over {name}</figcaption></figure>"
+        f"<figure>{chart(groups, colours, axis, window)}<figcaption>Return over {name}</figcaption></figure>"
         for axis, name in enumerate(("env steps", "wall-clock"))
     )
     told = f"Running mean over {window} games; dots are single games (thinned), diamonds are evaluations. "
@@ -205,59 +199,6 @@ def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> 
         told += "Thick lines are the IQM over seeds, as far as all seeds got; bands are 95 % bootstrap intervals."
     return f"<h2>Learning curves{where}</h2><div class='legend'>{legend}</div><div class='charts'>{figures}</div>" \
         f"<p class='soft'>{told}</p>"  # fmt: skip
-
-
-def _chart(groups: Sequence[Group], colours: dict[str, str], axis: int, window: int) -> str:
-    """Draw episode returns over column `axis` of the games, as inline SVG."""
-    unit, label = 1.0, "env steps"
-    if axis == 1:
-        longest = max(run.wall_seconds for group in groups for run in group.runs)
-        unit, label = next((u for u in ((3600.0, "hours"), (60.0, "minutes")) if longest >= 2 * u[0]), (1.0, "seconds"))
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "joypad", "font.size": 9, "path.simplify": True}
-    with rc_context(settings):
-        figure = Figure(figsize=(4.8, 3.1), layout="constrained")
-        axes = figure.subplots()
-        for group in groups:
-            _draw_group(axes, group, colours[group.label], axis, unit, window)
-        axes.set_xlabel(label, color=INK)
-        axes.set_ylabel("episode return", color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(EngFormatter(sep="") if axis == 0 else "{x:g}")
-        axes.tick_params(colors=INK, length=0)
-        axes.grid(color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[:].set_visible(False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # two charts on a page would share these
-    opening = rf'<svg viewBox="\1" role="img" aria-label="return over {label}">'
-    svg = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', opening, svg)
-    return svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)")
-
-
-def _draw_group(axes: Any, group: Group, colour: str, axis: int, unit: float, window: int) -> None:
-    rng = np.random.default_rng(0)
-    curves = []
-    for run in group.runs:
-        if not len(run.games):
-            continue
-        x, smooth = run.games[:, axis] / unit, st.running_mean(run.games[:, 2], window)
-        dots = np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int)
-        axes.plot(x[dots], run.games[dots, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
-        alone = len(group.runs) == 1
-        axes.plot(x[dots], smooth[dots], color=colour, linewidth=1.7 if alone else 0.7, alpha=1 if alone else 0.45)
-        axes.plot(run.evals[:, axis] / unit, run.evals[:, 2], "D", color=colour, markersize=3.5)
-        curves.append((x, smooth))
-    if len(curves) < 2:
-        return
-    grid = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 200)
-    seeds = np.stack([np.interp(grid, x, smooth) for x, smooth in curves], axis=-1)  # [grid, seeds]
-    draws = seeds[:, rng.integers(len(curves), size=(1000, len(curves)))]  # [grid, reps, seeds]
-    low, high = np.percentile(st.iqm([draws]), (2.5, 97.5), axis=-1)
-    axes.fill_between(grid, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(grid, st.iqm([seeds]), color=colour, linewidth=2.2)
 
 
 def _videos(runs: Sequence[RunData], out: Path, budget: int) -> str:
