@@ -60,6 +60,9 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     lines["game"] = f"{config.env} under the protocol {card['protocol']['name']} (fingerprint {card['fingerprint']})"
     lines["observation"] = str(envs.single_observation_space)
     lines["network"] = _network(agent)
+    small = smaller_than_published(config, card)
+    if small:
+        lines["note"] = small
     lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {_updates(config)}"
     lines["schedule"] = _schedule(config)
     lines["checkpoints"] = f"every {config.checkpoint_steps:,} env steps, in {folder}"
@@ -103,6 +106,16 @@ def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any],
     if isinstance(config, PPOConfig) and config.rollout_length * config.num_envs > config.total_steps:
         found.append("the first rollout is longer than the whole training; lower --rollout-length or --num-envs")
     return found
+
+
+def smaller_than_published(config: TrainConfig, card: dict[str, Any]) -> str:
+    """Return a sentence where an Atari agent sees or is less than in the literature; empty elsewhere."""
+    if card["family"] != "atari":
+        return ""
+    size, network = card["protocol"]["image_size"], config.torso
+    parts = [f"frames of {size}x{size}"] if size < 84 else []
+    parts += [f"the small network {network}"] if network == "pong-small" else []
+    return f"{' and '.join(parts)}: not to be set beside published 84x84, Nature CNN results" if parts else ""
 
 
 def _dqn_warnings(config: DQNConfig) -> list[str]:

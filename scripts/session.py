@@ -148,7 +148,7 @@ def _train(
         envs.close()
     if record["videos"]:
         _video(agent, run, "trained", console)
-    _farewell(run, console)
+    _farewell(run, preflight.smaller_than_published(run.config, envs.card), console)
 
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
@@ -162,12 +162,15 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
 
 
-def _farewell(run: Run, console: Console) -> None:
+def _farewell(run: Run, small: str, console: Console) -> None:
+    """Say how it went, where everything is, and how to go on."""
     recent = list(run.returns)[-run.config.stop_episodes :]
     mean = sum(recent) / len(recent) if recent else float("nan")
     how = "solved" if run.solved else "stopped" if run.signalled else "done"
-    games = f"mean of the last {len(recent)} games {mean:.2f}"
+    games = f"mean of the last {len(recent)} games {mean:.2f}" if recent else "no game has ended yet"
     console.print(f"{how} after {run.env_steps:,} env steps and {run.wall_seconds:.0f} s: {games}", highlight=False)
+    if small:
+        console.print(small, highlight=False)
     tracked = run.tracker.finish()
     lines = {"run": run.folder, "videos": run.folder / "videos" if (run.folder / "videos").is_dir() else None}
     try:
