@@ -34,6 +34,12 @@ def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
     return {"device": device, "threads": min(threads, 16), "bf16": bf16}
 
 
+def here(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's recorded facts, on the CPU where its GPU is missing: judged and watched anywhere."""
+    missing = facts["device"].startswith("cuda") and not torch.cuda.is_available()
+    return {**facts, "device": "cpu", "bf16": facts["bf16"] and fast_bf16("cpu")} if missing else facts
+
+
 def keep_large_blocks() -> None:
     """Have glibc reuse large blocks of memory instead of giving each back to the system and faulting it in anew.
 

@@ -101,7 +101,7 @@ def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = 
     own = envs or environments(config, 1)
     if own.card["fingerprint"] != record["card"]["fingerprint"]:
         raise ConfigError(f"{folder} was made under another protocol: its config.json was changed")
-    agent = build.build_agent(record["algo"], config, own, record["machine_facts"])
+    agent = build.build_agent(record["algo"], config, own, machine.here(record["machine_facts"]))
     if envs is None:
         own.close()
     path = checkpoint.resolve(folder / "checkpoints", which)

@@ -70,6 +70,8 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     run.restore(saved.state)
     run.tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), group=_group(record))
     console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
+    if str(saved.agent.device) != record["machine_facts"]["device"]:
+        console.print(f"{record['machine_facts']['device']} is missing here: going on with {saved.agent.device}")
     if saved.agent.device.type == "cuda":
         console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
     _train(saved.agent, envs, replay, run, record, console, saved.state)
