@@ -57,7 +57,8 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for pointer in ("latest", "best") if best else ("latest",):
+    # latest comes last: whoever is killed in between goes on from before this checkpoint, and makes it again
+    for pointer in ("best", "latest") if best else ("latest",):
         _write(folder / f"{pointer}.tmp", name)
         os.replace(folder / f"{pointer}.tmp", folder / pointer)
     if replay is not None:

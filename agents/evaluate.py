@@ -40,7 +40,7 @@ def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: in
             values[k] = []
         if (played >= wanted).all():
             break
-        if length.max() > STUCK_STEPS:
+        if length[played < wanted].max() > STUCK_STEPS:
             raise ValueError(
                 f"an episode has not ended after {STUCK_STEPS:,} steps; this environment needs a time limit"
             )

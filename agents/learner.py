@@ -27,9 +27,9 @@ class Learner(ABC):
     def __init__(
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
     ):
-        if not isinstance(action_space, spaces.Discrete):
+        if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
             raise ConfigError(
-                f"{type(self).__name__} chooses among numbered actions (a Discrete space); "
+                f"{type(self).__name__} chooses among actions numbered from 0 (a Discrete space); "
                 f"{config.env or 'this environment'} wants {action_space}"
             )
         self.config, self.device = config, torch.device(machine["device"])

@@ -30,8 +30,20 @@ def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
         raise ConfigError(f"--device {device} was asked for, but torch sees no CUDA device here; use --device cpu")
     heavy = convolutional or config.core != "none"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and heavy and fast_bf16(device))
-    threads = config.threads or ((psutil.cpu_count(logical=True) or 1) if convolutional else 1)
+    threads = config.threads or (usable_cores() if convolutional else 1)
     return {"device": device, "threads": min(threads, 16), "bf16": bf16}
+
+
+def describe() -> str:
+    """Say what torch computes on."""
+    cuda = torch.cuda.is_available()
+    device, precision = torch.cuda.get_device_name() if cuda else "CPU", fast_bf16("cuda" if cuda else "cpu")
+    return f"torch {torch.__version__} on {device}, {usable_cores()} cores, {'bf16' if precision else 'fp32'}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def here(facts: dict[str, Any]) -> dict[str, Any]:

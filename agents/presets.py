@@ -25,7 +25,7 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
 DQN_CLASSIC = DQNConfig(
     total_steps=100_000, num_envs=4, checkpoint_steps=25_000, log_steps=1_000, learning_rate=5e-4, batch_size=64,
     replay_capacity=50_000, learning_starts=1_000, replay_ratio=0.5, target_period=100, epsilon_end=0.04,
-    epsilon_steps=8_000, double=True, hidden=(256, 256), stop_return=475.0,
+    epsilon_steps=8_000, double=True, hidden=(256, 256),
 )  # fmt: skip
 
 # Mnih et al. 2015 with Adam as in Dopamine (dqn.gin: 6.25e-5, epsilon 1.5e-4) and a replay of 1M frames
@@ -48,7 +48,7 @@ DQN_MINIGRID = replace(DQN_MINATAR, total_steps=1_000_000, learning_rate=1e-4, n
 PPO_CLASSIC = PPOConfig(
     total_steps=300_000, num_envs=8, checkpoint_steps=100_000, log_steps=1_000, learning_rate=1e-3, schedule="linear",
     rollout_length=64, epochs=10, minibatches=4, gamma=0.98, gae_lambda=0.8, clip=0.2, clip_value=False,
-    entropy_coef=0.0, stop_return=475.0,
+    entropy_coef=0.0,
 )  # fmt: skip
 
 # Huang et al. 2022 (ppo_atari.py): 8 x 128, 4 epochs of 4 minibatches, clip 0.1
@@ -80,14 +80,14 @@ TOY: dict[str, Any] = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_s
 
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("dqn", "classic"): DQN_CLASSIC,
-    ("dqn", "box2d"): replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4, stop_return=200.0),
+    ("dqn", "box2d"): replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4),
     ("dqn", "atari"): DQN_ATARI,
     ("dqn", "minatar"): DQN_MINATAR,
     ("dqn", "minigrid"): DQN_MINIGRID,
     ("dqn", "toy"): replace(DQN_CLASSIC, epsilon_steps=5_000, learning_starts=200, epsilon_end=0.1, **TOY),
     ("ppo", "classic"): PPO_CLASSIC,
     ("ppo", "box2d"): replace(PPO_CLASSIC, total_steps=1_000_000, num_envs=16, gamma=0.999, gae_lambda=0.98,
-                              rollout_length=128, epochs=4, entropy_coef=0.01, stop_return=200.0),
+                              rollout_length=128, epochs=4, entropy_coef=0.01),
     ("ppo", "atari"): PPO_ATARI,
     ("ppo", "fast"): PPO_FAST,
     ("ppo", "minatar"): PPO_MINATAR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import time
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from agents import checkpoint
-from agents.config import TrainConfig
+from agents.config import ConfigError, TrainConfig
 from agents.display import Display
 from agents.interface import Agent, Row
 from agents.replay.ring import Replay
@@ -35,6 +36,10 @@ class Clock:
     """Attributes all time to env, act, learn or log: each lap belongs to what was just done."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over."""
         self.seconds = dict.fromkeys(SHARES, 0.0)
         self.last = time.perf_counter()
 
@@ -99,6 +104,10 @@ class Run:
         self.signalled, self.saved_steps = False, -1
         (folder / "replays").mkdir(parents=True, exist_ok=True)
         self.files = {name: open(folder / name, "ab") for name in LOGS}
+        try:
+            fcntl.flock(self.files["metrics.jsonl"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
 
     @property
     def wall_seconds(self) -> float:
@@ -190,6 +199,7 @@ class Run:
         if broken is not None:
             raise RunError(f"{broken} is not finite at env step {self.env_steps:,}")
         self.leg_index = 0 if leg is None else leg.index + 1
+        self.latest = {}  # a resumed run has none either
         judged = float(np.mean(self.returns)) if self.returns else -np.inf
         if self.evaluate is not None and leg is not None:
             metrics = self.evaluate(agent)

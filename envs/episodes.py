@@ -103,10 +103,13 @@ def _digest(line: dict[str, Any]) -> str:
 def load_replays(path: str | Path) -> list[EpisodeRecord]:
     """Read every record of a `.jsonl`; raise ReplayError with the line's number for the first that is not one."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ReplayError(f"cannot read the replays in {path}: {reason}") from error
+    lines = text.splitlines()
+    if len(lines) > 1 and not text.endswith("\n"):
+        lines.pop()  # a training is writing it right now, or was killed while it did
     if not lines:
         raise ReplayError(f"{path} is empty: no episode has been finished yet")
     records = []

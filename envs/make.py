@@ -17,7 +17,7 @@ from envs import toy
 from envs.ale import AtariGame, rom_name
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
-from envs.wrappers import ChannelsFirst, GridPlanes
+from envs.wrappers import ChannelsFirst, GridPlanes, SeededMinAtar
 
 EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""
@@ -138,8 +138,10 @@ def make_env(
         raise EnvError(f"{env_id} does not take these arguments: {error}") from error
     if kind == "minigrid":
         return GridPlanes(env)
+    if kind == "minatar":
+        return ChannelsFirst(SeededMinAtar(env))
     space = env.observation_space
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and kind != "toy":
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.shape[2] < space.shape[0]:
         return ChannelsFirst(env)
     return env
 

@@ -42,6 +42,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         assert envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP, "NEXT_STEP autoreset only"
         self.card = card
         self._stacked = card["frame_stack"] > 1
+        self._lives_shown = card["protocol"]["life_information"]
         self._space = envs.single_observation_space
         space = envs.single_action_space
         small = isinstance(space, gym.spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256
@@ -60,6 +61,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         is_ale = hasattr(self.env.unwrapped, "ale")  # which takes arrays only, and Gymnasium's take lists only
         seeds: Any = self._seeds if is_ale else self._seeds.tolist()
         obs, info = self.env.reset(seed=seeds)
+        self._hide(info)
         self._time = 0
         self._dead: list[int] = []
         self._returns = np.zeros(self.num_envs)
@@ -75,6 +77,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments, and note what they did."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
+        self._hide(info)
         if self._time == len(self._actions):
             self._make_room()
         self._actions[self._time] = actions
@@ -90,6 +93,11 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         if self._dead:
             info["episodes"] = [self._finish(env, terminated, truncated) for env in self._dead]
         return obs, reward, terminated, truncated, info
+
+    def _hide(self, info: dict[str, Any]) -> None:
+        """Keep from the learner what the protocol does not let it know."""
+        if not self._lives_shown:
+            info.pop("lives", None)
 
     def _begin(self, env: int, info: dict[str, Any]) -> None:
         """Note that `info` is that of the first observation of an episode."""

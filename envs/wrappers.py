@@ -10,20 +10,30 @@ import numpy as np
 from gymnasium import spaces
 
 
+class SeededMinAtar(gym.Wrapper):
+    """Have a seed decide everything: MinAtar remembers the last action across resets, and may repeat it."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a game; with a seed, as a new environment would."""
+        if seed is not None:
+            self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
+        return self.env.reset(seed=seed, options=options)
+
+
 class ChannelsFirst(gym.ObservationWrapper):
-    """Turn an image or a stack of planes [H, W, C] into uint8 [C, H, W]."""
+    """Turn an image or a stack of planes [H, W, C] into [C, H, W]; truth values become 0 and 1."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
         space = env.observation_space
         assert isinstance(space, spaces.Box)
-        high = 1 if space.dtype == np.bool_ else 255
-        height, width, channels = space.shape
-        self.observation_space = spaces.Box(0, high, (channels, height, width), np.uint8)
+        dtype: Any = np.uint8 if space.dtype == np.bool_ else space.dtype
+        low, high = (np.moveaxis(bound, 2, 0).astype(dtype) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=dtype)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """[H, W, C] -> [C, H, W]."""
-        return np.ascontiguousarray(np.moveaxis(observation, 2, 0), np.uint8)
+        return np.ascontiguousarray(np.moveaxis(observation, 2, 0), self.observation_space.dtype)
 
 
 class GridPlanes(gym.ObservationWrapper):

@@ -57,12 +57,12 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] of any type -> the same shape, float32 or what autocast works in."""
+        if x.dim() != 4:  # few numbers, whose scale is not known: rounded only once they are normalised
+            x = x.to(torch.float32, copy=True)
+            return x.mul_(self.factor) if self.factor is not None else x.sub_(self.mean).mul_(self.inverse_std)
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        x = x.to(dtype, copy=True)
-        if x.dim() != 4:
-            return x.mul_(self.factor) if self.factor is not None else x.sub_(self.mean).mul_(self.inverse_std)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(dtype, copy=True).contiguous(memory_format=torch.channels_last)
         if self.factor is not None:
             return x.mul_(self.factor)
         mean, inverse_std = (

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import machine, provenance
-from scripts import common, speed  # common first: it sets what torch reads when imported
+from scripts import cli, common, speed
 
 
 def main() -> None:
     """Parse, measure, print; with --out the raw numbers too."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed",))
     parser.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     parser.add_argument("--repeats", type=int, default=5, help="turns of each contender (default: 5)")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-# read by OpenMP when torch is imported: idle threads must not spin away the cores that the emulator needs
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-import argparse
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -28,8 +22,9 @@ from agents.statistics import human_normalized
 from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
+from scripts import cli
 
-USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError, FileNotFoundError)
+USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
 EVAL_ENVS = 8
 
 
@@ -45,31 +40,9 @@ class Saved(NamedTuple):
     state: dict[str, Any]
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError."""
-        raise ConfigError(f"{message}; see --help")
-
-
 def guarded(main: Callable[[], None]) -> None:
-    """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
-    try:
-        main()
-    except (RunError, RecordingError) as error:
-        _exit(1, str(error))
-    except USER_ERRORS as error:
-        _exit(2, str(error))
-    except OSError as error:
-        _exit(1, f"{error.filename or 'writing'}: {error.strerror}; checkpoints already saved are intact")
-    except KeyboardInterrupt:
-        _exit(130, "stopped")
-
-
-def _exit(code: int, message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)
+    """Run a script that trains, plays or judges; every failure is one line."""
+    cli.guarded(main, USER_ERRORS, (RunError, RecordingError))
 
 
 def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> RecordEpisodes:
@@ -115,6 +88,16 @@ def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> dict
         return evaluate(agent, envs, episodes, seed)
     finally:
         envs.close()
+
+
+def keep_games(saved: Saved, kind: str, result: dict[str, Any]) -> None:
+    """Add the games of an `evaluate` to the run's replays; where that cannot be written, the verdict still counts."""
+    facts = {"kind": kind, "env_steps": saved.state["env_steps"], "weights_sha256": result["weights_sha256"]}
+    try:
+        with open(saved.folder / "replays" / f"{kind}.jsonl", "a") as file:
+            file.writelines(record.to_json(**facts) + "\n" for record in result["records"])
+    except OSError as error:
+        warnings.warn(f"the games were not kept: {error}", stacklevel=2)
 
 
 def verdict(result: dict[str, Any], saved: Saved) -> dict[str, Any]:

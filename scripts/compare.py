@@ -5,39 +5,27 @@ python scripts/compare.py RUN... [--out report.html] [--title TEXT] [--allow-mix
 
 from __future__ import annotations
 
-import argparse
 import sys
-import warnings
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.report import write_report
 from agents.statistics import ReportError
+from scripts import cli
 
 
 def main() -> None:
     """Parse, write the page, say where it is; 2 for runs that cannot be compared, 1 for a failure on the way."""
-    parser = argparse.ArgumentParser(description="Compare runs on one self-contained HTML page.")
+    parser = cli.Parser(description="Compare runs on one self-contained HTML page.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, as made by scripts/train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
     parser.add_argument("--title", help="the page's heading")
     parser.add_argument("--allow-mixed", action="store_true", help="accept different games or protocols on one page")
     arguments = parser.parse_args()
-    warnings.showwarning = lambda message, *where: print(f"warning: {message}", file=sys.stderr)
-    try:
-        page = write_report(
-            arguments.runs, arguments.out, title=arguments.title, allow_mixed=arguments.allow_mixed
-        )  # fmt: skip
-    except ReportError as error:
-        _exit(2, str(error))
-    except OSError as error:
-        _exit(1, f"{error.filename or arguments.out}: {error.strerror}")
+    page = write_report(arguments.runs, arguments.out, title=arguments.title, allow_mixed=arguments.allow_mixed)
     print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB, opens in any browser, offline too)")
 
 
-def _exit(code: int, message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(code)
-
-
 if __name__ == "__main__":
-    main()
+    cli.guarded(main, (ReportError,))

@@ -12,14 +12,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from agents import machine
 from envs.make import make_env, make_envs
 from envs.recording import check_video, render_replay
 from envs.replays import EpisodeRecord
-from scripts import common  # first: it sets what torch reads when imported
+from scripts import common
 
 GAMES = {
     "classic control": ("CartPole-v1", "gymnasium", "-e ."),
@@ -62,18 +61,11 @@ def tracking() -> str:
     return f"W&B {wandb.__version__}, {'an account is set up' if account else 'no account: runs stay offline'}"
 
 
-def hardware() -> str:
-    """Say what torch computes on."""
-    bf16 = "bf16" if machine.fast_bf16("cuda" if torch.cuda.is_available() else "cpu") else "fp32"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads, {bf16}"
-
-
 def main() -> None:
     """Check one thing after the other; exit code 1 if something installed is broken."""
     console, broken = Console(highlight=False, soft_wrap=True), 0
     checks: list[tuple[str, str, str, Callable[[], str]]] = [
-        ("torch", "torch", "-e .", hardware),
+        ("torch", "torch", "-e .", machine.describe),
         ("Weights & Biases", "wandb", "-e .", tracking),
         *((name, package, pip, lambda env_id=env_id: game(env_id)) for name, (env_id, package, pip) in GAMES.items()),
         ("Stable-Baselines3", "stable_baselines3", "-e '.[sb3]'", lambda: "installed"),

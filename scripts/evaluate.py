@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import common  # first: it sets what torch reads when imported
+from scripts import cli, common
 
 
 def main() -> None:
     """Parse, load, judge, print."""
-    parser = common.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--episodes", type=int, default=30, metavar="N", help="full games to play (default: 30)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
@@ -31,12 +31,7 @@ def main() -> None:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
     # apart from the seeds of training, which come out of a SeedSequence
     result = common.judge(saved.agent, saved.config, arguments.episodes, common.seed_of(arguments.seed, 0xE7A1))
-    with open(saved.folder / "replays" / "eval.jsonl", "a") as file:
-        for record in result["records"]:
-            line = record.to_json(
-                kind="eval", env_steps=saved.state["env_steps"], weights_sha256=result["weights_sha256"]
-            )
-            file.write(line + "\n")
+    common.keep_games(saved, "eval", result)
     if not arguments.json:
         mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")

@@ -11,11 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
-from agents import build, checkpoint, preflight, provenance
+from agents import build, checkpoint, machine, preflight, provenance
 from agents.config import ConfigError, TrainConfig
 from agents.display import Display
 from agents.learner import Learner
 from agents.loops import train_off_policy, train_on_policy
+from agents.replay.ring import Replay
 from agents.report import write_report
 from agents.run import Run, RunError
 from agents.tracking import NoTracker, Tracker, TrackMode, make_tracker
@@ -34,6 +35,8 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     folder = arguments.run_dir or RUNS / run_name(arguments.algorithm, config)
     if (folder / "config.json").exists():
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; give --run-dir a folder")
     envs = common.environments(config, config.num_envs)
     facts = build.resolve_machine(config, envs)
     agent = build.build_agent(arguments.algorithm, config, envs, facts)
@@ -46,10 +49,13 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     record = common.record(arguments.algorithm, config, envs, facts)
     record |= {"run_id": f"{int(time.time() * 1000):x}", "track": arguments.track or "offline"}
     record |= {"videos": bool(arguments.videos)}
-    _write_folder(folder, record)
-    tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), group=_group(record))
-    run = _run(folder, config, tracker, console)
-    _train(agent, envs, replay, run, record, console, state=None)
+    run = _run(folder, config, NoTracker(), console)
+    run.checkpoint(agent, None, replay)
+    _write_folder(folder, record)  # what makes the folder a run comes once there is something to resume from
+    run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), group=_group(record))
+    if record["videos"]:
+        _video(agent, run, "untrained", console)
+    _train(agent, envs, replay, run, record, console)
 
 
 def resume(folder: Path, track: TrackMode | None) -> None:
@@ -59,6 +65,9 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     config = build.ALGORITHMS[record["algo"]][0].from_json(record["config"])
     envs = common.environments(config, config.num_envs)
     saved = common.load_run(folder, "latest", envs)
+    wanted, recent = config.stop_return, saved.state["returns"][-config.stop_episodes :]
+    if wanted is not None and len(recent) == config.stop_episodes and sum(recent) / len(recent) >= wanted:
+        raise ConfigError(f"{folder} is solved: its last {len(recent)} games reached {wanted:g}")
     if saved.state["env_steps"] >= config.total_steps:
         raise ConfigError(f"{folder} has already trained for its {config.total_steps:,} env steps")
     layout = build.replay_layout(config, envs, saved.agent.model.carry_dim)
@@ -74,7 +83,16 @@ def resume(folder: Path, track: TrackMode | None) -> None:
         console.print(f"{record['machine_facts']['device']} is missing here: going on with {saved.agent.device}")
     if saved.agent.device.type == "cuda":
         console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
-    _train(saved.agent, envs, replay, run, record, console, saved.state)
+    for difference in _elsewhere(record):
+        console.print(f"not exactly as before: {difference}", highlight=False)
+    _train(saved.agent, envs, replay, run, record, console)
+
+
+def _elsewhere(record: dict[str, Any]) -> list[str]:
+    """Return what has changed since the run began that can change its bits: libraries and processor."""
+    now = {**machine.versions(), "processor": machine.facts()["processor"]}
+    then = {**record["versions"], "processor": record["machine"]["processor"]}
+    return [f"{name} was {then[name]}, is {now.get(name)}" for name in then if now.get(name) != then[name]]
 
 
 def run_name(algorithm: str, config: TrainConfig) -> str:
@@ -121,15 +139,10 @@ def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) 
 
 
 def _train(
-    agent: Learner, envs: RecordEpisodes, replay: Any, run: Run, record: dict[str, Any], console: Console,
-    state: dict[str, Any] | None,
-) -> None:  # fmt: skip
+    agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: dict[str, Any], console: Console
+) -> None:
     """Train, then say how it went and where everything is."""
     try:
-        if state is None:
-            run.checkpoint(agent, None, replay)
-            if record["videos"]:
-                _video(agent, run, "untrained", console)
         assert run.display is not None
         with run.display:
             if replay is not None:
@@ -148,7 +161,7 @@ def _train(
     finally:
         run.close()
         envs.close()
-    if record["videos"]:
+    if record["videos"] and not run.signalled:
         _video(agent, run, "trained", console)
     _farewell(run, preflight.smaller_than_published(run.config, envs.card), console)
 

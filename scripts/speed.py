@@ -40,7 +40,7 @@ class Ours:
         self.config = cast(Any, base)
         self.envs = common.environments(base, base.num_envs)
         self.agent: Any = build_agent(algorithm, base, self.envs, resolve_machine(base, self.envs))
-        self.clock, self.updates = Clock(), 0
+        self.clock, self.fixed = Clock(), None
         rng = torch.Generator(self.agent.device).manual_seed(0)
         self.rows = interact(self.agent, self.envs, list(range(base.num_envs)), rng, 0, self.clock.lap)
         self.rng, self.numpy_rng = rng, np.random.default_rng(0)
@@ -71,14 +71,23 @@ class Ours:
         self.clock.lap("learn")
         return self.config.rollout_length * self.config.num_envs
 
+    @property
+    def updates_per_chunk(self) -> int:
+        """Updates that one chunk makes due."""
+        return 1 if self.replay is None else round(self.config.replay_ratio * self.config.num_envs)
+
+    def batch(self) -> Any:
+        """Return what one update learns from."""
+        if self.replay is not None:
+            return self.replay.sample(self.config.batch_size, self.numpy_rng)
+        assert self.collector is not None
+        self.collector.size = self.collector.length
+        return self.collector.rollout()
+
     def learn(self) -> None:
         """Make the updates that one chunk makes due."""
-        if self.replay is None:
-            assert self.collector is not None
-            self.agent.update(self.collector.rollout(), self.rng)
-            return
-        for _ in range(round(self.config.replay_ratio * self.config.num_envs)):
-            self.agent.update(self.replay.sample(self.config.batch_size, self.numpy_rng), self.rng)
+        for _ in range(self.updates_per_chunk):
+            self.agent.update(self.batch(), self.rng)
 
     def network_chunk(self) -> int:
         """Act and learn on one observation and one batch again and again; return the env steps this stands for."""
@@ -88,9 +97,10 @@ class Ours:
         steps = config.rollout_length if isinstance(config, PPOConfig) else 1
         for _ in range(steps):
             agent.act(obs, first, carry, 0, self.rng)
-        if self.collector is not None:
-            self.collector.size = self.collector.length
-        self.learn()
+        if self.fixed is None:
+            self.fixed = self.batch()
+        for _ in range(self.updates_per_chunk):
+            agent.update(self.fixed, self.rng)
         return steps * config.num_envs
 
 
@@ -128,8 +138,9 @@ def stable_baselines(algorithm: str, config: Any) -> Callable[[], int]:
         steps = config.rollout_length * config.num_envs
     else:
         model = sb3.DQN(
-            "CnnPolicy", stacked, learning_rate=config.learning_rate, buffer_size=SB3_REPLAY, batch_size=32,
-            learning_starts=config.learning_starts, gamma=config.gamma, train_freq=1, max_grad_norm=10.0,
+            "CnnPolicy", stacked, learning_rate=config.learning_rate, buffer_size=SB3_REPLAY,
+            batch_size=config.batch_size, learning_starts=config.learning_starts, gamma=config.gamma, train_freq=1,
+            max_grad_norm=config.max_grad_norm,
             gradient_steps=round(config.replay_ratio * config.num_envs), device="auto",
             target_update_interval=int(config.target_period / config.replay_ratio),
         )  # fmt: skip
@@ -168,7 +179,7 @@ def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> dic
     shares: dict[str, float] = dict.fromkeys(ours.clock.seconds, 0.0)
     for name in list(contenders) * repeats:
         if name == "ours":
-            ours.clock.__init__()  # type: ignore[misc]
+            ours.clock.reset()
         rates[name].append(rate(contenders[name], seconds))
         if name == "ours":
             shares = {key: shares[key] + value / repeats for key, value in ours.clock.shares().items()}

@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import common, options, session  # common first: it sets what torch reads when imported
+from scripts import cli, common, options, session
 
 
 def main() -> None:
     """Parse, build, train."""
-    parser = common.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser = cli.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
     parser.add_argument("algorithm", nargs="?")
     parser.add_argument("--env")
     parser.add_argument("--preset", help="a preset other than the game family's own, such as fast or tiny")

@@ -29,7 +29,7 @@ def watch_run(arguments: argparse.Namespace) -> None:
         record, overlay = result["records"][0], score_and_value(result["values"][0])
         print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{arguments.seed + game}_return_{record.episode_return:g}"
-        _keep(saved, record, result["weights_sha256"])
+        common.keep_games(saved, "watch", result)
         _present(record, [], folder / f"{name}.mp4", overlay, arguments)
     envs.close()
 
@@ -88,12 +88,6 @@ def _write(
     facts = render_replay(record, previous, path, make_env, scale=scale, overlay=overlay)
     check_video(path, facts["seconds"])
     return facts
-
-
-def _keep(saved: common.Saved, record: EpisodeRecord, weights_sha256: str) -> None:
-    line = record.to_json(kind="watch", env_steps=saved.state["env_steps"], weights_sha256=weights_sha256)
-    with open(saved.folder / "replays" / "watch.jsonl", "a") as file:
-        file.write(line + "\n")
 
 
 def _chosen(records: list[EpisodeRecord], which: str) -> int:

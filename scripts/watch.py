@@ -13,12 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import common, viewing  # common first: it sets what torch reads when imported
+from scripts import cli, common, viewing
 
 
 def main() -> None:
     """Parse, play or simulate, write videos."""
-    parser = common.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", type=Path, metavar="RUN|REPLAY")
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="games to record (default: 1)")
     parser.add_argument("--episode", default="best", metavar="K", help="of a REPLAY: a number, best or last")

@@ -304,3 +304,45 @@ def test_the_vector_carries_the_card_of_what_it_plays() -> None:
     assert envs.card == describe("ALE/Pong-v5", replace(MACHADO, image_size=42), {}, "atari")
     assert envs.single_observation_space.shape == (4, 42, 42)
     envs.close()
+
+
+def test_machado_hides_lives_from_the_learner() -> None:
+    for protocol, shown in (("classic", True), ("machado", False)):
+        envs = make_envs("ALE/Breakout-v5", 2, protocol, threads=1)
+        _, info = envs.reset(seed=1)
+        *_, later = envs.step(np.zeros(2, int))
+        assert ("lives" in info, "lives" in later) == (shown, shown)
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Asterix", "Seaquest", "SpaceInvaders"])
+def test_minatar_after_a_seed_does_not_remember_what_was_played_before(game: str) -> None:
+    used, fresh = (make_envs(f"MinAtar/{game}-v1", 4) for _ in range(2))
+    rng = np.random.default_rng(0)
+    for seed in range(12):
+        used.reset(seed=1000 + seed)
+        for _ in range(7):
+            used.step(rng.integers(1, 3, size=4))
+        starts = [envs.reset(seed=seed)[0] for envs in (used, fresh)]
+        np.testing.assert_array_equal(*starts)
+        for action in rng.integers(1, 3, size=(5, 4)):
+            np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
+        fresh = make_envs(f"MinAtar/{game}-v1", 4)
+
+
+def test_float_images_keep_their_values_and_channels_first_stay() -> None:
+    class Grey(gym.Env):
+        action_space = gym.spaces.Discrete(2)
+
+        def __init__(self, shape: tuple[int, ...]):
+            self.observation_space = gym.spaces.Box(0.0, 1.0, shape, np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return np.full(self.observation_space.shape, 0.7, np.float32), {}
+
+    for shape in ((24, 20, 3), (3, 24, 20)):
+        gym.register("Grey-v0", Grey, kwargs={"shape": shape})
+        obs, _ = make_envs("Grey-v0", 1).reset(seed=0)
+        gym.registry.pop("Grey-v0")
+        assert obs.shape == (1, 3, 24, 20)
+        assert obs.dtype == np.float32
+        assert (obs == np.float32(0.7)).all()

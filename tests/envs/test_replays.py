@@ -113,7 +113,7 @@ class TestRecorder:
             def step(self, actions):
                 return self.obs, self.none, self.no, self.no, {}
 
-        envs = RecordEpisodes(Still(), {"frame_stack": 4})
+        envs = RecordEpisodes(Still(), {"frame_stack": 4, "protocol": {"life_information": True}})
         envs.reset(seed=0)
         actions = np.zeros(64, np.int64)
         start = time.process_time()

@@ -1,0 +1,43 @@
+"""How every script speaks to a person: options and failures in one line, exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UsageError(ValueError):
+    """A command line that cannot be followed, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message}; see --help")
+
+
+def guarded(
+    main: Callable[[], None], user_errors: tuple[type[Exception], ...], run_errors: tuple[type[Exception], ...] = ()
+) -> None:
+    """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
+    warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
+    known: tuple[type[Exception], ...] = (*user_errors, *run_errors, UsageError, FileNotFoundError)
+    try:
+        main()
+    except known as error:
+        stop(1 if isinstance(error, run_errors) else 2, str(error))
+    except OSError as error:
+        stop(1, f"{error.filename or 'writing'}: {error.strerror}; checkpoints already saved are intact")
+    except KeyboardInterrupt:
+        stop(130, "stopped")
+
+
+def stop(code: int, message: str) -> NoReturn:
+    """Print the error as one line and exit."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)
