@@ -49,7 +49,10 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     record = common.record(arguments.algorithm, config, envs, facts)
     record |= {"run_id": f"{int(time.time() * 1000):x}", "track": arguments.track or "offline"}
     record |= {"videos": bool(arguments.videos)}
-    run = _run(folder, config, NoTracker(), console)
+    try:
+        run = _run(folder, config, NoTracker(), console)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
     run.checkpoint(agent, None, replay)
     _write_folder(folder, record)  # what makes the folder a run comes once there is something to resume from
     run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), group=_group(record))
@@ -102,10 +105,6 @@ def run_name(algorithm: str, config: TrainConfig) -> str:
 
 
 def _write_folder(folder: Path, record: dict[str, Any]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
     temporary = folder / "config.json.tmp"
     temporary.write_text(json.dumps(checkpoint.seal(record), indent=1))
     temporary.replace(folder / "config.json")

@@ -22,6 +22,7 @@ CASES = {
 }
 SIZES = {
     "CartPole-v1": (1200, ("--total-steps", 1200, "--checkpoint-steps", 400, "--log-steps", 100)),
+    "MinAtar/Breakout-v1": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100)),
     "ALE/Pong-v5": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100, "--image-size", 44)),
 }
 
@@ -81,6 +82,7 @@ def kill_once_beyond(env_steps: int, folder: Path, *command: object) -> int:
     [
         ("dqn", "CartPole-v1"), ("dqn-lstm", "CartPole-v1"), ("ppo", "CartPole-v1"), ("ppo-lstm", "CartPole-v1"),
         ("dqn", "ALE/Pong-v5"), ("ppo-lstm", "ALE/Pong-v5"),
+        pytest.param("dqn", "MinAtar/Breakout-v1", marks=pytest.mark.slow),
         pytest.param("dqn-lstm", "ALE/Pong-v5", marks=pytest.mark.slow),
         pytest.param("ppo", "ALE/Pong-v5", marks=pytest.mark.slow),
     ],
