@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, options, session
+from scripts import cli, common, options, training
 
 
 def main() -> None:
@@ -36,13 +36,13 @@ def main() -> None:
         given = {key for key, value in vars(arguments).items() if value} - {"resume", "track"}
         if given or rest:
             raise common.ConfigError("--resume takes its settings from the run; give no other option beside --track")
-        session.resume(arguments.resume, arguments.track)
+        training.resume(arguments.resume, arguments.track)
     elif arguments.algorithm is None:
         parser.print_help()
         raise common.ConfigError("name an algorithm, or --resume a run")
     else:
         config = options.parse(arguments.algorithm, arguments.env, arguments.preset, rest)
-        session.start(arguments, config)
+        training.start(arguments, config)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import wandb
 
 from agents import checkpoint
 from agents.policy.ppo import PPO
-from scripts import common, session
+from scripts import common, training
 from tests.scripts.inside import Done, assert_one_line, call
 from tests.scripts.runner import script
 
@@ -83,7 +83,7 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", STARTS)
 def test_a_bad_start_is_one_line_and_writes_nothing(case: str, tmp_path: Path, monkeypatch: Any) -> None:
     command, fragments = STARTS[case]
-    monkeypatch.setattr(session, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(training, "RUNS", tmp_path / "runs")
     given = command.split()
     quiet = [part for pair in (QUIET[:2], QUIET[2:]) if pair[0] not in given for part in pair]
     assert_one_line(call("train", *given, *quiet), 2, *fragments)
