@@ -21,7 +21,7 @@ def numbers(info: dict, row: int) -> dict[str, int]:
 
 def vector_games(env_id, protocol, games, seed=11):
     """Yield (start info, first obs, [(action, obs, reward, terminated, truncated, info)]) for each game of row 1."""
-    envs = make_envs(env_id, 2, protocol, threads=1)
+    envs = make_envs(env_id, 2, protocol, threads=1).env  # the emulator itself: the recorder hides lives under machado
     generator = np.random.default_rng(1)
     obs, info = envs.reset(seed=seed)
     for _ in range(games):
