@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     layout = replay_layout(config, envs, agent.model.carry_dim)
     if layout is not None:  # enough for several samples, however long the sequences
         length = max(length, 2 * (layout.sequence_length + layout.n_step))
-    small = None if layout is None else Replay(_small(layout, envs.num_envs * 2 * length), agent.device)
+    small = None if layout is None else Replay(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
     while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
@@ -219,9 +219,3 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     per_update = (time.perf_counter() - begin) / updates
     ratio = config.replay_ratio if isinstance(config, DQNConfig) else 1.0 / (length * envs.num_envs)
     return 1.0 / (per_step + ratio * per_update)
-
-
-def _small(layout: Any, capacity: int) -> Any:
-    from dataclasses import replace
-
-    return replace(layout, capacity=capacity)

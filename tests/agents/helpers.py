@@ -19,14 +19,19 @@ from tests.conftest import CPU
 def train(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, folder: Path) -> tuple[Learner, Run]:
     """Train to the end; return the agent and its run."""
     agent = build_agent(algorithm, config, envs, CPU)
-    run = Run(folder, config)
-    layout = replay_layout(config, envs, agent.model.carry_dim)
+    return agent, fit(agent, envs, folder)
+
+
+def fit(agent: Learner, envs: gym.vector.VectorEnv, folder: Path) -> Run:
+    """Train an agent that is there already, by the loop that its config asks for; return its run."""
+    run = Run(folder, agent.config)
+    layout = replay_layout(agent.config, envs, agent.model.carry_dim)
     if layout is None:
         train_on_policy(agent, envs, run)
     else:
         train_off_policy(agent, envs, build_replay(layout, agent.device), run)
     run.close()
-    return agent, run
+    return run
 
 
 def mean_return(agent: Learner, envs: gym.vector.VectorEnv, episodes: int = 50) -> float:

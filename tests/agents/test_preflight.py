@@ -21,12 +21,11 @@ from agents import machine, preflight
 from agents.build import build_agent, build_replay, replay_layout
 from agents.checkpoint import weights_sha256
 from agents.config import ConfigError, TrainConfig
-from agents.loops import train_off_policy, train_on_policy
 from agents.preflight import plan, warnings_for
 from agents.presets import PRESETS, memory, tiny
-from agents.run import Run
 from envs.make import make_envs
 from envs.protocols import CLASSIC, MACHADO, NATIVE, describe
+from tests.agents.helpers import fit
 from tests.agents.test_presets import GAMES
 from tests.conftest import CPU
 
@@ -195,13 +194,7 @@ def test_measuring_changes_neither_agent_nor_training(
     def trained(folder: Path, before: Callable[[Any, Any], Any]) -> str:
         agent, envs = ready(algorithm, config)
         before(agent, envs)
-        layout = replay_layout(config, envs, agent.model.carry_dim)
-        run = Run(folder, config)
-        if layout is None:
-            train_on_policy(agent, envs, run)
-        else:
-            train_off_policy(agent, envs, build_replay(layout, agent.device), run)
-        run.close()
+        fit(agent, envs, folder)
         envs.close()
         return weights_sha256(agent)
 

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from agents import checkpoint
-from agents.build import build_agent, build_replay, center_inputs, replay_layout
+from agents.build import build_agent, center_inputs
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
-from agents.loops import interact, train_off_policy, train_on_policy
+from agents.loops import interact
 from agents.policy.ppo import PPOConfig
 from agents.presets import ALGORITHMS, PRESETS, memory, preset, tiny
 from agents.run import Run
 from envs.make import family, make_envs, resolve_protocol
 from networks.cores import CoreName
+from tests.agents.helpers import fit
 from tests.conftest import CPU
 
 GAMES = {
@@ -51,13 +52,7 @@ def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, R
     )
     agent = build_agent(algorithm, config, envs, CPU)
     center_inputs(agent, envs, config.seed)
-    layout = replay_layout(config, envs, agent.model.carry_dim)
-    run = Run(folder, config)
-    if layout is None:
-        train_on_policy(agent, envs, run)
-    else:
-        train_off_policy(agent, envs, build_replay(layout, agent.device), run)
-    run.close()
+    run = fit(agent, envs, folder)
     envs.close()
     return agent, run
 
