@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import torch
 from gymnasium import spaces
 
@@ -13,9 +15,9 @@ from agents import machine
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.presets import ALGORITHMS
+from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
-from agents.value.dqn import DQNConfig
-from networks.torsos import torso_name
+from networks.torsos import HEAVY, torso_name
 
 NORM_STEPS = 200
 """Random steps of every environment that `input_norm="center"` looks at."""
@@ -23,8 +25,9 @@ NORM_STEPS = 200
 
 def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
     """Whether the torso has convolutions over images worth several threads."""
-    name = torso_name(space) if config.torso == "auto" else config.torso
-    return name in ("nature", "impala", "pong-small")
+    if isinstance(space, spaces.Dict):
+        return any(convolutional(config, part) for part in space.values())
+    return (torso_name(space) if config.torso == "auto" else config.torso) in HEAVY
 
 
 def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:
@@ -47,21 +50,37 @@ def resolve_machine(config: TrainConfig, envs: gym.vector.VectorEnv) -> dict[str
 
 def replay_layout(config: TrainConfig, envs: gym.vector.VectorEnv, carry_dim: int) -> ReplayLayout | None:
     """Return the replay that the config asks for; None when it learns without one."""
-    if not isinstance(config, DQNConfig):
-        return None
     return config.layout(envs.single_observation_space, frame_stack(envs), carry_dim)
 
 
-def build_replay(layout: ReplayLayout, device: torch.device) -> Replay:
-    """Allocate the replay, or say how much it lacks."""
+def spills(layout: ReplayLayout, storage: str) -> bool:
+    """Whether the replay's observations go to files; raise ConfigError where it may not and memory does not suffice."""
     free = machine.available_memory()
-    if layout.nbytes > free:
+    if storage == "memory" and layout.nbytes > free:
         fits = int(layout.capacity * 0.8 * free / layout.nbytes)
         raise ConfigError(
             f"the replay needs {layout.nbytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            f"use --replay-capacity {fits} or less"
+            f"use --replay-capacity {fits} or less, or --replay-storage auto"
         )
-    return Replay(layout, device)
+    return storage == "disk" or (storage == "auto" and layout.nbytes > 0.9 * free)
+
+
+def build_replay(
+    layout: ReplayLayout, device: torch.device, storage: str = "memory", folder: Path | None = None
+) -> Replay:
+    """Allocate the replay; what does not fit, or is told to, goes to nameless files on the disk of `folder`."""
+    kind = PrioritizedReplay if layout.prioritized else Replay
+    if not spills(layout, storage):
+        return kind(layout, device)
+    assert folder is not None
+    free = psutil.disk_usage(str(folder)).free
+    if layout.nbytes > free:
+        fits = int(layout.capacity * 0.8 * free / layout.nbytes)
+        raise ConfigError(
+            f"the replay needs {layout.nbytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
+            f"use --replay-capacity {fits} or less, or another --run-dir"
+        )
+    return kind(layout, device, folder)
 
 
 def frame_stack(envs: gym.vector.VectorEnv) -> int:

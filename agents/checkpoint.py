@@ -1,6 +1,7 @@
 """Checkpoints: folders of tensors and JSON, complete or absent, checked by hash when read. Nothing is ever unpickled.
 
-checkpoints/step_000250000/   model.safetensors (networks and optimizer), state.json (counters, hashes)
+checkpoints/step_000250000/   model.safetensors (networks and optimizer), state.json (counters, hashes),
+                              replay.safetensors (priorities, where there are any)
 checkpoints/replay/           rows_<first>_<end>.safetensors: written once, shared by later checkpoints
 checkpoints/latest, best      text files that hold a folder's name, replaced atomically
 """
@@ -47,6 +48,10 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
         pieces = _save_replay(folder / "replay", replay) if replay is not None else []
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         _save_tensors(safetensors.torch.save_file, contiguous, temporary / "model.safetensors")
+        whole = replay.state() if replay is not None else {}
+        if whole:
+            _save_tensors(safetensors.numpy.save_file, whole, temporary / "replay.safetensors")
+            state["replay_sha256"] = _file_sha256(temporary / "replay.safetensors")
         state = {
             "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
             "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
@@ -114,16 +119,21 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
     return state
 
 
-def load_replay(folder: Path, state: dict[str, Any], replay: Replay) -> None:
-    """Fill `replay` with the rows that the checkpoint's state lists; newer pieces stay until the next checkpoint."""
+def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None:
+    """Fill `replay` with the rows that the state of `checkpoint` lists; newer pieces stay until the next checkpoint."""
     for piece in state["replay"]:
-        path = folder / "replay" / piece["file"]
+        path = checkpoint.parent / "replay" / piece["file"]
         if not path.is_file() or _file_sha256(path) != piece["sha256"]:
             raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
         try:
             replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
         except (SafetensorError, KeyError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
+    if "replay_sha256" in state:
+        path = checkpoint / "replay.safetensors"
+        if not path.is_file() or _file_sha256(path) != state["replay_sha256"]:
+            raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
+        replay.load_state(safetensors.numpy.load_file(path))
 
 
 def seal(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from gymnasium import spaces
+
+from agents.replay.ring import ReplayLayout
 from networks.cores import CoreName
 
 
@@ -44,8 +47,10 @@ class TrainConfig:
     """Learn from the sign of the reward. Reported returns are the game's own."""
     life_loss_ends: bool = False
     """Learn as if the loss of a life ended the episode, where the protocol allows it. Games are played to their end."""
+    observe_last: bool = False
+    """Show the agent its last action and reward beside each observation, as R2D2 does."""
     torso: str = "auto"
-    """auto, mlp, nature, impala, pong-small, minatar, tokens, one-hot or dict."""
+    """auto, or a name of networks/torsos.py: mlp, nature, impala, impala-large, data-efficient, minatar, tokens ..."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center"] = "scale"
@@ -71,6 +76,27 @@ class TrainConfig:
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")
         self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
         self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")
+
+    def layout(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> ReplayLayout | None:
+        """Return the replay that these settings need; None for an agent that learns from what it has just played."""
+        return None
+
+    @property
+    def rows_held(self) -> int:
+        """Rows that are kept at once outside a replay."""
+        return 1
+
+    def updates_line(self) -> str:
+        """Say how many updates of what size will be made, for the pre-flight."""
+        return ""
+
+    def schedule_line(self) -> str:
+        """Say what changes on the way, for the pre-flight."""
+        return ""
+
+    def warnings(self) -> list[str]:
+        """Return one line for each of these settings that would waste the run."""
+        return []
 
     def require(self, condition: bool, name: str, message: str) -> None:
         """Raise ConfigError about the field `name` unless `condition` holds."""

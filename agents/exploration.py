@@ -12,8 +12,13 @@ def linear_schedule(start: float, end: float, duration: float, step: float) -> f
     return start + fraction * (end - start)
 
 
-def epsilon_greedy(q: Tensor, epsilon: float, rng: torch.Generator) -> Tensor:
-    """Greedy actions [N] of `q` [N, A], each replaced by a uniform one with probability `epsilon`, drawn per row."""
+def epsilon_ladder(base: float, count: int) -> Tensor:
+    """base ** (1 + 7 i / (count - 1)) for players i = 0 .. count - 1, [count] (Horgan et al. 2018, section 4.1)."""
+    return base ** (1.0 + 7.0 * torch.arange(count) / max(count - 1, 1))
+
+
+def epsilon_greedy(q: Tensor, epsilon: float | Tensor, rng: torch.Generator) -> Tensor:
+    """Greedy actions [N] of `q` [N, A], each replaced by a uniform one with probability `epsilon`, a number or [N]."""
     random = torch.randint(q.shape[1], (len(q),), generator=rng, device=q.device)
     explore = torch.rand(len(q), generator=rng, device=q.device) < epsilon
     return torch.where(explore, random, q.argmax(dim=1))

@@ -60,19 +60,19 @@ class Transitions(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """A minibatch of B stretches of L rows, with the n rows after them: tensors are [L, B, ...] but as noted."""
+    """A minibatch of B stretches: K rows of burn-in, L rows to learn from, n rows after; [L, B, ...] but as noted."""
 
     obs: Any
-    """[L + n, B, ...]"""
+    """[K + L + n, B, ...]"""
     first: Tensor
-    """[L + n, B]"""
+    """[K + L + n, B]"""
     carry: Tensor
-    """[B, C], the memory stored when row 0 was acted on."""
+    """[B, C], the memory stored when the first row of burn-in was acted on."""
     action: Tensor
     reward: Tensor
     discount: Tensor
     bootstrap: Tensor
-    """Row, in 0 .. L + n - 1, of the observation whose value is bootstrapped from."""
+    """Row, in 0 .. L + n - 1 after the burn-in, of the observation whose value is bootstrapped from."""
     mask: Tensor
     """1 where the row is to be learned from, 0 where it is dead."""
     weight: Tensor

@@ -15,7 +15,7 @@ from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.images import to_tensor
 from networks.model import Model, map_tree
-from networks.torsos import Normalize, Torso, build_torso
+from networks.torsos import Normalize, Style, Torso, build_torso
 
 
 class Learner(ABC):
@@ -47,10 +47,11 @@ class Learner(ABC):
     def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
         """Learn from one batch; see `agents.interface.Agent`."""
 
-    def build_torso(self, activation: type[nn.Module]) -> Torso:
-        """Build the torso that the config names."""
+    def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
+        """Build the torso that the config names; `style` as in `networks.torsos.Style`."""
         try:
-            return build_torso(self.observation_space, self.config.torso, self.config.hidden, activation)
+            style = {"hidden": self.config.hidden, "activation": activation, **style}
+            return build_torso(self.observation_space, self.config.torso, Style(**style))
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -60,8 +61,12 @@ class Learner(ABC):
         return Model(torso, core, head(core.out_dim), self.bf16)
 
     def place(self, model: Model) -> Model:
-        """Move the model to the device, convolutions with their channels last."""
-        return model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Move the model to the device, convolutions with their channels last.
+
+        It stays in eval mode outside of updates: spectral normalisation refines its estimates in train mode, and a
+        network that is only looked at must not change.
+        """
+        return model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def initial_carry(self, batch: int) -> Tensor:
         """Return the empty memory of `batch` players, [batch, C]."""
@@ -72,9 +77,11 @@ class Learner(ABC):
         return to_tensor(array, self.device)
 
     @torch.no_grad()
-    def forward(self, obs: Any, first: np.ndarray, carry: Tensor) -> tuple[Any, Tensor]:
+    def forward(
+        self, obs: Any, first: np.ndarray, carry: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Any, Tensor]:
         """Run the model on one row of observations, without gradient."""
-        return self.model(map_tree(self.tensor, obs), carry, self.tensor(first))
+        return self.model(map_tree(self.tensor, obs), carry, self.tensor(first), noise)
 
     def normalizers(self) -> list[Normalize]:
         """Return the input normalisations of every network, for `center`."""
@@ -84,10 +91,23 @@ class Learner(ABC):
         """Return the networks by name."""
         return {"model": self.model}
 
-    def make_optimizer(self, learning_rate: float, epsilon: float) -> torch.optim.Optimizer:
-        """Return Adam over the model; its rate is a tensor, so that schedules change it without a trip to the host."""
+    def make_optimizer(self, learning_rate: float, epsilon: float, rectified: bool = False) -> torch.optim.Optimizer:
+        """Return Adam, or RAdam if `rectified`, over the model.
+
+        Its rate is a tensor, so that schedules change it without a trip to the host.
+        """
         self.learning_rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
+        if rectified:
+            return torch.optim.RAdam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, foreach=True)
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, fused=True)
+
+    def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:
+        """Take one gradient step down `loss`; return the norm of the gradient before it was scaled down."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_grad_norm)
+        self.optimizer.step()
+        return grad_norm
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return the optimizer's tensors by name, and the counters."""

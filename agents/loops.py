@@ -71,9 +71,10 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
             replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
             run.clock.lap("log")
             for _ in range(updates_due(config.replay_ratio, config.learning_starts, run.env_steps, run.updates)):
-                batch = replay.sample(config.batch_size, sampling)
-                metrics, _ = agent.update(batch, learning)
+                batch = replay.sample(config.batch_size, sampling, config.beta(run.env_steps))
+                metrics, priorities = agent.update(batch, learning)
                 run.learned(metrics)
+                replay.update_priorities(batch.indices, priorities)
             run.clock.lap("learn")
             run.log_if_due()
             if run.leg_over(leg):

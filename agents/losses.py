@@ -25,14 +25,53 @@ def masked_normalize(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     return (x - mean) / (variance.sqrt() + epsilon)
 
 
-def td_target(reward: Tensor, discount: Tensor, next_q: Tensor, selecting_q: Tensor) -> Tensor:
-    """reward + discount * Q(next_obs, argmax of `selecting_q`), without gradient.
+def greedy_weights(q: Tensor) -> Tensor:
+    """1 for the best action of `q` [..., A], 0 for the others."""
+    return F.one_hot(q.argmax(dim=-1), q.shape[-1]).to(q.dtype)
 
-    `next_q` and `selecting_q` are [..., A]: the target network's values twice gives DQN (Mnih et al. 2015), the
-    online network's as `selecting_q` gives Double DQN (van Hasselt et al. 2016, equation 4).
+
+def soft_policy(q: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return softmax(q / temperature) and temperature * its logarithm, both [..., A] (Vieillard et al. 2020)."""
+    log_policy = (q / temperature).log_softmax(dim=-1)
+    return log_policy.exp(), temperature * log_policy
+
+
+def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which tames large returns (Pohlen et al. 2018)."""
+    return x.sign() * ((x.abs() + 1.0).sqrt() - 1.0) + epsilon * x
+
+
+def unrescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Return the inverse of `rescale` (Pohlen et al. 2018, proposition A.2)."""
+    root = (1.0 + 4.0 * epsilon * (x.abs() + 1.0 + epsilon)).sqrt()
+    return x.sign() * (((root - 1.0) / (2.0 * epsilon)) ** 2 - 1.0)
+
+
+def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
+    """Put a distribution on `values` with `probs`, both [..., M], onto the evenly spaced atoms `support` [K].
+
+    Every probability is split between the two atoms beside its value (Bellemare et al. 2017, algorithm 1); values
+    beyond the support count as its ends. Returns [..., K].
     """
-    action = selecting_q.argmax(dim=-1, keepdim=True)
-    return (reward + discount * next_q.gather(-1, action).squeeze(-1)).detach()
+    step = support[1] - support[0]
+    place = ((values.clamp(support[0], support[-1]) - support[0]) / step).clamp(0.0, len(support) - 1.0)
+    below = place.floor()
+    share = place - below
+    result = torch.zeros(*values.shape[:-1], len(support), dtype=probs.dtype, device=probs.device)
+    result.scatter_add_(-1, below.long(), probs * (1.0 - share))
+    result.scatter_add_(-1, place.ceil().long(), probs * share)
+    return result
+
+
+def quantile_huber(quantiles: Tensor, levels: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+    """Quantile regression loss (Dabney et al. 2018, equation 10; kappa 0 is equation 8): [...].
+
+    `quantiles` and their `levels` are [..., N], `target` [..., M]: summed over the quantiles, averaged over the targets.
+    """
+    error = target[..., None, :] - quantiles[..., :, None]  # [..., N, M]
+    asymmetry = (levels[..., :, None] - (error.detach() < 0).to(error.dtype)).abs()
+    loss = huber(error, kappa) / kappa if kappa > 0 else error.abs()
+    return (asymmetry * loss).mean(dim=-1).sum(dim=-1)
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:

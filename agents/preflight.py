@@ -17,13 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import machine
-from agents.build import frame_stack, replay_layout
+from agents.build import frame_stack, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
-from agents.policy.ppo import PPOConfig
 from agents.replay.ring import Replay
-from agents.value.dqn import DQNConfig
 from networks.torsos import torso_name
 
 BASE_MEMORY = 500_000_000
@@ -52,7 +50,9 @@ class Plan:
 def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folder: Path) -> Plan:
     """Describe the training; measures for a few seconds, on copies, so that the training itself is not touched."""
     config = agent.config
-    replay_bytes = getattr(replay_layout(config, envs, agent.model.carry_dim), "nbytes", 0)
+    layout = replay_layout(config, envs, agent.model.carry_dim)
+    replay_bytes = layout.nbytes if layout is not None else 0
+    spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
     model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
     speed = _steps_per_second(agent, envs)
     result = Plan(warnings=warnings_for(config, envs.single_observation_space, card, frame_stack(envs)))
@@ -63,20 +63,21 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     small = smaller_than_published(config, card)
     if small:
         lines["note"] = small
-    lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {_updates(config)}"
-    lines["schedule"] = _schedule(config)
+    lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {config.updates_line()}"
+    lines["schedule"] = config.schedule_line()
     lines["checkpoints"] = f"every {config.checkpoint_steps:,} env steps, in {folder}"
-    needed = BASE_MEMORY + replay_bytes + 6 * model_bytes + _rollout_bytes(config, envs)
-    replay = f"{replay_bytes / 1e9:.3f} GB for replay (exact), " if replay_bytes else ""
+    needed = BASE_MEMORY + (0 if spilled else replay_bytes) + 6 * model_bytes + _rollout_bytes(config, envs)
+    where = "replay in files on disk" if spilled else "replay"
+    replay = f"{replay_bytes / 1e9:.3f} GB for {where} (exact), " if replay_bytes else ""
     lines["memory"] = f"{replay}about {needed / 1e9:.1f} GB in all; {machine.available_memory() / 1e9:.1f} GB are free"
-    disk = 4 * 3 * model_bytes + replay_bytes + config.total_steps * 2
-    lines["disk"] = f"up to {disk / 1e9:.2f} GB; {psutil.disk_usage(str(_existing(folder))).free / 1e9:.0f} GB are free"
+    disk = 4 * 3 * model_bytes + replay_bytes * (2 if spilled else 1) + config.total_steps * 2
+    lines["disk"] = f"up to {disk / 1e9:.2f} GB; {psutil.disk_usage(str(existing(folder))).free / 1e9:.0f} GB are free"
     facts = f"{agent.device}, {torch.get_num_threads()} threads, {'bf16' if agent.bf16 else 'fp32'}"
     seconds = config.total_steps / speed
     lines["predicted"] = f"{speed:,.0f} env steps/s on {facts}: done in about {_duration(seconds)}"
     if needed > machine.available_memory():
         result.warnings.append("this needs more memory than is free; lower --replay-capacity or --num-envs")
-    if disk > psutil.disk_usage(str(_existing(folder))).free:
+    if disk > psutil.disk_usage(str(existing(folder))).free:
         result.warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
     return result
 
@@ -101,11 +102,7 @@ def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any],
         )
     if card["family"] == "atari" and not config.clip_rewards and config.input_norm == "scale":
         found.append("rewards are not clipped; games with large scores may need --clip-rewards")
-    if isinstance(config, DQNConfig):
-        found += _dqn_warnings(config)
-    if isinstance(config, PPOConfig) and config.rollout_length * config.num_envs > config.total_steps:
-        found.append("the first rollout is longer than the whole training; lower --rollout-length or --num-envs")
-    return found
+    return found + config.warnings()
 
 
 def smaller_than_published(config: TrainConfig, card: dict[str, Any]) -> str:
@@ -118,31 +115,6 @@ def smaller_than_published(config: TrainConfig, card: dict[str, Any]) -> str:
     return f"{' and '.join(parts)}: not to be set beside published 84x84, Nature CNN results" if parts else ""
 
 
-def _dqn_warnings(config: DQNConfig) -> list[str]:
-    found = []
-    if config.learning_starts >= config.total_steps:
-        found.append("learning starts after the training has ended; lower --learning-starts")
-    if config.epsilon_steps <= config.learning_starts:
-        found.append("exploration has ended before learning starts; raise --epsilon-steps")
-    if config.epsilon_steps > config.total_steps:
-        found.append(f"exploration never ends: epsilon is still {_epsilon_at_end(config):.2f} at the last step")
-    if config.learning_starts > config.replay_capacity:
-        found.append("the replay forgets before learning starts; raise --replay-capacity")
-    if config.replay_capacity < config.batch_size * 10:
-        found.append("the replay holds fewer than ten minibatches; raise --replay-capacity")
-    updates = config.replay_ratio * max(config.total_steps - config.learning_starts, 0)
-    if 0 < updates < config.target_period:
-        found.append("the target network is never updated; lower --target-period")
-    if config.replay_ratio * config.batch_size > 64:
-        found.append(f"each step is learned from {config.replay_ratio * config.batch_size:.0f} times; mind overfitting")
-    return found
-
-
-def _epsilon_at_end(config: DQNConfig) -> float:
-    fraction = min(config.total_steps / config.epsilon_steps, 1.0)
-    return config.epsilon_start + fraction * (config.epsilon_end - config.epsilon_start)
-
-
 def _network(agent: Learner) -> str:
     name = agent.config.torso if agent.config.torso != "auto" else torso_name(agent.observation_space)
     count = sum(parameter.numel() for parameter in agent.model.parameters())
@@ -150,41 +122,16 @@ def _network(agent: Learner) -> str:
     return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
 
 
-def _updates(config: TrainConfig) -> str:
-    if isinstance(config, DQNConfig):
-        updates = int(config.replay_ratio * max(config.total_steps - config.learning_starts, 0))
-        return f"{updates:,} updates of {config.batch_size} samples after {config.learning_starts:,} steps"
-    if isinstance(config, PPOConfig):
-        rollout = config.rollout_length * config.num_envs
-        updates = max(config.total_steps // rollout, 1)
-        return f"{updates:,} rollouts of {rollout:,} steps, {config.epochs} x {config.minibatches} updates each"
-    return ""
-
-
-def _schedule(config: TrainConfig) -> str:
-    if isinstance(config, DQNConfig):
-        end = _epsilon_at_end(config)
-        return f"epsilon {config.epsilon_start:g} to {end:g}, learning rate {config.learning_rate:g}"
-    if isinstance(config, PPOConfig):
-        ends = {
-            "linear": "0",
-            "constant": f"{config.learning_rate:g}",
-            "kl": f"what keeps KL near {config.target_kl:g}",
-        }
-        return f"learning rate {config.learning_rate:g} to {ends[config.schedule]}"
-    return ""
-
-
 def _rollout_bytes(config: TrainConfig, envs: gym.vector.VectorEnv) -> int:
-    rows = config.rollout_length if isinstance(config, PPOConfig) else 1
     space = envs.single_observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
     per_env = sum(int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts)
-    return 3 * rows * config.num_envs * per_env
+    return 3 * config.rows_held * config.num_envs * per_env
 
 
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else _existing(folder.parent)
+def existing(folder: Path) -> Path:
+    """Return the folder, or the closest one above it that exists."""
+    return folder if folder.exists() else existing(folder.parent)
 
 
 def _duration(seconds: float) -> str:
@@ -198,11 +145,10 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     twin, config = copy.deepcopy(agent), agent.config
     rng = torch.Generator(agent.device).manual_seed(0)
     rows = interact(twin, envs, list(range(envs.num_envs)), rng, 0)
-    # whole rollouts for PPO, so that its update can be timed on real data
-    length = config.rollout_length if isinstance(config, PPOConfig) else 32
     layout = replay_layout(config, envs, agent.model.carry_dim)
+    length = config.rows_held  # a whole rollout, so that its update can be timed on real data
     if layout is not None:  # enough for several samples, however long the sequences
-        length = max(length, 2 * (layout.sequence_length + layout.n_step))
+        length = max(32, 2 * (layout.window + layout.n_step))
     small = None if layout is None else Replay(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
@@ -217,5 +163,5 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
         twin.update(batch, rng)
         updates += 1
     per_update = (time.perf_counter() - begin) / updates
-    ratio = config.replay_ratio if isinstance(config, DQNConfig) else 1.0 / (length * envs.num_envs)
+    ratio = config.replay_ratio if small is not None else 1.0 / (length * envs.num_envs)  # type: ignore[attr-defined]
     return 1.0 / (per_step + ratio * per_update)

@@ -6,20 +6,41 @@ A new agent or a new game family is one line here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, get_args
+from dataclasses import fields, replace
+from typing import Any, TypeVar, get_args
 
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.policy.ppo import PPO, PPOConfig
+from agents.rollouts import RolloutConfig
+from agents.value.c51 import C51, C51Config
 from agents.value.dqn import DQN, DQNConfig
+from agents.value.iqn import IQN, IQNConfig
+from agents.value.pqn import PQN, PQNConfig
+from agents.value.qr_dqn import QRDQN, QRDQNConfig
 from networks.cores import CoreName
 
 ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "dqn": (DQNConfig, DQN),
+    "c51": (C51Config, C51),
+    "qr-dqn": (QRDQNConfig, QRDQN),
+    "iqn": (IQNConfig, IQN),
+    "rainbow": (C51Config, C51),
+    "btr": (IQNConfig, IQN),
+    "r2d2": (DQNConfig, DQN),
+    "pqn": (PQNConfig, PQN),
     "ppo": (PPOConfig, PPO),
 }
-"""Name -> (config class, agent class)."""
+"""Name -> (config class, agent class). Rainbow, BTR and R2D2 are sets of switches: presets of their own."""
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def derive(kind: type[Config], base: TrainConfig, **changes: Any) -> Config:
+    """Return a config of another algorithm with all that `base` has in common with it, and `changes`."""
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in vars(base).items() if name in known} | changes)
+
 
 # CartPole solves with the settings of the SB3 zoo (dqn.yml), with several updates made after each vector step
 DQN_CLASSIC = DQNConfig(
@@ -43,6 +64,56 @@ DQN_MINATAR = DQNConfig(
 )  # fmt: skip
 
 DQN_MINIGRID = replace(DQN_MINATAR, total_steps=1_000_000, learning_rate=1e-4, n_step=3, epsilon_end=0.05)
+
+# Dopamine's setting for small replays is 10 k; Kaixhin's data-efficient flags (van Hasselt et al. 2019, appendix):
+# 100k steps, an update at every step from 1600 on, n 20 (here 10, as Dopamine's atari_100k gins), two convolutions
+DQN_100K = derive(
+    DQNConfig, DQN_ATARI, total_steps=100_000, num_envs=1, checkpoint_steps=25_000, log_steps=1_000,
+    learning_rate=1e-4, replay_capacity=100_000, learning_starts=1_600, replay_ratio=1.0, target_period=1,
+    epsilon_steps=5_000, n_step=10, double=True, dueling=True, head_hidden=512, augment=True,
+)  # fmt: skip
+
+# Hessel et al. 2018, table 1
+RAINBOW: dict[str, Any] = {
+    "double": True, "dueling": True, "noisy": True, "prioritized": True, "n_step": 3, "epsilon_start": 0.0,
+    "epsilon_end": 0.0, "eval_epsilon": 0.0,
+}  # fmt: skip
+
+# Clark et al. 2024, table of hyperparameters: one update of 256 for 64 environments' step, no decay of the rate
+BTR: dict[str, Any] = {
+    "munchausen": True, "dueling": True, "noisy": True, "prioritized": True, "priority_exponent": 0.2, "n_step": 3,
+    "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.0,
+}  # fmt: skip
+
+# Kapturowski et al. 2019, table 2, at the size of one machine
+R2D2: dict[str, Any] = {
+    "core": "lstm", "double": True, "dueling": True, "n_step": 5, "gamma": 0.997, "value_rescale": True,
+    "prioritized": True, "priority_exponent": 0.9, "importance_exponent": 0.6, "clip_rewards": False,
+    "life_loss_ends": False, "observe_last": True, "exploration": "ladder", "adam_epsilon": 1e-3,
+}  # fmt: skip
+
+DER = derive(
+    C51Config, DQN_100K,
+    **{**RAINBOW, "n_step": 10, "torso": "data-efficient", "head_hidden": 256, "augment": False, "target_period": 2_000},
+)  # fmt: skip
+
+# CleanRL's pqn.py for vectors
+PQN_CLASSIC = PQNConfig(
+    total_steps=300_000, num_envs=8, checkpoint_steps=100_000, log_steps=2_000, learning_rate=1e-3, rollout_length=32,
+    epochs=4, minibatches=4, epsilon_end=0.05, epsilon_fraction=0.3, hidden=(128, 128), stop_episodes=30,
+)  # fmt: skip
+
+# Gallici et al. 2024, pqn_atari.yaml with CleanRL's 8 environments of 128 rows (pqn_atari_envpool.py)
+PQN_ATARI = PQNConfig(
+    total_steps=10_000_000, num_envs=8, checkpoint_steps=1_000_000, log_steps=10_240, rollout_length=128, epochs=2,
+    minibatches=8, clip_rewards=True, life_loss_ends=True,
+)  # fmt: skip
+
+# pqn_minatar.yaml has 128 environments for 10M steps; 32 of them learn faster where there are few
+PQN_MINATAR = PQNConfig(
+    total_steps=3_000_000, num_envs=32, checkpoint_steps=500_000, log_steps=10_240, learning_rate=5e-4,
+    rollout_length=32, epochs=2, minibatches=8, epsilon_end=0.05,
+)  # fmt: skip
 
 # CleanRL's ppo.py: 2.5e-4, 128 x 4; CartPole is faster at 1e-3 with shorter rollouts, as in the SB3 zoo
 PPO_CLASSIC = PPOConfig(
@@ -78,13 +149,76 @@ PPO_FAST = PPOConfig(
 
 TOY: dict[str, Any] = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000, "stop_return": None}
 
+DQN_BOX2D = replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4)
+DQN_TOY = replace(DQN_CLASSIC, epsilon_steps=5_000, learning_starts=200, epsilon_end=0.1, **TOY)
+
+VALUE_BASES: dict[str, DQNConfig] = {
+    "classic": DQN_CLASSIC,
+    "box2d": DQN_BOX2D,
+    "atari": DQN_ATARI,
+    "minatar": DQN_MINATAR,
+    "minigrid": DQN_MINIGRID,
+    "toy": DQN_TOY,
+}
+"""What the agents that learn from replay start from, by game family."""
+
+RANGES: dict[str, dict[str, Any]] = {
+    "classic": {"v_min": 0.0, "v_max": 100.0},
+    "box2d": {"v_min": -100.0, "v_max": 100.0},
+    "atari": {"v_min": -10.0, "v_max": 10.0},
+    "minatar": {"v_min": 0.0, "v_max": 50.0},
+    "minigrid": {"v_min": 0.0, "v_max": 1.0},
+    "toy": {"v_min": -1.0, "v_max": 5.0},
+}
+"""The returns that C51's atoms span, by game family."""
+
+
+def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainConfig]:
+    """Return the presets of all agents that learn from replay, for one game family."""
+    atari, toy = family == "atari", family == "toy"
+    image = atari or family == "minatar"
+    span = RANGES[family]
+    # quantile agents: Adam's rates and epsilon of Dabney et al., where images are learned from
+    rate: dict[str, Any] = {"learning_rate": 5e-5, "adam_epsilon": 3.125e-4} if atari else {}
+    rainbow: dict[str, Any] = {**RAINBOW, **span, "head_hidden": 512 if atari else 128}
+    r2d2: dict[str, Any] = {
+        **R2D2, "num_envs": 16, "sequence_length": 16, "burn_in": 8, "batch_size": 16, "head_hidden": 128,
+        "core_size": 128, "replay_ratio": 1 / 16, "learning_rate": 5e-4, "target_period": 200,
+    }  # fmt: skip
+    if atari:
+        r2d2 |= {"sequence_length": 80, "burn_in": 40, "batch_size": 64, "head_hidden": 512, "core_size": 512,
+                 "replay_ratio": 1 / 6400, "learning_rate": 1e-4, "target_period": 2_500, "num_envs": 64}  # fmt: skip
+    if toy:
+        r2d2 |= {"gamma": base.gamma, "burn_in": 2, "sequence_length": 8, "num_envs": 8, "core_size": 32,
+                 "head_hidden": 32, "n_step": 2, "learning_starts": 400, "exploration": "linear"}  # fmt: skip
+    btr: dict[str, Any] = {**BTR, "head_hidden": 512 if atari else 128}
+    if image:
+        btr |= {"num_envs": 64, "batch_size": 256, "replay_ratio": 1 / 64, "learning_rate": 1e-4,
+                "adam_epsilon": 0.005 / 256, "target_period": 500}  # fmt: skip
+    if atari:
+        btr |= {"torso": "impala-large", "learning_starts": 200_000, "epsilon_steps": 2_000_000,
+                "replay_capacity": 1_048_576}  # fmt: skip
+    return {
+        ("dqn", family): base,
+        ("c51", family): derive(C51Config, base, **span),
+        ("qr-dqn", family): derive(QRDQNConfig, base, quantiles=200 if atari else 51, **rate),
+        ("iqn", family): derive(IQNConfig, base, quantiles=64 if atari else 16, n_step=1 if atari else 3, **rate),
+        ("rainbow", family): derive(C51Config, base, **rainbow),
+        ("btr", family): derive(IQNConfig, base, **btr),
+        ("r2d2", family): derive(DQNConfig, base, **r2d2),
+    }
+
+
 PRESETS: dict[tuple[str, str], TrainConfig] = {
-    ("dqn", "classic"): DQN_CLASSIC,
-    ("dqn", "box2d"): replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4),
-    ("dqn", "atari"): DQN_ATARI,
-    ("dqn", "minatar"): DQN_MINATAR,
-    ("dqn", "minigrid"): DQN_MINIGRID,
-    ("dqn", "toy"): replace(DQN_CLASSIC, epsilon_steps=5_000, learning_starts=200, epsilon_end=0.1, **TOY),
+    **{key: config for family, base in VALUE_BASES.items() for key, config in _value_presets(family, base).items()},
+    ("dqn", "atari-100k"): DQN_100K,
+    ("rainbow", "atari-100k"): DER,
+    ("pqn", "classic"): PQN_CLASSIC,
+    ("pqn", "box2d"): replace(PQN_CLASSIC, total_steps=1_000_000, num_envs=16),
+    ("pqn", "atari"): PQN_ATARI,
+    ("pqn", "minatar"): PQN_MINATAR,
+    ("pqn", "minigrid"): replace(PQN_MINATAR, total_steps=1_000_000),
+    ("pqn", "toy"): replace(PQN_CLASSIC, rollout_length=16, **TOY),
     ("ppo", "classic"): PPO_CLASSIC,
     ("ppo", "box2d"): replace(PPO_CLASSIC, total_steps=1_000_000, num_envs=16, gamma=0.999, gae_lambda=0.98,
                               rollout_length=128, epochs=4, entropy_coef=0.01),
@@ -111,19 +245,27 @@ def tiny(config: TrainConfig) -> TrainConfig:
     """Return the same settings at a size that trains, saves and acts within seconds."""
     small: dict[str, Any] = {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
     if isinstance(config, DQNConfig):
-        small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10}
-    if isinstance(config, PPOConfig):
+        small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10,
+                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3), "head_hidden": min(config.head_hidden, 16)}  # fmt: skip
+        if config.core != "none":
+            small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
+    if isinstance(config, RolloutConfig):
         small |= {"rollout_length": 32, "epochs": 2, "minibatches": 2}
     return replace(config, **small)
 
 
-def memory(config: TrainConfig, core: CoreName) -> TrainConfig:
-    """Return the settings with a recurrent core and sequences to train it on, unless they have one."""
+def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
+    """Return the settings with this core, and sequences to train it on; None leaves them as they are."""
+    if core is None or core == config.core:
+        return config
     if core not in get_args(CoreName):
         raise ConfigError(f"--core must be one of {', '.join(get_args(CoreName))}, not {core}")
-    if core == "none" or config.core != "none":
-        return config
-    recurrent: dict[str, Any] = {"core": core, "sequence_length": 16}
-    if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
-        recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
-    return replace(config, **recurrent)
+    recurrent: dict[str, Any] = {"core": core}
+    if core == "none":
+        recurrent |= {"sequence_length": 1, "burn_in": 0}
+    elif config.core == "none":
+        recurrent |= {"sequence_length": 16}
+        if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
+            recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
+    known = {field.name for field in fields(config)}
+    return replace(config, **{name: value for name, value in recurrent.items() if name in known})

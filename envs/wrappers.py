@@ -77,6 +77,44 @@ class GridPlanes(gym.ObservationWrapper):
         return np.array(numbers + [0] * (self.max_words - len(numbers)), np.int64)
 
 
+class ObserveLast(gym.vector.VectorWrapper):
+    """Show the last action, as a one-hot `last_action`, and the last reward, as `last_reward`, beside the observation.
+
+    Both are 0 where an episode begins. The reward is shown as sign(r) log(1 + |r|), since no game bounds it. A plain
+    observation becomes the part `obs` of a Dict. Wants NEXT_STEP autoreset and numbered actions.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv):
+        super().__init__(envs)
+        space, actions = envs.single_observation_space, envs.single_action_space
+        assert isinstance(actions, spaces.Discrete), "numbered actions only"
+        self.identity = np.eye(int(actions.n), dtype=np.float32)
+        parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"obs": space}
+        parts["last_action"] = spaces.Box(0.0, 1.0, (int(actions.n),), np.float32)
+        parts["last_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self.single_observation_space = spaces.Dict(parts)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Start all environments anew."""
+        obs, info = self.env.reset(**options)
+        self.dead = np.zeros(self.num_envs, bool)
+        shape = (self.num_envs, len(self.identity))
+        return self._with(obs, np.zeros(shape, np.float32), np.zeros(self.num_envs)), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        alive = ~self.dead  # the step after an end only reset, and what it shows opens an episode
+        self.dead = terminated | truncated
+        return self._with(obs, self.identity[actions] * alive[:, None], reward * alive), reward, terminated, truncated, info
+
+    def _with(self, obs: Any, action: np.ndarray, reward: np.ndarray) -> dict[str, np.ndarray]:
+        parts = obs if isinstance(obs, dict) else {"obs": obs}
+        shown = (np.sign(reward) * np.log1p(np.abs(reward))).astype(np.float32)[:, None]
+        return {**parts, "last_action": action, "last_reward": shown}
+
+
 VOCABULARY = tuple(
     [
         "a",

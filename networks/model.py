@@ -32,8 +32,13 @@ class Model(nn.Module):
         """Return an empty memory [batch, carry_dim]."""
         return torch.zeros(batch, self.carry_dim, device=next(self.parameters()).device)
 
-    def forward(self, obs: Any, carry: Tensor, first: Tensor) -> tuple[Any, Tensor]:
-        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike."""
+    def forward(
+        self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Any, Tensor]:
+        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike.
+
+        A head that draws numbers (noisy layers, quantile levels) draws them from `noise`; without it, it is certain.
+        """
         single = first.dim() == 1
         if single:
             first = first[None]
@@ -43,13 +48,22 @@ class Model(nn.Module):
             features = features.view(steps, batch, -1)
             if self.carry_dim:
                 features, carry = self.core(features, carry, first)
-        output = self.head((features[0] if single else features).float())
+        output = self.head((features[0] if single else features).float(), noise)
         return output, carry.float()
 
 
 def map_tree(function: Any, tree: Any) -> Any:
     """Apply `function` to an array, or to each value of a dict of arrays."""
     return {key: function(value) for key, value in tree.items()} if isinstance(tree, dict) else function(tree)
+
+
+def he_init(model: Model) -> None:
+    """He et al. 2015 (fan in, normal) for all layers, zero biases: flax's `he_normal`, as in PQN's code."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def orthogonal_init(model: Model, head_gains: dict[str, float]) -> None:

@@ -1,13 +1,15 @@
 """Torsos: from one observation to a feature vector, with the input's normalisation inside.
 
-Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (Figure 3, right).
-The MinAtar network: Young & Tian 2019 (section 4).
+Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (Figure 3, right);
+"impala-large" is its form in BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to 6x6.
+The MinAtar network: Young & Tian 2019 (section 4). The data-efficient one: van Hasselt et al. 2019 (appendix).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TypeGuard
@@ -17,13 +19,39 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 CONV_NETS = (
     ("nature", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
     ("pong-small", ((16, 4, 2), (32, 4, 2), (32, 3, 1)), 256),
+    ("data-efficient", ((32, 5, 5), (64, 5, 5)), 256),
     ("minatar", ((16, 3, 1),), 128),
 )
 """Name, convolutions as (channels, kernel, stride), width of the layer after them."""
+HEAVY = ("nature", "impala", "impala-large", "pong-small", "data-efficient")
+"""Torsos whose convolutions are worth several threads."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a torso is built, whatever it reads."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of an mlp's layers."""
+    activation: type[nn.Module] = nn.Tanh
+    """Of an mlp."""
+    layer_norm: bool = False
+    """Normalise after each layer, over the channels of each pixel or the units of the layer."""
+    flat: bool = False
+    """End with the last convolution, for a head that has hidden layers of its own."""
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel (flax's default, which PQN's code uses)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class Normalize(nn.Module):
@@ -81,13 +109,15 @@ class Torso(nn.Module):
 class MLP(Torso):
     """Fully connected layers over a flat vector [B, D]."""
 
-    def __init__(self, space: spaces.Box, hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh):
+    def __init__(self, space: spaces.Box, style: Style = Style()):
         super().__init__()
         self.normalize = Normalize(space)
-        widths = [int(np.prod(space.shape)), *hidden]
+        widths = [int(np.prod(space.shape)), *style.hidden]
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
-            layers += [nn.Linear(width_in, width_out), activation()]
+            layers.append(nn.Linear(width_in, width_out))
+            layers += [nn.LayerNorm(width_out)] if style.layer_norm else []
+            layers.append(style.activation())
         self.layers = nn.Sequential(*layers)
         self.out_dim = widths[-1]
 
@@ -97,36 +127,49 @@ class MLP(Torso):
 
 
 class ConvNet(Torso):
-    """Convolutions with ReLU, then one fully connected layer; images are [B, C, H, W]."""
+    """Convolutions with ReLU, then one fully connected layer unless `style` is flat; images are [B, C, H, W]."""
 
-    def __init__(self, space: spaces.Box, layers: Sequence[tuple[int, int, int]], out_dim: int = 512):
+    def __init__(
+        self, space: spaces.Box, layers: Sequence[tuple[int, int, int]], out_dim: int = 512, style: Style = Style()
+    ):
         super().__init__()
         self.normalize = Normalize(space)
         channels, height, width = space.shape
-        self.convs = nn.ModuleList()
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for out_channels, kernel, stride in layers:
             self.convs.append(nn.Conv2d(channels, out_channels, kernel, stride))
+            self.norms.append(ChannelNorm(out_channels) if style.layer_norm else nn.Identity())
             channels, height, width = out_channels, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(f"an image of {space.shape[1]}x{space.shape[2]} is too small for these convolutions")
-        self.fc = nn.Linear(channels * height * width, out_dim)
-        self.out_dim = out_dim
+        self.fc = _last_layer(channels * height * width, out_dim, style)
+        self.out_dim = channels * height * width if style.flat else out_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
         x = self.normalize(x)
-        for conv in self.convs:
-            x = F.relu(conv(x), inplace=True)
-        return F.relu(self.fc(x.flatten(1)))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x)), inplace=True)
+        return self.fc(x.flatten(1))
+
+
+def _last_layer(in_dim: int, out_dim: int, style: Style) -> nn.Module:
+    """Return the fully connected layer after convolutions, or nothing where the head does its work."""
+    if style.flat:
+        return nn.Identity()
+    norm = [nn.LayerNorm(out_dim)] if style.layer_norm else []
+    return nn.Sequential(nn.Linear(in_dim, out_dim), *norm, nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
-    """ReLU, conv, ReLU, conv, plus the input."""
+    """ReLU, conv, ReLU, conv, plus the input; `spectral` divides each kernel by its largest singular value."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, spectral: bool = False):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        if spectral:
+            spectral_norm(self.conv1)
+            spectral_norm(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
@@ -134,34 +177,43 @@ class ResidualBlock(nn.Module):
 
 
 class ImpalaResNet(Torso):
-    """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W]."""
+    """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W].
 
-    def __init__(self, space: spaces.Box, channels: Sequence[int] = (16, 32, 32), out_dim: int = 256):
+    `pool` is the side that the last picture is max-pooled to (BTR: 6), 0 for none; `spectral` normalises the blocks.
+    """
+
+    def __init__(
+        self, space: spaces.Box, channels: Sequence[int] = (16, 32, 32), out_dim: int = 256, style: Style = Style(),
+        pool: int = 0, spectral: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self.normalize = Normalize(space)
         layers: list[nn.Module] = []
         width_in, height, width = space.shape
         for width_out in channels:
             layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
-            layers += [ResidualBlock(width_out), ResidualBlock(width_out)]
+            layers += [ResidualBlock(width_out, spectral), ResidualBlock(width_out, spectral)]
             width_in, height, width = width_out, math.ceil(height / 2), math.ceil(width / 2)
+        layers.append(nn.ReLU())
+        if pool:
+            layers.append(nn.AdaptiveMaxPool2d(pool))
+            height = width = pool
         self.layers = nn.Sequential(*layers)
-        self.fc = nn.Linear(width_in * height * width, out_dim)
-        self.out_dim = out_dim
+        self.fc = _last_layer(width_in * height * width, out_dim, style)
+        self.out_dim = width_in * height * width if style.flat else out_dim
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
-        x = F.relu(self.layers(self.normalize(x)))
-        return F.relu(self.fc(x.flatten(1)))
+        return self.fc(self.layers(self.normalize(x)).flatten(1))
 
 
 class OneHot(Torso):
     """A Discrete or MultiDiscrete observation as one-hot vectors, then an MLP."""
 
-    def __init__(self, sizes: Sequence[int], hidden: Sequence[int] = (64,)):
+    def __init__(self, sizes: Sequence[int], hidden: tuple[int, ...] = (64,)):
         super().__init__()
         self.sizes = tuple(int(size) for size in sizes)
-        self.mlp = MLP(spaces.Box(0.0, 1.0, (sum(self.sizes),)), hidden)
+        self.mlp = MLP(spaces.Box(0.0, 1.0, (sum(self.sizes),)), Style(hidden))
         self.out_dim = self.mlp.out_dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,6 +238,19 @@ class Tokens(Torso):
         states, _ = self.gru(self.embedding(tokens))  # [B, L, out_dim]
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
         return states[torch.arange(len(tokens), device=x.device), last]
+
+
+class Flat(Torso):
+    """The numbers as they are."""
+
+    def __init__(self, space: spaces.Box):
+        super().__init__()
+        self.normalize = Normalize(space)
+        self.out_dim = int(np.prod(space.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> [B, out_dim]."""
+        return self.normalize(x).flatten(1)
 
 
 class DictTorso(Torso):
@@ -229,38 +294,56 @@ def torso_name(space: spaces.Space) -> str:
     raise ValueError(f"no torso reads observations of the space {space}; wrap the environment to give arrays")
 
 
-def _conv_net(space: spaces.Space, layers: Sequence[tuple[int, int, int]], out_dim: int) -> ConvNet | None:
-    return ConvNet(space, layers, out_dim) if is_image(space) else None
+def _conv_net(
+    space: spaces.Space, style: Style, layers: Sequence[tuple[int, int, int]], out_dim: int
+) -> ConvNet | None:
+    return ConvNet(space, layers, out_dim, style) if is_image(space) else None
 
 
-TORSOS: dict[str, Callable[[spaces.Space], Torso | None]] = {
+def _impala(space: spaces.Space, style: Style) -> ImpalaResNet | None:
+    return ImpalaResNet(space, style=style) if is_image(space) else None
+
+
+def _impala_large(space: spaces.Space, style: Style) -> ImpalaResNet | None:
+    return ImpalaResNet(space, (32, 64, 64), 512, style, pool=6, spectral=True) if is_image(space) else None
+
+
+def _mlp(space: spaces.Space, style: Style) -> MLP | None:
+    if isinstance(space, spaces.MultiBinary):
+        space = spaces.Box(0, 1, space.shape, np.int8)
+    return MLP(space, style) if isinstance(space, spaces.Box) else None
+
+
+def _dict(space: spaces.Space, style: Style) -> DictTorso | None:
+    if not isinstance(space, spaces.Dict):
+        return None
+    # what the agent did last is a few numbers beside features that are read from the game: they need no layer
+    names = {key: "flat" if key in LAST_KEYS else "auto" for key in space}
+    return DictTorso({key: build_torso(part, names[key], style) for key, part in space.spaces.items()})
+
+
+LAST_KEYS = ("last_action", "last_reward")
+"""Parts of a Dict observation that hold what the agent did last."""
+
+TORSOS: dict[str, Callable[[spaces.Space, Style], Torso | None]] = {
+    "mlp": _mlp,
     **{name: partial(_conv_net, layers=layers, out_dim=out_dim) for name, layers, out_dim in CONV_NETS},
-    "impala": lambda space: ImpalaResNet(space) if is_image(space) else None,
-    "tokens": lambda space: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
-    "one-hot": lambda space: OneHot(categories(space)) if categories(space) else None,
+    "impala": _impala,
+    "impala-large": _impala_large,
+    "tokens": lambda space, style: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
+    "one-hot": lambda space, style: OneHot(categories(space)) if categories(space) else None,
+    "flat": lambda space, style: Flat(space) if isinstance(space, spaces.Box) else None,
+    "dict": _dict,
 }
-"""Name -> a function that builds the torso, or gives None where the space is not for it. Beside these: mlp and dict."""
+"""Name -> a function that builds the torso in a style, or gives None where the space is not for it."""
 
 
-def build_torso(
-    space: spaces.Space, name: str = "auto", hidden: Sequence[int] = (64, 64), activation: type[nn.Module] = nn.Tanh
-) -> Torso:
-    """Build the torso called `name` for `space`; raise ValueError where the two do not fit.
-
-    `hidden` and `activation` are those of an mlp.
-    """
+def build_torso(space: spaces.Space, name: str = "auto", style: Style = Style()) -> Torso:
+    """Build the torso called `name` for `space`; raise ValueError where the two do not fit."""
     name = torso_name(space) if name == "auto" else name
-    torso: Torso | None = None
-    if name == "dict" and isinstance(space, spaces.Dict):
-        torso = DictTorso({key: build_torso(part, "auto", hidden, activation) for key, part in space.spaces.items()})
-    elif name == "mlp" and isinstance(space, spaces.Box | spaces.MultiBinary):
-        box = space if isinstance(space, spaces.Box) else spaces.Box(0, 1, space.shape, np.int8)
-        torso = MLP(box, hidden, activation)
-    elif name in TORSOS:
-        torso = TORSOS[name](space)
+    torso = TORSOS[name](space, style) if name in TORSOS else None
     if torso is None:
-        known = ", ".join(["mlp", "dict", *TORSOS])
-        problem = "does not read observations of the space" if name in known.split(", ") else f"is none of {known}; for"
+        problem = "does not read observations of the space" if name in TORSOS else f"is none of {', '.join(TORSOS)}; for"
         raise ValueError(f"the torso '{name}' {problem} {space}; --torso auto chooses one")
     return torso
 

@@ -7,8 +7,10 @@ holds the final observation, so the last n-1 steps have their shorter returns li
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,32 +35,46 @@ class ReplayLayout:
     n_step: int = 1
     gamma: float = 0.99
     frame_stack: int = 1
-    """Frames along the observation's first axis of which a new row brings only the last."""
+    """Frames along an image's first axis of which a new row brings only the last; other arrays are not stacked."""
     sequence_length: int = 1
-    """1 samples Transitions, more samples Sequences that start where a carry was stored."""
+    """Rows learned from; 1 samples Transitions, more samples Sequences that start where a carry was stored."""
     carry_dim: int = 0
+    burn_in: int = 0
+    """Rows before those, that only refresh the carry."""
+    prioritized: bool = False
+    priority_exponent: float = 0.5
+    """Samples are drawn in proportion to priority to this power (alpha)."""
+
+    @property
+    def window(self) -> int:
+        """Rows of a sample, burn-in included."""
+        return self.burn_in + self.sequence_length
 
     @property
     def rows(self) -> int:
         """Rows of `num_envs` steps: whole carry strides, at least enough for one sample."""
-        least = self.sequence_length + self.n_step + self.frame_stack + self.carry_stride
+        least = self.window + self.n_step + self.frame_stack + self.stride
         rows = max(-(-self.capacity // self.num_envs), least)
-        return -(-rows // self.carry_stride) * self.carry_stride
+        return -(-rows // self.stride) * self.stride
 
     @property
-    def carry_stride(self) -> int:
-        """Rows between two stored carries, and so between two starts of a sequence: sequences overlap by half."""
+    def stride(self) -> int:
+        """Rows between two starts of a sample: 1, but for sequences, which overlap by half and start at a carry."""
         return max(self.sequence_length // 2, 1)
+
+    def stacked(self, space: spaces.Space) -> bool:
+        """Whether this part of the observation is a stack of frames."""
+        return self.frame_stack > 1 and isinstance(space, spaces.Box) and len(space.shape) == 3
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Return name -> (shape, dtype) of every array; observations are under `obs` or `obs.KEY`."""
         lead = (self.rows, self.num_envs)
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {name: (lead, dtype) for name, dtype in FLAGS.items()}
         for name, space in self.observations().items():
-            shape = space.shape[1:] if self.frame_stack > 1 else space.shape
+            shape = space.shape[1:] if self.stacked(space) else space.shape
             shapes[name] = ((*lead, *shape), space.dtype)
         if self.carry_dim:
-            shapes["carry"] = ((self.rows // self.carry_stride, self.num_envs, self.carry_dim), np.float32)
+            shapes["carry"] = ((self.rows // self.stride, self.num_envs, self.carry_dim), np.float32)
         return shapes
 
     def observations(self) -> dict[str, Any]:
@@ -69,15 +85,25 @@ class ReplayLayout:
     @property
     def nbytes(self) -> int:
         """Exact bytes of memory the replay will take."""
-        return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in self.shapes().values())
+        stored = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in self.shapes().values())
+        return stored + (16 * self.leaves if self.prioritized else 0)
+
+    @property
+    def leaves(self) -> int:
+        """Places in the sum tree: one for each start of a sample, to the next power of two."""
+        return 1 << (self.rows // self.stride * self.num_envs - 1).bit_length()
 
 
 class Replay:
-    """Uniform replay over `layout.rows` rows; row r of the run lies at r modulo that."""
+    """Uniform replay over `layout.rows` rows; row r of the run lies at r modulo that.
 
-    def __init__(self, layout: ReplayLayout, device: torch.device | str = "cpu"):
-        self.layout, self.device = layout, torch.device(device)
-        self.arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.shapes().items()}
+    With `spill`, a folder, observations live in files on its disk that the system pages in and out; the files have no
+    name, so nothing is left behind however the process ends.
+    """
+
+    def __init__(self, layout: ReplayLayout, device: torch.device | str = "cpu", spill: Path | None = None):
+        self.layout, self.device, self.spill = layout, torch.device(device), spill
+        self.arrays = {name: self._allocate(name, shape, dtype) for name, (shape, dtype) in layout.shapes().items()}
         self.next_row = 0
         """Rows added since the run began."""
         self.saved_row = 0
@@ -85,10 +111,22 @@ class Replay:
         self.pieces: list[dict[str, Any]] = []
         """The files that hold them, as the last checkpoint lists them."""
 
+    def _allocate(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        if self.spill is None or not name.startswith("obs"):
+            return np.zeros(shape, dtype)
+        with tempfile.TemporaryFile(dir=self.spill) as file:
+            return np.memmap(file, dtype, "w+", shape=shape)
+
     @property
     def oldest_row(self) -> int:
         """First row still held."""
         return max(self.next_row - self.layout.rows, 0)
+
+    @property
+    def starts(self) -> tuple[int, int]:
+        """First and end of the sample starts that have what follows them; start k is row k * stride."""
+        layout = self.layout
+        return -(-self.oldest_row // layout.stride), (self.next_row - layout.n_step - layout.window) // layout.stride + 1
 
     def add(self, row: Row) -> None:
         """Store one row of all environments."""
@@ -98,9 +136,9 @@ class Replay:
             arrays[name][at] = getattr(row, name)
         arrays["age"][at] = np.where(row.first, 0, arrays["age"][before] + 1)
         self._store_obs(at, row.obs)
-        if self.layout.carry_dim and self.next_row % self.layout.carry_stride == 0:
-            arrays["carry"][at // self.layout.carry_stride] = row.carry.cpu().numpy()
-        self.next_row += 1
+        if self.layout.carry_dim and self.next_row % self.layout.stride == 0:
+            arrays["carry"][at // self.layout.stride] = row.carry.cpu().numpy()
+        self._advance()
 
     def cut(self, next_obs: Any) -> None:
         """End every running episode here: truncated, with `next_obs` kept to bootstrap from."""
@@ -114,19 +152,27 @@ class Replay:
         arrays["dead"][at] = True
         arrays["age"][at] = arrays["age"][before] + 1
         self._store_obs(at, next_obs)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Count the row that was just written."""
         self.next_row += 1
 
     def _store_obs(self, at: int, obs: Any) -> None:
-        for name in self.layout.observations():
+        for name, space in self.layout.observations().items():
             part = obs if name == "obs" else obs[name.removeprefix("obs.")]
-            self.arrays[name][at] = part[:, -1] if self.layout.frame_stack > 1 else part
+            self.arrays[name][at] = part[:, -1] if self.layout.stacked(space) else part
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions | Sequences:
-        """Draw a minibatch uniformly, with replacement, from all starts that have what follows them."""
+    def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Transitions | Sequences:
+        """Draw a minibatch, with replacement, from all starts that have what follows them; see `update_priorities`.
+
+        `beta` is the exponent of the importance-sampling weights, of which a uniform draw has no need.
+        """
         row, env = self._draw(batch_size, rng)
         index = row * self.layout.num_envs + env
+        weight = self._weights(row, env, beta)
         if self.layout.sequence_length > 1:
-            return self._sequences(row, env, index)
+            return self._sequences(row, env, index, weight)
         reward, discount, steps = self._n_step(row, env)
         return Transitions(
             obs=self._obs(row, env),
@@ -134,23 +180,32 @@ class Replay:
             reward=self._tensor(reward),
             discount=self._tensor(discount),
             next_obs=self._obs(row + steps, env),
-            weight=torch.ones(batch_size, device=self.device),
+            weight=self._tensor(weight),
             indices=index,
         )
 
+    def update_priorities(self, indices: np.ndarray, priorities: torch.Tensor | None) -> None:
+        """Note how much there was to learn from each sample of a minibatch; a uniform replay has no use for it."""
+
+    def _weights(self, row: np.ndarray, env: np.ndarray, beta: float) -> np.ndarray:
+        """Importance-sampling weights [B], float32."""
+        return np.ones(len(row), np.float32)
+
+    def _propose(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw (start, environment) pairs, [count] each."""
+        low, high = self.starts
+        return rng.integers(low, high, count), rng.integers(self.layout.num_envs, size=count)
+
     def _draw(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw (absolute row, environment) pairs, [B] each, again and again until all can be used."""
-        layout = self.layout
-        stride = layout.carry_stride if layout.sequence_length > 1 else 1
-        low = -(-self.oldest_row // stride)
-        high = (self.next_row - layout.n_step - layout.sequence_length) // stride + 1
+        low, high = self.starts
         if high <= low:
             raise ValueError(f"the replay holds {self.next_row} rows, too few to sample; raise learning_starts")
         row, env = np.empty(batch_size, np.int64), np.empty(batch_size, np.int64)
         missing = np.arange(batch_size)
         for _ in range(1000):
-            row[missing] = rng.integers(low, high, len(missing)) * stride
-            env[missing] = rng.integers(layout.num_envs, size=len(missing))
+            start, env[missing] = self._propose(len(missing), rng)
+            row[missing] = start * self.layout.stride
             missing = missing[~self._usable(row[missing], env[missing])]
             if not len(missing):
                 return row, env
@@ -177,13 +232,13 @@ class Replay:
             running &= ~(terminated | self._at("truncated", row + k, env))
         return total, discount, steps
 
-    def _sequences(self, row: np.ndarray, env: np.ndarray, index: np.ndarray) -> Sequences:
-        length, n_step = self.layout.sequence_length, self.layout.n_step
-        rows = row + np.arange(length + n_step)[:, None]  # [L + n, B]
+    def _sequences(self, row: np.ndarray, env: np.ndarray, index: np.ndarray, weight: np.ndarray) -> Sequences:
+        length, n_step, burn_in = self.layout.sequence_length, self.layout.n_step, self.layout.burn_in
+        rows = row + np.arange(burn_in + length + n_step)[:, None]  # [burn_in + L + n, B]
         envs = np.broadcast_to(env, rows.shape)
-        learn, learn_envs = rows[:length], envs[:length]
+        learn, learn_envs = rows[burn_in : burn_in + length], envs[burn_in : burn_in + length]
         reward, discount, steps = self._n_step(learn, learn_envs)
-        slot = (row % self.layout.rows) // self.layout.carry_stride
+        slot = (row % self.layout.rows) // self.layout.stride
         return Sequences(
             obs=self._obs(rows, envs),
             first=self._tensor(self._at("age", rows, envs) == 0),
@@ -193,7 +248,7 @@ class Replay:
             discount=self._tensor(discount),
             bootstrap=self._tensor(steps + np.arange(length)[:, None]),
             mask=self._tensor(~self._at("dead", learn, learn_envs), torch.float32),
-            weight=torch.ones(len(row), device=self.device),
+            weight=self._tensor(weight),
             indices=index,
         )
 
@@ -209,7 +264,7 @@ class Replay:
         array = self.arrays[name]
         frames = array.reshape(-1, *array.shape[2:])
         stack = self.layout.frame_stack
-        if stack == 1:
+        if not self.layout.stacked(self.layout.observations()[name]):
             return frames[(row % self.layout.rows) * self.layout.num_envs + env]
         back = np.arange(stack - 1, -1, -1)
         flat = ((row[..., None] - back) % self.layout.rows) * self.layout.num_envs + env[..., None]
@@ -225,7 +280,7 @@ class Replay:
         begin = max(self.saved_row, self.oldest_row)
         per_row = max(self.layout.nbytes // self.layout.rows, 1)
         # whole strides of rows, so that each stored carry travels with exactly one piece
-        size = max(max_bytes // per_row // self.layout.carry_stride, 1) * self.layout.carry_stride
+        size = max(max_bytes // per_row // self.layout.stride, 1) * self.layout.stride
         for start in range(begin, self.next_row, size):
             yield start, self._piece(np.arange(start, min(start + size, self.next_row)))
 
@@ -233,7 +288,7 @@ class Replay:
         at = rows % self.layout.rows
         piece = {name: array[at] for name, array in self.arrays.items() if name != "carry"}
         if self.layout.carry_dim:
-            stored = at[rows % self.layout.carry_stride == 0] // self.layout.carry_stride
+            stored = at[rows % self.layout.stride == 0] // self.layout.stride
             piece["carry"] = self.arrays["carry"][stored]
         return piece
 
@@ -245,6 +300,13 @@ class Replay:
             if name != "carry":
                 array[at] = piece[name]
         if self.layout.carry_dim:
-            stored = at[rows % self.layout.carry_stride == 0] // self.layout.carry_stride
+            stored = at[rows % self.layout.stride == 0] // self.layout.stride
             self.arrays["carry"][stored] = piece["carry"]
         self.next_row = self.saved_row = int(rows[-1]) + 1
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what changes all over the replay, and so is saved whole at each checkpoint: nothing here."""
+        return {}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take back what `state` returned, after all rows."""

@@ -38,6 +38,11 @@ def batch_of(count: int = 6, seed: int = 1) -> Transitions:
     )  # fmt: skip
 
 
+def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, error and value of every row."""
+    return agent.td_loss(batch, agent.outputs(batch, torch.Generator().manual_seed(0)))
+
+
 class Table(nn.Module):
     """Action values that are looked up: row k of `q` where the observation is k."""
 
@@ -48,7 +53,7 @@ class Table(nn.Module):
     def initial_carry(self, batch: int) -> Tensor:
         return torch.zeros(batch, 0)
 
-    def forward(self, obs: Tensor, carry: Tensor, first: Tensor) -> tuple[QOutput, Tensor]:
+    def forward(self, obs: Tensor, carry: Tensor, first: Tensor, noise: Any = None) -> tuple[QOutput, Tensor]:
         return QOutput(self.q[obs[..., 0].long()]), carry
 
 
@@ -67,7 +72,7 @@ def test_double_and_single_targets_by_hand(double: bool, target: float, sequence
         )  # fmt: skip
     else:
         batch = Transitions(one[:, None] * 0, torch.tensor([0]), one, 0.5 * one, one[:, None], one, np.zeros(1))
-    loss, error, q = agent.td_loss(batch)
+    loss, error, q = td(agent, batch)
     assert q.item() == 2.0
     assert error.item() == pytest.approx(abs(2.0 - target))
     assert loss.item() == pytest.approx(0.5 * 0.5**2 if double else 1.5 - 0.5)  # Huber: |0.5| within, |1.5| beyond
@@ -114,8 +119,8 @@ def test_a_target_that_learns_would_give_other_weights() -> None:
 
 def test_epsilon_follows_env_steps_and_is_its_own_when_judged() -> None:
     agent = make(replace(BASE, epsilon_start=1.0, epsilon_end=0.1, epsilon_steps=1000, eval_epsilon=0.003))
-    assert [agent.epsilon(steps) for steps in (0, 500, 1000, 9999)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
-    assert agent.epsilon(None) == 0.003
+    assert [agent.config.epsilon(steps, 4) for steps in (0, 500, 1000, 9999)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    assert agent.config.epsilon(None, 4) == 0.003
     assert linear_schedule(2.0, 4.0, 10, -5) == 2.0
 
 
@@ -165,7 +170,7 @@ def test_an_n_step_target_has_gamma_to_the_n() -> None:
         carry, first = torch.zeros(200, 0), torch.zeros(200, dtype=torch.bool)
         best = agent.target(batch.next_obs, carry, first)[0].q.max(dim=1).values
         q = agent.model(batch.obs, carry, first)[0].q[torch.arange(200), batch.action]
-    _, error, _ = agent.td_loss(batch)
+    _, error, _ = td(agent, batch)
     torch.testing.assert_close(error, (batch.reward + batch.discount * best - q).abs())
 
 
@@ -185,19 +190,23 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(double: bool, n_step: int) -
         sequential.add(seen)
     batch = sequential.sample(5, np.random.default_rng(0))
     assert isinstance(batch, Sequences)
-    loss, error, q = agent.td_loss(batch._replace(carry=torch.zeros(5, 0)))
+    loss, error, q = td(agent, batch._replace(carry=torch.zeros(5, 0)))
     columns = torch.arange(5).expand(length, 5)
     one_by_one = Transitions(
         obs=batch.obs[:length].flatten(0, 1), action=batch.action.flatten(), reward=batch.reward.flatten(),
         discount=batch.discount.flatten(), next_obs=batch.obs[batch.bootstrap, columns].flatten(0, 1),
         weight=torch.ones(length * 5), indices=np.zeros(length * 5),
     )  # fmt: skip
-    flat_loss, flat_error, flat_q = (part.view(length, 5) for part in agent.td_loss(one_by_one))
+    flat = [part.view(length, 5) for part in td(agent, one_by_one)]
+    for ours, expected in zip((loss, error, q), flat, strict=True):
+        torch.testing.assert_close(ours * batch.mask, expected * batch.mask)
     assert 0 < batch.mask.sum() < batch.mask.numel()
     live = batch.mask.sum(dim=0)
-    torch.testing.assert_close(loss, (flat_loss * batch.mask).sum(dim=0) / live)
-    torch.testing.assert_close(error, (flat_error * batch.mask).sum(dim=0) / live)
-    torch.testing.assert_close(q, (flat_q * batch.mask).sum() / batch.mask.sum())
+    mean_loss, priority, mean_q = agent.per_sequence(batch.mask, loss, error, q)
+    flat_loss, flat_error, flat_q = (part * batch.mask for part in flat)
+    torch.testing.assert_close(mean_loss, flat_loss.sum(dim=0) / live)
+    torch.testing.assert_close(mean_q, flat_q.sum(dim=0) / live)
+    torch.testing.assert_close(priority, 0.9 * flat_error.amax(dim=0) + 0.1 * flat_error.sum(dim=0) / live)
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
@@ -212,14 +221,14 @@ def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(cor
         replay.add(row._replace(obs=row.obs["vector"], action=row.action % 3))
     batch = replay.sample(16, np.random.default_rng(0))
     assert isinstance(batch, Sequences)
-    loss, _, _ = agent.td_loss(batch)
+    loss = agent.per_sequence(batch.mask, *td(agent, batch))[0]
     dead = batch.mask == 0
     assert dead.any()
     garbage = batch._replace(
         reward=torch.where(dead, 77.0, batch.reward), action=torch.where(dead, 2, batch.action),
         discount=torch.where(dead, 5.0, batch.discount), bootstrap=torch.where(dead, 0, batch.bootstrap),
     )  # fmt: skip
-    assert torch.equal(agent.td_loss(garbage)[0], loss)
+    assert torch.equal(agent.per_sequence(batch.mask, *td(agent, garbage))[0], loss)
 
     def unrolled(network: nn.Module) -> Tensor:  # [L + 1, B, A], one row at a time from the stored memory
         carry, found = batch.carry, []
@@ -252,7 +261,7 @@ def test_a_dueling_head_subtracts_the_mean_advantage() -> None:
     agent = make(replace(BASE, dueling=True))
     features = torch.randn(7, 16)
     q = agent.model.head(features).q
-    torch.testing.assert_close(q.mean(dim=1), agent.model.head.value(features).squeeze(1))
+    torch.testing.assert_close(q.mean(dim=1), agent.model.head.streams.value(features).squeeze(1))
 
 
 @pytest.mark.parametrize("core", ["none", "lstm"])

@@ -105,7 +105,7 @@ def test_what_live_rows_hold_does_change_the_update(vector) -> None:
 
 def test_a_truncated_episode_is_bootstrapped_from_its_last_observation(vector) -> None:
     agent, rollout = collect(settings("none", gamma=0.5, gae_lambda=0.5), vector, CountingEnv)
-    advantage, value = agent._advantage(rollout), rollout.extras["value"]
+    advantage, value = agent.advantage(rollout, 0.5), rollout.extras["value"]
     assert rollout.truncated[:-1].any()
     for t, env in rollout.truncated[:-1].nonzero().tolist():
         expected = rollout.reward[t, env] + 0.5 * value[t + 1, env] - value[t, env]
@@ -148,10 +148,10 @@ def test_the_kl_schedule_raises_and_lowers_the_rate(vector) -> None:
 )
 def test_the_kl_schedule_by_hand(kl: float, factor: float, vector) -> None:
     agent, _ = collect(settings("none", schedule="kl", target_kl=0.01), vector)
-    agent._follow_kl(torch.tensor(kl))
+    agent.after_epoch({"train/approx_kl": torch.tensor(kl)})
     assert agent.learning_rate.item() == pytest.approx(1e-3 * factor)
     for _ in range(60):
-        agent._follow_kl(torch.tensor(kl))
+        agent.after_epoch({"train/approx_kl": torch.tensor(kl)})
     assert 1e-6 * 0.99 <= agent.learning_rate.item() <= 1e-2 * 1.01
 
 
@@ -162,9 +162,9 @@ def test_each_epoch_sees_every_column_once(core: CoreName, minibatches: int, vec
     seen: list[list[int]] = []
     original = agent._minibatch
 
-    def noting(columns: dict[str, Any], index: torch.Tensor) -> Any:
+    def noting(columns: dict[str, Any], carry: torch.Tensor, index: torch.Tensor) -> Any:
         seen.append(index.tolist())
-        return original(columns, index)
+        return original(columns, carry, index)
 
     monkeypatch.setattr(agent, "_minibatch", noting)
     update(agent, rollout)

@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from agents.losses import (
+    greedy_weights,
     huber,
     masked_mean,
     masked_normalize,
     ppo_policy_loss,
     ppo_value_loss,
-    td_target,
+    project,
+    quantile_huber,
+    rescale,
+    soft_policy,
+    unrescale,
 )
 from agents.returns import gae
 
@@ -64,16 +69,61 @@ def test_gae_equals_the_definition_on_random_data() -> None:
             assert got[start, env].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_td_target_picks_by_one_network_and_values_by_the_other() -> None:
-    target_q, online_q = torch.tensor([[1.0, 5.0]]), torch.tensor([[9.0, 2.0]])
-    reward, discount = torch.tensor([1.0]), torch.tensor([0.5])
-    assert td_target(reward, discount, target_q, target_q).item() == 1.0 + 0.5 * 5.0
-    assert td_target(reward, discount, target_q, online_q).item() == 1.0 + 0.5 * 1.0
+def test_greedy_weights_are_1_for_the_best_action() -> None:
+    assert greedy_weights(torch.tensor([[1.0, 5.0, 2.0], [3.0, 0.0, 3.0]])).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
-def test_td_target_carries_no_gradient() -> None:
-    next_q = torch.ones(2, 3, requires_grad=True)
-    assert not td_target(torch.zeros(2), torch.ones(2), next_q, next_q).requires_grad
+def test_a_soft_policy_by_hand() -> None:
+    weights, scaled = soft_policy(torch.tensor([math.log(1.0), math.log(3.0)]) * 0.5, 0.5)
+    assert weights.tolist() == pytest.approx([0.25, 0.75])
+    assert scaled.tolist() == pytest.approx([0.5 * math.log(0.25), 0.5 * math.log(0.75)])
+
+
+def test_rescaling_by_hand_and_its_inverse() -> None:
+    x = torch.tensor([0.0, 3.0, -3.0, 1e4, -0.01])
+    assert rescale(x)[:3].tolist() == pytest.approx([0.0, 1.003, -1.003])
+    torch.testing.assert_close(unrescale(rescale(x.double())), x.double(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(unrescale(rescale(x)), x, rtol=1e-3, atol=1e-3)  # what float32 leaves of it
+
+
+def test_projection_by_hand() -> None:
+    support = torch.linspace(0.0, 4.0, 5)
+    values = torch.tensor([[1.25, 2.0, 9.0, -1.0]])
+    probs = torch.tensor([[0.4, 0.3, 0.2, 0.1]])
+    assert project(values, probs, support)[0].tolist() == pytest.approx([0.1, 0.3, 0.4, 0.0, 0.2])
+
+
+def test_projection_keeps_mass_and_mean_and_is_what_algorithm_1_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    support = torch.linspace(-10.0, 10.0, 51)
+    values = 16.0 * torch.rand(3, 7, 80, generator=generator) - 8.0
+    probs = torch.rand(3, 7, 80, generator=generator).softmax(dim=-1)
+    got = project(values, probs, support)
+    torch.testing.assert_close(got.sum(dim=-1), torch.ones(3, 7))
+    torch.testing.assert_close((got * support).sum(dim=-1), (probs * values).sum(dim=-1), atol=1e-5, rtol=1e-5)
+    triangle = (1.0 - (values[..., None] - support).abs() / 0.4).clamp(min=0.0)  # [..., M, K]
+    torch.testing.assert_close(got, (probs[..., None] * triangle).sum(dim=-2), atol=1e-5, rtol=1e-4)
+
+
+def test_the_quantile_loss_by_hand() -> None:
+    quantiles = torch.tensor([[0.0, 2.0]], requires_grad=True)
+    loss = quantile_huber(quantiles, torch.tensor([[0.25, 0.75]]), torch.tensor([[1.0, 0.5, 5.0]]))
+    # errors 1, .5, 5 and -1, -1.5, 3; Huber .5, .125, 4.5 and .5, 1.0, 2.5; weights .25 and (.25, .25, .75)
+    first, second = 0.25 * (0.5 + 0.125 + 4.5) / 3, (0.25 * 0.5 + 0.25 * 1.0 + 0.75 * 2.5) / 3
+    assert loss.tolist() == pytest.approx([first + second])
+    loss.sum().backward()
+    assert quantiles.grad[0].tolist() == pytest.approx([-0.25 * 2.5 / 3, (0.25 + 0.25 - 0.75) / 3])
+    linear = quantile_huber(quantiles.detach(), torch.tensor([[0.25, 0.75]]), torch.tensor([[1.0, 0.5, 5.0]]), 0.0)
+    assert linear.tolist() == pytest.approx([0.25 * 6.5 / 3 + (0.25 + 0.25 * 1.5 + 0.75 * 3.0) / 3])
+
+
+def test_the_quantile_loss_is_least_at_the_quantiles() -> None:
+    target, levels = torch.arange(1.0, 101.0)[None], torch.tensor([[0.1, 0.5, 0.9]])
+    quantiles = torch.zeros(1, 3, requires_grad=True)
+    for _ in range(400):
+        (slope,) = torch.autograd.grad(quantile_huber(quantiles, levels, target, 0.0).sum(), quantiles)
+        quantiles = (quantiles - 20.0 * slope).detach().requires_grad_()
+    assert quantiles[0].tolist() == pytest.approx([10.5, 50.5, 90.5], abs=2.0)
 
 
 def test_huber_is_quadratic_then_linear_with_bounded_gradient() -> None:

@@ -38,7 +38,7 @@ def test_auto_chooses_a_torso_that_reads_the_space(space: spaces.Space, name: st
     assert torso(batch_of(space, 3)).shape == (3, torso.out_dim)
 
 
-@pytest.mark.parametrize("name", ["nature", "impala", "pong-small"])
+@pytest.mark.parametrize("name", ["nature", "impala", "impala-large", "pong-small", "data-efficient"])
 def test_image_torsos(name: str) -> None:
     assert build_torso(FRAME, name)(batch_of(FRAME, 2)).dim() == 2
 
@@ -120,11 +120,11 @@ def test_gradient_does_not_cross_an_episode() -> None:
 
 def test_dueling_head_by_hand() -> None:
     head = QHead(2, 3, dueling=True)
-    for layer in (head.advantage, head.value):
+    for layer in (head.streams.advantage, head.streams.value):
         torch.nn.init.zeros_(layer.bias)
     with torch.no_grad():
-        head.advantage.weight.copy_(torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 0.0]]))
-        head.value.weight.copy_(torch.tensor([[0.0, 10.0]]))
+        head.streams.advantage.weight.copy_(torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 0.0]]))
+        head.streams.value.weight.copy_(torch.tensor([[0.0, 10.0]]))
     assert head(torch.tensor([[1.0, 1.0]])).q.tolist() == [[8.0, 9.0, 13.0]]
 
 
@@ -142,7 +142,7 @@ def test_orthogonal_init_gains() -> None:
     gram = model.head.policy.weight @ model.head.policy.weight.T
     torch.testing.assert_close(gram, 1e-4 * torch.eye(6), atol=1e-7, rtol=1e-3)
     assert model.head.value.weight.norm().item() == pytest.approx(1.0, abs=1e-4)
-    hidden = model.torso.fc.weight
+    hidden = model.torso.fc[0].weight
     torch.testing.assert_close(hidden @ hidden.T, 2.0 * torch.eye(512), atol=1e-3, rtol=1e-3)
 
 

@@ -1,0 +1,40 @@
+"""Random changes to images that leave their meaning as it is, for learning from little data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from networks.model import map_tree
+
+
+def random_shift(x: Tensor, pad: int, rng: torch.Generator) -> Tensor:
+    """Shift each image by up to `pad` pixels, its border repeated; [..., B, C, H, W], one shift for each of the B.
+
+    DrQ's pad and random crop (Kostrikov et al. 2021, section 3.1).
+    """
+    lead, (batch, channels, height, width) = x.shape[:-4], x.shape[-4:]
+    frames = x.reshape(-1, batch, channels, height, width)
+    shift = torch.randint(-pad, pad + 1, (2, batch, 1), generator=rng, device=x.device)
+    rows = (torch.arange(height, device=x.device) + shift[0]).clamp(0, height - 1)  # [B, H]
+    columns = (torch.arange(width, device=x.device) + shift[1]).clamp(0, width - 1)  # [B, W]
+    number = torch.arange(batch, device=x.device)[:, None, None]
+    moved = frames[:, number, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, lead, C]
+    return moved.permute(3, 0, 4, 1, 2).reshape(*lead, batch, channels, height, width)
+
+
+def random_intensity(x: Tensor, scale: float, rng: torch.Generator) -> Tensor:
+    """Multiply each image by 1 + scale * noise, a unit Gaussian cut at 2 (Laskin et al. 2020; DrQ(eps))."""
+    noise = torch.randn(x.shape[-4], 1, 1, 1, generator=rng, device=x.device).clamp(-2.0, 2.0)
+    return x.float() * (1.0 + scale * noise)
+
+
+def augment(obs: Any, rng: torch.Generator) -> Any:
+    """Shift by up to 4 pixels and change intensity by about 5 %; images [..., B, C, H, W] only, also within a dict."""
+
+    def change(x: Tensor) -> Tensor:
+        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if x.dim() >= 4 else x
+
+    return map_tree(change, obs)

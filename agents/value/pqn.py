@@ -1,0 +1,114 @@
+"""PQN (Gallici et al. 2024): Q-learning from rollouts, without replay or target network; layer normalisation and many
+environments keep it stable, and lambda-returns (Peng & Williams 1996) carry rewards back.
+
+Differs from the authors' code: rows that only reset are masked out, truncation bootstraps; the lambda-return uses values
+noted when acting, as theirs does, and with a core sequences start from the memory noted then, with its first rows as
+burn-in that is not learned from. Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
+actions); CartPole 495 within 500k steps (CleanRL).
+
+    python scripts/train.py pqn --env CartPole-v1
+    python scripts/train.py pqn --env ALE/Pong-v5
+    python scripts/train.py pqn --env joypad/MemoryChain-v0 --core gru
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from agents.exploration import epsilon_greedy, linear_schedule
+from agents.interface import Rollout
+from agents.losses import masked_mean
+from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
+from networks.heads import QHead, QOutput
+from networks.model import he_init
+
+
+@dataclass(frozen=True)
+class PQNConfig(RolloutConfig):
+    """Settings of PQN."""
+
+    return_lambda: float = 0.65
+    """Decay of the later steps' part in the return that is learned."""
+    layer_norm: bool = True
+    """Normalise after every layer of the torso."""
+    dueling: bool = False
+    """Split the head into a value and advantages."""
+    burn_in: int = 0
+    """First rows of each sequence that only bring the memory up to date; for a recurrent core."""
+    epsilon_start: float = 1.0
+    """Chance of a random action at the start."""
+    epsilon_end: float = 0.01
+    """Chance of a random action once explored."""
+    epsilon_fraction: float = 0.1
+    """Part of the training from the one to the other."""
+    eval_epsilon: float = 0.001
+    """Chance of a random action when judged."""
+    max_grad_norm: float = 10.0
+    """Gradients are scaled down to this norm."""
+
+    def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
+        super().validate()
+        for name in ("return_lambda", "epsilon_start", "epsilon_end", "epsilon_fraction", "eval_epsilon"):
+            self.require(0.0 <= getattr(self, name) <= 1.0, name, "must lie in 0 to 1")
+        fits = 0 <= self.burn_in < max(self.sequence_length, 1)
+        self.require(fits, "burn_in", f"must lie in 0 to {self.sequence_length - 1}, below the sequence length")
+
+    def epsilon(self, env_steps: int | None) -> float:
+        """Return the chance of a random action; None is for being judged."""
+        if env_steps is None:
+            return self.eval_epsilon
+        return linear_schedule(
+            self.epsilon_start, self.epsilon_end, self.epsilon_fraction * self.total_steps, env_steps
+        )
+
+    def schedule_line(self) -> str:
+        """Say how exploration and learning rate go."""
+        return f"epsilon {self.epsilon_start:g} to {self.epsilon_end:g}, {super().schedule_line()}"
+
+
+class PQN(RolloutLearner):
+    """Parallelised Q-network."""
+
+    config: PQNConfig
+
+    def __init__(
+        self, config: PQNConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+    ):
+        super().__init__(config, observation_space, action_space, machine)
+        torso = self.build_torso(nn.ReLU, layer_norm=config.layer_norm)
+        model = self.assemble(torso, lambda width: QHead(width, self.num_actions, dueling=config.dueling))
+        he_init(model)
+        self.model = self.place(model)
+        self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, rectified=True)
+
+    def act(
+        self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
+    ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
+        """Choose epsilon-greedily; extras: `value`, the greedy action value [N]."""
+        output, carry = self.forward(obs, first, carry)
+        action = epsilon_greedy(output.q, self.config.epsilon(env_steps), rng)
+        return action.cpu().numpy(), carry, {"value": self.value(output).cpu().numpy()}
+
+    def value(self, output: QOutput) -> Tensor:
+        """Return the best action's value [...]."""
+        return output.q.amax(dim=-1)
+
+    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+        """Return the lambda-returns: R = r + discount * (lambda * R' + (1 - lambda) * max Q')."""
+        return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.return_lambda)}
+
+    def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
+        """Half the squared error of the values of the actions taken."""
+        output, _ = self.model(part["obs"], carry, part["first"])
+        q = output.q.gather(-1, part["action"][..., None]).squeeze(-1)
+        mask = part["mask"].clone()
+        mask[: self.config.burn_in] = 0.0
+        loss = masked_mean(0.5 * (q - part["target"]) ** 2, mask)
+        return loss, {"train/q_mean": masked_mean(q.detach(), mask)}

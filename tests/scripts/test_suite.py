@@ -1,0 +1,539 @@
+"""Suites train what is missing, go on with what was interrupted, judge, and compute what they say they do."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import presets
+from agents.statistics import read_run
+from agents.value.dqn import DQN, DQNConfig
+from envs.make import make_env
+from envs.toy import CountingEnv
+from networks.torsos import build_torso
+from scripts import ablation, baseline, jobs, speed, training
+from scripts.jobs import Settings
+from tests.scripts.inside import Done, assert_one_line, call
+from tests.scripts.runner import started
+
+CHAIN = "joypad/Chain-v0"
+QUICK = ("--preset", "tiny", "--total-steps", "400", "--eval-episodes", "2")
+
+
+class Ended:
+    """A process that is over."""
+
+    def __init__(self, returncode: int):
+        self.returncode = returncode
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
+    """Run benchmark.py on a folder of its own, its jobs in this process; `commands` are those of the last call."""
+
+    def start(command: list[str], log: Path, threads: int) -> Ended:
+        bench.commands.append(command)
+        done = call(Path(command[1]).stem, *command[2:])
+        with open(log, "a") as file:
+            file.write(done.out + done.err)
+        return Ended(done.code)
+
+    def bench(*arguments: object) -> Done:
+        bench.commands = []
+        words = [str(part) for part in arguments]
+        place = words.index("--") if "--" in words else len(words)
+        return call("benchmark", *words[:place], "--dir", tmp_path / "bench", *words[place:])
+
+    monkeypatch.setattr(jobs, "start", start)
+    monkeypatch.setattr(training, "write_report", lambda runs, page: page)  # half the time of so short a run
+    return bench
+
+
+def latest(folder: Path) -> dict[str, Any]:
+    name = (folder / "checkpoints" / "latest").read_text()
+    return json.loads((folder / "checkpoints" / name / "state.json").read_text())
+
+
+def configs(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text())["config"] for path in folder.glob("*/config.json")}
+
+
+def test_learn_trains_judges_and_a_repeat_trains_nothing(bench: Any, tmp_path: Path) -> None:
+    command = ("learn", "dqn", "ppo", "--env", CHAIN, "--seeds", 2, "--first-seed", 3, *QUICK)
+    done = bench(*command, "--out", tmp_path / "one.json")
+    assert done.code == 0, done.err
+    assert len(bench.commands) == 4
+    for words in ("[4/4] ppo on joypad/Chain-v0, seed 4: starts", "dqn on joypad/Chain-v0, seed 3: done in"):
+        assert words in done.out
+    result = json.loads((tmp_path / "one.json").read_text())
+    assert {"command", "git", "machine", "versions", "settings", "rows", "failed"} <= result.keys()
+    assert result["failed"] == {}
+    assert [(row["algorithm"], row["env"]) for row in result["rows"]] == [("dqn", CHAIN), ("ppo", CHAIN)]
+    for row in result["rows"]:
+        runs = [read_run(Path(run["folder"])) for run in row["runs"]]
+        assert [run.seed for run in runs] == [3, 4]
+        assert [run["score"] for run in row["runs"]] == [run.score for run in runs]
+        assert row["iqm"] == pytest.approx(np.mean([run.games[-100:, 2].mean() for run in runs]))
+        assert row["interval"] == pytest.approx(sorted(run.score for run in runs))
+        assert row["fingerprints"] == [runs[0].fingerprint]
+        line = next(line for line in done.out.splitlines() if line.split()[:2] == [row["algorithm"], CHAIN])
+        assert f"{row['iqm']:.2f}" in line
+        assert f"{row['evaluation']:.2f}" in line
+        best = max(row["runs"], key=lambda run: run["score"])
+        assert f"{best['score']:.2f} (s{best['seed']})" in line
+        verdict = json.loads(call("evaluate", runs[0].folder, "--episodes", 2, "--json").out)
+        assert verdict["return_mean"] == row["runs"][0]["evaluation"]["return_mean"]
+    again = bench(*command, "--out", tmp_path / "two.json")
+    assert again.code == 0
+    assert bench.commands == []
+    assert "4 of 4 runs are trained already" in again.out
+    assert json.loads((tmp_path / "two.json").read_text())["rows"] == result["rows"]
+
+
+def test_other_settings_have_other_folders(bench: Any, tmp_path: Path) -> None:
+    base = ("learn", "dqn", "--env", CHAIN, "--seeds", 1, "--preset", "tiny", "--eval-episodes", 0)
+    for command in (
+        (*base, "--total-steps", 200),
+        (*base, "--total-steps", 300),
+        (*base, "--total-steps", 300, "--", "--n-step", 2),
+    ):
+        assert bench(*command).code == 0
+        assert len(bench.commands) == 1
+    assert {(run["total_steps"], run["n_step"]) for run in configs(tmp_path / "bench").values()} == {
+        (200, 1), (300, 1), (300, 2)
+    }  # fmt: skip
+
+
+def test_a_run_whose_preset_has_changed_is_not_passed_off_as_the_new_one(bench: Any, monkeypatch: Any) -> None:
+    command = ("learn", "dqn", "--env", CHAIN, "--seeds", 1, *QUICK)
+    assert bench(*command).code == 0
+    changed = replace(presets.PRESETS["dqn", "toy"], learning_rate=0.123)
+    monkeypatch.setitem(presets.PRESETS, ("dqn", "toy"), changed)
+    done = bench(*command)
+    assert_one_line(done, 2, "learning_rate was", "is 0.123", "--dir")
+    assert bench.commands == []
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(bench: Any, tmp_path: Path) -> None:
+    command = ("learn", "dqn", "--env", CHAIN, "--seeds", 1, *QUICK)
+    assert bench(*command).code == 0
+    (folder,) = (path.parent for path in (tmp_path / "bench").glob("*/config.json"))
+    unbroken = latest(folder)
+    older, newest = sorted(path.name for path in (folder / "checkpoints").glob("step_*"))
+    assert newest == (folder / "checkpoints" / "latest").read_text()
+    (folder / "checkpoints" / "latest").write_text(older)
+    done = bench(*command)
+    assert done.code == 0, done.err
+    assert "goes on" in done.out
+    assert bench.commands == [[sys.executable, str(jobs.SCRIPTS / "train.py"), "--resume", str(folder)]]
+    assert latest(folder)["weights_sha256"] == unbroken["weights_sha256"]
+
+
+def test_processes_are_stopped_by_an_interrupt_and_go_on(bench: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "bench"
+    words = ("learn", "ppo", "--env", "CartPole-v1", "--seeds", 1, "--preset", "tiny", "--total-steps", 8_000,
+             "--eval-episodes", 0)  # fmt: skip
+    more = ("--", "--checkpoint-steps", 100_000)
+    process = started("benchmark", *words, "--dir", folder, "--threads", 1, *more)
+    deadline = time.monotonic() + 100
+    while process.poll() is None and time.monotonic() < deadline and not list(folder.glob("*/config.json")):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    (run,) = (path.parent for path in folder.glob("*/config.json"))
+    assert 0 < latest(run)["env_steps"] < 8_000
+    assert "go on with" in run.with_name(run.name + ".log").read_text()
+    done = bench(*words, *more)
+    assert done.code == 0, done.err
+    assert [command[2] for command in bench.commands] == ["--resume"]
+    assert latest(run)["env_steps"] >= 8_000
+
+
+def test_several_processes_at_once_get_one_thread_each(tmp_path: Path, monkeypatch: Any) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def popen(command: list[str], stdout: Any, env: dict[str, str], **more: Any) -> Any:
+        asked.append({"command": command, "env": env})
+        stdout.write(b"first\nerror: no such luck\n\n")
+        return Ended(2)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    words = ("learn", "dqn", "--env", CHAIN, *QUICK, "--seeds", 2, "--dir", tmp_path / "bench")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    done = call("benchmark", *words, "--jobs", 2)
+    assert_one_line(done, 1, "2 runs failed")
+    assert "FAILED after 0.0 s: no such luck" in done.out
+    assert [one["env"]["OMP_NUM_THREADS"] for one in asked] == ["1", "1"]
+    assert all("--threads 1 " in " ".join(one["command"]) for one in asked)
+    asked.clear()
+    call("benchmark", *words)
+    assert len(asked) == 2
+    assert all("OMP_NUM_THREADS" not in one["env"] and "--threads" not in one["command"] for one in asked)
+
+
+def test_a_failing_job_is_told_and_the_others_go_on(bench: Any, tmp_path: Path) -> None:
+    envs, out = ("CartPole-v1", "MinAtar/Breakout-v1"), tmp_path / "out.json"
+    done = bench("learn", "dqn", "--env", *envs, "--seeds", 1, *QUICK, "--out", out, "--", "--torso", "minatar")
+    assert_one_line(done, 1, "1 run failed", "dqn on CartPole-v1, seed 0")
+    assert "FAILED after" in done.out
+    assert "the torso 'minatar' does not read" in done.out
+    rows = {row["env"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["CartPole-v1"]["runs"] == []
+    assert rows["CartPole-v1"]["iqm"] is None
+    assert len(rows["MinAtar/Breakout-v1"]["runs"]) == 1
+    assert "--torso auto" in json.loads(out.read_text())["failed"]["dqn on CartPole-v1, seed 0"]
+
+
+def test_a_run_that_cannot_be_judged_does_not_cost_the_others(bench: Any, tmp_path: Path) -> None:
+    command = ("learn", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK)
+    assert bench(*command).code == 0
+    folder = next((tmp_path / "bench").glob("*__s1__*/"))
+    (folder / "metrics.jsonl").write_text("")
+    done = bench(*command)
+    assert_one_line(done, 1, "1 run failed", "seed 1")
+    assert "holds no complete line" in done.out
+    assert " 1/2 " in done.out
+
+
+def test_training_stops_at_a_good_score_only_where_that_was_asked_for(bench: Any, tmp_path: Path) -> None:
+    assert bench("learn", "dqn", "--env", "CartPole-v1", "--seeds", 1, *QUICK, "--threads", 1).code == 0
+    (config,) = configs(tmp_path / "bench").values()  # Gymnasium names 475 for this game
+    assert (config["stop_return"], config["threads"]) == (None, 1)
+    out = tmp_path / "out.json"
+    command = ("learn", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK, "--out", out, "--",
+               "--stop-return", "0.05", "--stop-episodes", "2")  # fmt: skip
+    done = bench(*command)
+    assert done.code == 0, done.err
+    assert "steps to it" in done.out
+    (row,) = json.loads(out.read_text())["rows"]
+    assert all(run["solved"] and run["env_steps"] < 100 for run in row["runs"])
+    assert row["goal"]["stop_return"] == 0.05
+    assert row["goal"]["solved"] == 2
+    assert row["goal"]["env_steps"] == np.median([run["env_steps"] for run in row["runs"]])
+    assert bench(*command).code == 0
+    assert bench.commands == []
+
+
+def test_ablate_switches_off_one_component_at_a_time(bench: Any, tmp_path: Path) -> None:
+    out, more = tmp_path / "out.json", ("--", "--double", "--dueling", "--n-step", 3)
+    done = bench("ablate", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK, "--out", out, *more)
+    assert done.code == 0, done.err
+    result = json.loads(out.read_text())
+    assert [line["label"] for line in result["summary"]] == ["dqn", *(
+        f"without {name}" for name in ("double", "dueling", "n-step"))]  # fmt: skip
+    full, *variants = (
+        json.loads((Path(row["runs"][0]["folder"]) / "config.json").read_text()) for row in result["rows"]
+    )
+    changed = [
+        {name: value for name, value in variant["config"].items() if value != full["config"][name]}
+        for variant in variants
+    ]
+    assert changed == [{"double": False}, {"dueling": False}, {"n_step": 1}]
+    assert result["summary"][0]["improvement"] is None
+    table = done.out.splitlines()[-5:]
+    for line in result["summary"][1:]:
+        low, high = line["improvement_interval"]
+        assert 0 <= low <= line["improvement"] <= high <= 1
+        assert f"{line['improvement']:.2f}" in next(row for row in table if row.startswith(f" {line['label']} "))
+    # the full agent is the one of `learn`, and is not trained twice
+    assert bench("learn", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK, *more).code == 0
+    assert bench.commands == []
+
+
+def test_scores_of_several_games_are_put_on_one_scale() -> None:
+    def rows(*games: list[float]) -> list[dict[str, Any]]:
+        return [{"runs": [{"score": score} for score in scores]} for scores in games]
+
+    full, worse = compare(rows([10, 30], [100, 100]), rows([10, 10], [150, 50]))
+    assert full["normalized_by"] == [20, 100]
+    assert full["iqm"] == pytest.approx(1.0)  # of 0.5, 1, 1, 1.5
+    assert worse["iqm"] == pytest.approx(0.5)  # of 0.5, 0.5, 0.5, 1.5
+    assert worse["improvement"] == pytest.approx(np.mean([0.75, 0.5]))
+    assert worse["interval"][0] == pytest.approx(0.5)
+    one, _ = compare(rows([10, 30]), rows([1, 2]))
+    assert one["iqm"] == pytest.approx(20)  # a single game stays on its own scale
+    below, other = compare(rows([-10, -30], [100, 100]), rows([-5, -5], [50, 50]))
+    assert below["iqm"] is other["iqm"] is None
+    assert other["improvement"] == pytest.approx(0.5)
+    single, alone = compare(rows([10]), rows([5]))
+    assert single["interval"] is alone["improvement_interval"] is None
+    assert alone["improvement"] == 1.0
+    _, failed = compare(rows([10]), rows([]))
+    assert failed["iqm"] is failed["improvement"] is None
+
+
+def compare(full: list[dict[str, Any]], variant: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return ablation.compare({"full": full, "variant": variant})
+
+
+@dataclass(frozen=True)
+class Distributional(DQNConfig):
+    """A config as C51's."""
+
+    atoms: int = 51
+    layer_norm: bool = False
+    """What DQN does not have."""
+
+
+@pytest.fixture
+def distributional(monkeypatch: pytest.MonkeyPatch) -> Distributional:
+    """An algorithm `dist`, unlike DQN in many ways."""
+    config = Distributional(
+        **(vars(presets.PRESETS["dqn", "classic"]) | {"dueling": True, "n_step": 4, "hidden": (32, 16), "gamma": 0.9})
+    )
+    monkeypatch.setitem(presets.ALGORITHMS, "dist", (Distributional, DQN))
+    monkeypatch.setitem(presets.PRESETS, ("dist", "classic"), config)
+    return config
+
+
+def asked(*overrides: str, envs: tuple[str, ...] = ("CartPole-v1",)) -> Settings:
+    return Settings(envs, range(1), 1000, overrides=overrides)
+
+
+def test_without_its_distribution_an_algorithm_is_dqn_and_all_else_as_it_was(distributional: Distributional) -> None:
+    given = asked("--no-double", "--core", "lstm", "--stop-return", "9")
+    assert ablation.components("dist", given) == ["dueling", "n-step", "distributional", "core"]
+    full = jobs.resolve("dist", "CartPole-v1", None, given.overrides, 1000)
+    variant = ablation.without("distributional", "dist", "CartPole-v1", given)
+    assert variant.algorithm == "dqn"
+    same = {name: value for name, value in asdict(full).items() if name in variant.config}
+    assert same.keys() == {field for field in asdict(full) if field not in ("atoms", "layer_norm", "seed", "threads")}
+    assert variant.config == same
+    assert (same["double"], same["stop_return"], same["hidden"], same["core"]) == (False, 9.0, (32, 16), "lstm")
+
+
+def test_a_component_that_would_take_another_along_is_left_out(distributional: Distributional) -> None:
+    done = call("benchmark", "ablate", "dist", "--env", "CartPole-v1", "--list", "--", "--layer-norm")
+    assert done.code == 0
+    assert "left out: without distributional it would be dqn, which has no layer-norm" in done.out
+    listed = [line.split()[0] for line in done.out.splitlines()[2:]]
+    assert listed == ["double", "dueling", "n-step", "layer-norm"]
+    assert "dist --layer-norm --n-step=1" in done.out
+
+
+@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Pong-v5"])
+def test_every_component_of_every_preset_can_be_switched_off_alone(algorithm: str, env: str) -> None:
+    config = jobs.resolve(algorithm, env, None, (), 1000)
+    used = [name for name, component in ablation.COMPONENTS.items() if component.used_by(config)]
+    for name in used:
+        variant = ablation.without(name, algorithm, env, asked(envs=(env,)))
+        bare = jobs.resolve(variant.algorithm, env, None, variant.overrides, 1000)
+        still = [other for other, component in ablation.COMPONENTS.items() if component.used_by(bare)]
+        carried = {"burn-in"} if name == "core" else set()  # which means nothing without a memory
+        assert set(used) - set(still) == {name, *(carried & set(used))}
+        assert set(still) <= set(used)
+
+
+def test_components_that_differ_between_games_are_refused(monkeypatch: Any) -> None:
+    for family, double in (("classic", True), ("toy", False)):
+        config = replace(presets.PRESETS["dqn", family], double=double)
+        monkeypatch.setitem(presets.PRESETS, ("dqn", family), config)
+    done = call("benchmark", "ablate", "dqn", "--env", "CartPole-v1", CHAIN, "--list")
+    assert_one_line(done, 2, "not the same components", "CartPole-v1: double", f"{CHAIN}: none")
+
+
+def test_stable_baselines_is_trained_judged_and_read_as_ours(bench: Any, tmp_path: Path) -> None:
+    command = ["learn", "sb3-dqn", "--env", "CartPole-v1", "--seeds", 1, "--total-steps", 600]
+    more = ["--", "--learning-starts", 100, "--train-freq", 16, "--gradient-steps", 2]
+    done = bench(*command, "--eval-episodes", 2, "--out", tmp_path / "one.json", *more)
+    assert done.code == 0, done.err
+    (row,) = json.loads((tmp_path / "one.json").read_text())["rows"]
+    folder = Path(row["runs"][0]["folder"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    games = [line for line in lines if "episode/return" in line]
+    assert all({"env_steps", "wall_seconds", "episode/return", "episode/length"} <= line.keys() for line in games)
+    assert [line["env_steps"] for line in games] == np.cumsum([line["episode/length"] for line in games]).tolist()
+    assert all(line["episode/return"] == line["episode/length"] for line in games)  # CartPole pays 1 a step
+    result = json.loads((folder / "result.json").read_text())
+    assert 600 <= result["env_steps"] < 616
+    assert result["hyperparameters"]["batch_size"] == 64
+    assert result["hyperparameters"]["learning_starts"] == 100
+    assert result["evaluation"]["episodes"] == len(result["evaluation"]["returns"]) == 2
+    assert row["evaluation"] == result["evaluation"]["return_mean"]
+    assert row["iqm"] == pytest.approx(np.mean([line["episode/return"] for line in games][-100:]))
+    assert bench("learn", "dqn", "--env", "CartPole-v1", "--seeds", 1, *QUICK).code == 0
+    ours = next(run for run in (tmp_path / "bench").glob("dqn*/"))
+    assert read_run(ours).fingerprint == row["fingerprints"][0]  # one game, one protocol
+    assert call("compare", folder, ours, "--out", tmp_path / "page.html").code == 0
+
+    assert bench(*command, "--eval-episodes", 2, *more).code == 0
+    assert bench.commands == []
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert bench(*command, "--eval-episodes", 3, *more).code == 0  # judged again, not trained again
+    assert len(bench.commands) == 1
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    again = json.loads((folder / "result.json").read_text())["evaluation"]
+    assert again["returns"][:2] == result["evaluation"]["returns"]
+    assert again["episodes"] == 3
+
+    (folder / "result.json").unlink()  # half done: trained anew, to the same games
+    assert bench(*command, "--eval-episodes", 2, *more).code == 0
+    anew = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("episode/return") for line in anew] == [line.get("episode/return") for line in lines]
+    assert json.loads((folder / "result.json").read_text())["evaluation"] == result["evaluation"]
+
+
+def test_stable_baselines_stops_at_a_good_score(bench: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    more = ("--", "--stop-return", 5, "--stop-episodes", 2)
+    command = ("learn", "sb3-qr-dqn", "--env", "CartPole-v1", "--seeds", 1, "--total-steps", 900)
+    assert bench(*command, "--eval-episodes", 1, "--out", out, *more).code == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["goal"]["solved"] == 1
+    assert row["runs"][0]["games"] == 2
+    assert row["runs"][0]["env_steps"] < 900
+    assert (
+        json.loads((Path(row["runs"][0]["folder"]) / "result.json").read_text())["hyperparameters"]["n_quantiles"] == 10
+    )
+    assert bench(*command, "--eval-episodes", 1, *more).code == 0
+    assert bench.commands == []
+
+
+@pytest.mark.parametrize("algorithm", ["sb3-dqn", "sb3-qr-dqn"])
+def test_stable_baselines_has_our_minatar_network_and_its_own_elsewhere(algorithm: str) -> None:
+    models = {}
+    for env in ("MinAtar/Breakout-v1", "ALE/Breakout-v5", CHAIN):
+        config = baseline.settings(algorithm, env, 1000, ["--buffer-size", "10"])
+        models[env] = baseline._model(algorithm, config, baseline.RawGames(make_env(env, render_mode=None)), 0)
+    net = models["MinAtar/Breakout-v1"].policy
+    net = net.q_net if algorithm == "sb3-dqn" else net.quantile_net
+    space = make_env("MinAtar/Breakout-v1", render_mode=None).observation_space
+    ours = {name: tuple(value.shape) for name, value in build_torso(space, "minatar").state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in net.features_extractor.torso.state_dict().items()}
+    assert ours == theirs
+    head = [tuple(value.shape) for name, value in net.named_parameters() if "features_extractor" not in name]
+    width = 3 if algorithm == "sb3-dqn" else 3 * 200  # actions, and quantiles of each
+    assert head == [(width, 128), (width,)]
+    assert type(models["ALE/Breakout-v5"].policy).__name__ == "CnnPolicy"
+    assert models["ALE/Breakout-v5"].policy.observation_space.shape == (4, 84, 84)
+    wrapped = models["ALE/Breakout-v5"].get_env().envs[0]
+    assert [type(wrapped).__name__, type(wrapped.env).__name__] == ["ClipRewardEnv", "EpisodicLifeEnv"]
+    assert isinstance(models[CHAIN].get_env().envs[0], baseline.RawGames)
+
+
+def test_raw_games_are_scored_beneath_the_wrappers_for_learning() -> None:
+    from stable_baselines3.common.atari_wrappers import ClipRewardEnv
+
+    games = baseline.RawGames(CountingEnv())
+    env = ClipRewardEnv(games)
+    seen = []
+    for _ in range(2):
+        env.reset()
+        over = False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(0)
+            seen.append(reward)
+            over = terminated or truncated
+    assert seen == [1.0] * 8
+    assert games.finished == [(6.0, 3), (15.0, 5)]  # 1 + 2 + 3, and 1 + ... + 5, cut by truncation
+
+
+def test_what_stands_as_their_default_is_theirs() -> None:
+    from sb3_contrib import QRDQN
+    from stable_baselines3 import DQN as TheirDQN
+
+    for algorithm, kind in (("sb3-dqn", TheirDQN), ("sb3-qr-dqn", QRDQN)):
+        parameters = inspect.signature(kind.__init__).parameters
+        assert {name: parameters[name].default for name in baseline.DEFAULTS[algorithm]} == baseline.DEFAULTS[algorithm]
+
+
+def test_a_missing_stable_baselines_is_told_with_its_pip_line(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(baseline.importlib.util, "find_spec", lambda name: None)
+    words = ("sb3-dqn", "--env", "CartPole-v1", "--total-steps", 10)
+    for done in (
+        call("benchmark", "learn", *words, "--dir", tmp_path / "b"),
+        call("baseline", *words, "--run-dir", tmp_path / "r"),
+    ):
+        assert_one_line(done, 2, "pip install -c constraints.txt -e '.[sb3]'")
+    assert not list(tmp_path.iterdir())
+
+
+LEARN = f"learn dqn --env {CHAIN} --total-steps 10"
+BAD: dict[str, tuple[str, tuple[str, ...]]] = {
+    "nothing": ("", ("required",)),
+    "no such command": ("lern dqn", ("invalid choice: 'lern'",)),
+    "no algorithm": ("learn --env CartPole-v1 --total-steps 10", ("ALGO",)),
+    "no game": ("learn dqn --total-steps 10", ("--env",)),
+    "unknown algorithm": ("learn dqm --env CartPole-v1 --total-steps 10", ("unknown algorithm 'dqm'", "dqn")),
+    "unknown game": ("learn dqn --env CartPoel-v1 --total-steps 10", ("unknown environment 'CartPoel-v1'",)),
+    "second game unknown": ("learn dqn --env CartPole-v1 Pong --total-steps 10", ("unknown environment 'Pong'",)),
+    "unknown preset": (f"{LEARN} --preset huge", ("no preset 'huge'",)),
+    "no steps": ("learn dqn --env CartPole-v1", ("--total-steps N",)),
+    "zero steps": (f"{LEARN} --total-steps 0", ("--total-steps must be at least 1",)),
+    "no seeds": (f"{LEARN} --seeds 0", ("--seeds must be at least 1",)),
+    "negative seed": (f"{LEARN} --first-seed -1", ("--first-seed must be at least 0",)),
+    "no jobs": (f"{LEARN} --jobs 0", ("--jobs must be at least 1",)),
+    "out nowhere": (f"{LEARN} --out /nowhere/x.json", ("--out /nowhere/x.json",)),
+    "option of train.py": (f"{LEARN} --double", ("unrecognized arguments: --double",)),
+    "unknown field": (f"{LEARN} -- --doubel", ("no option --doubel", "--double")),
+    "field of another algorithm": (f"learn dqn ppo --env {CHAIN} --total-steps 10 -- --double", ("ppo has no option",)),
+    "impossible value": (f"{LEARN} -- --gamma 2", ("--gamma must lie in 0 to 1",)),
+    "seed as a field": (f"{LEARN} -- --seed 3", ("--seed is an option of the suite",)),
+    "steps as a field": (f"{LEARN} -- --total_steps=3", ("--total_steps is an option of the suite",)),
+    "field of ours for theirs": (f"learn sb3-dqn --env {CHAIN} --total-steps 10 -- --double", ("no option --double",)),
+    "impossible value of theirs": (
+        f"learn sb3-dqn --env {CHAIN} --total-steps 10 -- --batch-size 0", ("--batch-size must be above 0",)
+    ),
+    "nothing to switch off": (f"ablate ppo --env {CHAIN} --total-steps 10", ("ppo has nothing to switch off",)),
+    "theirs is not ablated": (f"ablate sb3-dqn --env {CHAIN} --total-steps 10", ("unknown algorithm 'sb3-dqn'",)),
+    "speed of nothing": ("speed --repeats 0", ("--repeats must be at least 1",)),
+    "speed with fields": ("speed -- --double", ("speed",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jobs, "start", None)
+    monkeypatch.setattr(speed, "measure", None)
+    command, fragments = BAD[case]
+    words = command.split()
+    if words and words[0] in ("learn", "ablate"):
+        words[1:1] = ["--dir", str(tmp_path / "bench")]
+    assert_one_line(call("benchmark", *words), 2, *fragments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_speed_measures_what_it_was_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def measure(*arguments: Any) -> dict[str, Any]:
+        calls.append(arguments)
+        facts = {"medians": {"ours": 12.0}, "rates": {"ours": [11.0, 13.0]}, "time_shares": {"env": 1.0}}
+        return {"algorithm": arguments[0], **facts, "limit": 24.0, "share_of_limit": 0.5}
+
+    monkeypatch.setattr(speed, "measure", measure)
+    out = tmp_path / "speed.json"
+    done = call("benchmark", "speed", "--algorithm", "ppo", "--repeats", 2, "--seconds", 3, "--no-sb3", "--out", out)
+    assert done.code == 0, done.err
+    assert calls == [("ppo", 2, 3.0, False)]
+    assert "50% of the limit" in done.out
+    assert json.loads(out.read_text())["results"][0]["medians"] == {"ours": 12.0}
+
+
+def test_a_game_that_they_cannot_read_is_told(tmp_path: Path) -> None:
+    env = "MiniGrid-Empty-5x5-v0"
+    done = call("baseline", "sb3-dqn", "--env", env, "--total-steps", 10, "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, "sb3-dqn plays by", "Dict(")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_buffer_beyond_memory_is_told(tmp_path: Path) -> None:
+    words = ("--env", "ALE/Pong-v5", "--total-steps", 10, "--run-dir", tmp_path / "run", "--buffer-size", 10**9)
+    assert_one_line(call("baseline", "sb3-dqn", *words), 2, "GB", "--buffer-size")
+    assert not list(tmp_path.iterdir())
