@@ -1,56 +1,80 @@
-"""Measure throughput against the machine's own limit and against Stable-Baselines3, in one run.
+"""How fast, how well, and what each part of an algorithm is worth.
 
-benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CNN
+benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CNN, against Stable-Baselines3
 benchmark.py speed --algorithm ppo --no-sb3 --seconds 10
+benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
+benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
+
+`learn` and `ablate` train every contender on every game with every seed, each in a folder of its own. What is trained
+already is not trained again, so they can be stopped and repeated. What stands behind the -- goes to train.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rich.console import Console
-from rich.table import Table
-
-from agents import machine, provenance
-from scripts import cli, common, speed
+from scripts import ablation, baseline, cli, common, jobs, speed, suite
 
 
 def main() -> None:
-    """Parse, measure, print; with --out the raw numbers too."""
+    """Parse; then measure, or train and judge."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed",))
-    parser.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each contender (default: 5)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of a turn (default: 12)")
-    parser.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
-    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
-    arguments = parser.parse_args()
-    if arguments.repeats < 1 or arguments.seconds <= 0:
-        raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
-    if not arguments.no_sb3 and importlib.util.find_spec("stable_baselines3") is None:
-        raise common.ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]', or --no-sb3")
-    console, results = Console(highlight=False), []
-    for algorithm in arguments.algorithm:
-        result = speed.measure(algorithm, arguments.repeats, arguments.seconds, not arguments.no_sb3)
-        results.append(result)
-        table = Table("", "env steps/s (median)", "all turns", title=f"{algorithm} on {speed.GAME}", box=None)
-        for name, value in result["medians"].items():
-            table.add_row(name, f"{value:,.0f}", " ".join(f"{turn:,.0f}" for turn in result["rates"][name]))
-        table.add_row("limit: emulator, then network", f"{result['limit']:,.0f}", "")
-        console.print(table)
-        shares = "  ".join(f"{name} {share:.0%}" for name, share in result["time_shares"].items())
-        console.print(f"  {result['share_of_limit']:.0%} of the limit; time: {shares}")
-        if "times_sb3" in result:
-            console.print(f"  {result['times_sb3']:.2f} x Stable-Baselines3 (median of the turns' ratios)")
-    if arguments.out is not None:
-        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
-        arguments.out.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|learn|ablate")
+    fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
+    fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
+    fast.add_argument("--repeats", type=int, default=5, help="turns of each contender (default: 5)")
+    fast.add_argument("--seconds", type=float, default=12.0, help="length of a turn (default: 12)")
+    fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
+    fast.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+    learn = commands.add_parser("learn", help="train algorithms on games, several seeds of each, and judge them")
+    learn.add_argument(
+        "algorithms", nargs="+", metavar="ALGO", help=f"as train.py has them, {', '.join(baseline.DEFAULTS)}"
+    )
+    ablate = commands.add_parser("ablate", help="train an algorithm as it is, and with one component off at a time")
+    ablate.add_argument("algorithm", metavar="ALGO")
+    ablate.add_argument("--list", action="store_true", help="show what would be switched off, and stop")
+    for command in (learn, ablate):
+        command.add_argument("--env", nargs="+", required=True, metavar="ID")
+        command.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each (default: 3)")
+        command.add_argument("--first-seed", type=int, default=0, metavar="S")
+        command.add_argument("--total-steps", type=int, metavar="N", help="env steps of each run")
+        command.add_argument("--preset", metavar="P", help="as for train.py")
+        command.add_argument("--jobs", type=int, default=1, metavar="J", help="runs side by side (default: 1)")
+        command.add_argument("--threads", type=int, metavar="T", help="of each run (default: 1 with several jobs)")
+        command.add_argument(
+            "--dir", type=Path, default=jobs.BENCH, help="where the run folders are (default: runs/bench)"
+        )
+        command.add_argument("--eval-episodes", type=int, default=30, metavar="N", help="games to judge a run by")
+        command.add_argument("--out", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
+    words = sys.argv[1:]
+    split = words.index("--") if "--" in words else len(words)
+    arguments = parser.parse_args(words[:split])
+    if arguments.what == "speed":
+        if words[split:]:
+            raise common.ConfigError("nothing stands behind a -- of speed")
+        speed.compare(arguments)
+    elif arguments.what == "learn":
+        suite.learn(arguments.algorithms, settings(arguments, words[split + 1 :]))
+    else:
+        ablation.ablate(arguments.algorithm, settings(arguments, words[split + 1 :]), arguments.list)
+
+
+def settings(arguments: argparse.Namespace, overrides: list[str]) -> jobs.Settings:
+    """Return what was asked for; raise ConfigError where that is impossible."""
+    listing = getattr(arguments, "list", False)
+    if arguments.total_steps is None and not listing:
+        raise common.ConfigError("say how long to train: --total-steps N")
+    threads = arguments.threads if arguments.threads is not None else int(arguments.jobs > 1)
+    return jobs.Settings(
+        envs=tuple(arguments.env), seeds=range(arguments.first_seed, arguments.first_seed + arguments.seeds),
+        total_steps=1 if arguments.total_steps is None else arguments.total_steps, preset=arguments.preset,
+        overrides=tuple(overrides), parallel=arguments.jobs, threads=threads, folder=arguments.dir,
+        episodes=arguments.eval_episodes, out=arguments.out,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from gymnasium import spaces
 from safetensors import SafetensorError
 
 from agents import build, checkpoint, machine, provenance
@@ -22,6 +23,7 @@ from agents.statistics import human_normalized
 from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
+from envs.wrappers import ObserveLast
 from scripts import cli
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
@@ -48,7 +50,10 @@ def guarded(main: Callable[[], None]) -> None:
 def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> RecordEpisodes:
     """Make the environments that a config describes."""
     protocol = resolve_protocol(config.env, config.protocol, config.image_size)
-    return make_envs(config.env, num_envs, protocol, threads=threads)
+    envs = make_envs(config.env, num_envs, protocol, threads=threads)
+    if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
+        raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
+    return cast(RecordEpisodes, ObserveLast(envs)) if config.observe_last else envs  # which has all of its attributes
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str])
     config = replace(presets.tiny(config) if tiny else config, env=env_id)
     if config.stop_return is None:  # what Gymnasium says a solved game is, where it says so
         config = replace(config, stop_return=gym.spec(env_id).reward_threshold)
-    config = presets.memory(config, _value_of("--core", rest) or "none")  # type: ignore[arg-type]
+    config = presets.memory(config, _value_of("--core", rest))
     config = _overridden(algorithm, config, rest)
     config.validate()
     return config

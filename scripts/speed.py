@@ -6,6 +6,8 @@ else; "network" acts and learns on data that is already there; the limit is both
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +16,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 
+from agents import machine, provenance
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import TrainConfig
 from agents.learner import Learner
@@ -23,7 +28,7 @@ from agents.policy.ppo import PPOConfig
 from agents.presets import preset
 from agents.run import Clock
 from agents.value.dqn import DQNConfig
-from scripts import common
+from scripts import common, suite
 
 GAME = "ALE/Pong-v5"
 SB3_REPLAY = 20_000
@@ -197,6 +202,34 @@ def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> dic
         ratios = [a / b for a, b in zip(rates["ours"], rates["stable-baselines3"], strict=True)]
         result["times_sb3"] = statistics.median(ratios)
     return result
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Measure what was asked for and print it; with --out write the raw numbers too."""
+    if arguments.repeats < 1 or arguments.seconds <= 0:
+        raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
+    if not arguments.no_sb3 and importlib.util.find_spec("stable_baselines3") is None:
+        raise common.ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]', or --no-sb3")
+    console, results = Console(highlight=False), []
+    for algorithm in arguments.algorithm:
+        results.append(measure(algorithm, arguments.repeats, arguments.seconds, not arguments.no_sb3))
+        show(results[-1], console)
+    if arguments.out is not None:
+        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+        suite.write_json(arguments.out, {**facts, "results": results})
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print what `measure` returned."""
+    table = Table("", "env steps/s (median)", "all turns", title=f"{result['algorithm']} on {GAME}", box=None)
+    for name, value in result["medians"].items():
+        table.add_row(name, f"{value:,.0f}", " ".join(f"{turn:,.0f}" for turn in result["rates"][name]))
+    table.add_row("limit: emulator, then network", f"{result['limit']:,.0f}", "")
+    console.print(table)
+    shares = "  ".join(f"{name} {share:.0%}" for name, share in result["time_shares"].items())
+    console.print(f"  {result['share_of_limit']:.0%} of the limit; time: {shares}")
+    if "times_sb3" in result:
+        console.print(f"  {result['times_sb3']:.2f} x Stable-Baselines3 (median of the turns' ratios)")
 
 
 def learner_facts(agent: Learner) -> str:

@@ -16,7 +16,7 @@ from agents.config import ConfigError, TrainConfig
 from agents.display import Display
 from agents.learner import Learner
 from agents.loops import train_off_policy, train_on_policy
-from agents.replay.ring import Replay
+from agents.replay.ring import Replay, ReplayLayout
 from agents.report import write_report
 from agents.run import Run, RunError
 from agents.tracking import NoTracker, Tracker, TrackMode, make_tracker
@@ -44,7 +44,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     if arguments.dry_run:
         return
     layout = build.replay_layout(config, envs, agent.model.carry_dim)
-    replay = build.build_replay(layout, agent.device) if layout is not None else None
+    replay = _replay(config, layout, agent, folder)
     build.center_inputs(agent, envs, config.seed)
     record = common.record(arguments.algorithm, config, envs, facts)
     record |= {"run_id": f"{int(time.time() * 1000):x}", "track": arguments.track or "offline"}
@@ -74,9 +74,9 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     if saved.state["env_steps"] >= config.total_steps:
         raise ConfigError(f"{folder} has already trained for its {config.total_steps:,} env steps")
     layout = build.replay_layout(config, envs, saved.agent.model.carry_dim)
-    replay = build.build_replay(layout, saved.agent.device) if layout is not None else None
+    replay = _replay(config, layout, saved.agent, folder)
     if replay is not None:
-        checkpoint.load_replay(folder / "checkpoints", saved.state, replay)
+        checkpoint.load_replay(saved.checkpoint, saved.state, replay)
     mode = track or record["track"]
     run = _run(folder, config, NoTracker(), console)
     run.restore(saved.state)
@@ -89,6 +89,13 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     for difference in _elsewhere(record):
         console.print(f"not exactly as before: {difference}", highlight=False)
     _train(saved.agent, envs, replay, run, record, console)
+
+
+def _replay(config: Any, layout: ReplayLayout | None, agent: Learner, folder: Path) -> Replay | None:
+    """Allocate the replay that `layout` asks for, where there is one."""
+    if layout is None:
+        return None
+    return build.build_replay(layout, agent.device, config.replay_storage, preflight.existing(folder))
 
 
 def _elsewhere(record: dict[str, Any]) -> list[str]:

@@ -1,0 +1,196 @@
+"""Learning suites: contenders x games x seeds are trained (jobs.py), judged, and put in one table and one JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from agents import machine, provenance
+from agents import statistics as st
+from agents.run import RunError
+from scripts import baseline, common
+from scripts.jobs import Contender, Job, Settings, contender, run
+
+EVAL_SEED = common.seed_of(0, 0xE7A1)
+"""That of `evaluate.py RUN`, which so plays the same games."""
+
+
+def learn(algorithms: Sequence[str], settings: Settings) -> None:
+    """Train every algorithm on every game, and print one table."""
+    if set(algorithms) & baseline.DEFAULTS.keys():
+        baseline.require()
+    contenders = [
+        contender(algorithm, algorithm, env, settings.preset, settings.overrides, settings.total_steps)
+        for env in dict.fromkeys(settings.envs)
+        for algorithm in dict.fromkeys(algorithms)
+    ]
+    console = wide_console()
+    rows, failed = compete(contenders, settings, console)
+    console.print(learning_table(rows, settings))
+    for env in dict.fromkeys(settings.envs):
+        if len({found for row in rows if row["env"] == env for found in row["fingerprints"]}) > 1:
+            console.print(f"[yellow]warning:[/] not all of {env} is under one protocol: do not compare", soft_wrap=True)
+    finish({"suite": "learn", "rows": rows}, failed, settings)
+
+
+def compete(contenders: Sequence[Contender], settings: Settings, console: Console) -> tuple[list[dict], dict[str, str]]:
+    """Train and judge all; return one row for each contender, and what went wrong, by the job's name."""
+    # seed by seed, so that whoever is impatient or stopped has as many runs of one contender as of another
+    jobs = [Job(who, seed, who.folder(settings.folder, seed)) for seed in settings.seeds for who in contenders]
+    for job in jobs:
+        job.check()
+    failed = {job.name: line for job, line in run(jobs, settings, console).items()}
+    found: dict[Contender, list[dict[str, Any]]] = {who: [] for who in contenders}
+    for job in jobs:
+        if job.name in failed:
+            continue
+        try:
+            found[job.who].append(outcome(job, settings.episodes))
+        except (ValueError, OSError) as error:  # one run that cannot be read or judged does not cost the others
+            failed[job.name] = " ".join(str(error).split())
+            console.print(f"{job.name}: FAILED: {failed[job.name]}", highlight=False, markup=False, soft_wrap=True)
+    return [row(who, runs) for who, runs in found.items()], failed
+
+
+def outcome(job: Job, episodes: int) -> dict[str, Any]:
+    """Return what one finished run says, from its folder."""
+    data, state = st.read_run(job.folder), job.state()
+    return {
+        "seed": job.seed,
+        "score": data.score,
+        "evaluation": verdict(job, episodes) if episodes else None,
+        "env_steps": state["env_steps"],
+        "wall_seconds": state["wall_seconds"],
+        "steps_per_second": state["env_steps"] / max(state["wall_seconds"], 1e-9),
+        "solved": job.solved,
+        "games": len(data.games),
+        "fingerprint": data.fingerprint,
+        "commit": (data.meta.get("git") or {}).get("commit"),
+        "machine_facts": data.meta.get("machine_facts"),
+        "folder": str(job.folder),
+    }
+
+
+def verdict(job: Job, episodes: int) -> dict[str, Any]:
+    """Return what `evaluate.py` would say of the latest checkpoint; it is kept in the folder for the next time."""
+    state = job.state()
+    if not job.who.ours:
+        return state["evaluation"]
+    path = job.folder / "evaluation.json"
+    asked = {"seed": EVAL_SEED, "episodes": episodes, "weights_sha256": state["weights_sha256"]}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if all(kept.get(name) == value for name, value in asked.items()):
+        return kept
+    saved = common.load_run(job.folder)
+    result = common.judge(saved.agent, saved.config, episodes, EVAL_SEED)
+    found = {**common.verdict(result, saved), "returns": result["returns"], **asked}
+    write_json(path, found)
+    return found
+
+
+def row(who: Contender, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of one contender over its runs."""
+    scores = scores_of(runs)
+    judged = [run["evaluation"]["return_mean"] for run in runs if run["evaluation"]]
+    goal = None
+    if who.config["stop_return"] is not None:
+        solved = [run for run in runs if run["solved"]]
+        medians = {name: _median(solved, name) for name in ("env_steps", "wall_seconds")}
+        goal = {"stop_return": who.config["stop_return"], "solved": len(solved), **medians}
+    return {
+        "label": who.label,
+        "algorithm": who.algorithm,
+        "env": who.env,
+        "preset": who.preset,
+        "overrides": list(who.overrides),
+        "config": who.config,
+        "fingerprints": sorted({run["fingerprint"] for run in runs}),
+        "iqm": float(st.iqm([scores])) if len(scores) else None,
+        "interval": st.bootstrap([scores], st.iqm, np.random.default_rng(0)),
+        "evaluation": float(np.mean(judged)) if judged else None,
+        **{name: _median(runs, name) for name in ("env_steps", "wall_seconds", "steps_per_second")},
+        "goal": goal,
+        "runs": runs,
+    }
+
+
+def scores_of(runs: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return the final scores of the runs that have finished a game, float [runs]."""
+    return np.array([run["score"] for run in runs if run["score"] is not None], float)
+
+
+def _median(runs: Sequence[dict[str, Any]], name: str) -> float | None:
+    return float(np.median([run[name] for run in runs])) if runs else None
+
+
+def learning_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:
+    """Return one line for each algorithm and game."""
+    goal = any(row["goal"] for row in rows)
+    title = f"score: mean return of a run's last {st.LAST_GAMES} training games; IQM over seeds, 95 % interval"
+    table = Table(box=None, title=title, title_justify="left")
+    for name in ("algorithm", "game"):
+        table.add_column(name, overflow="fold")
+    columns = ["seeds", "env steps", "IQM", "", "evaluation", "best", "worst", "seconds", "steps/s"]
+    for name in columns + (["solved", "steps to it", "seconds to it"] if goal else []):
+        table.add_column(name, justify="right", overflow="fold")
+    for line in rows:
+        ranked = sorted((run for run in line["runs"] if run["score"] is not None), key=lambda run: -run["score"])
+        ends = [f"{number(run['score'])} (s{run['seed']})" for run in ranked[:1] + ranked[-1:]] or ["-", "-"]
+        cells = [line["label"], line["env"], f"{len(line['runs'])}/{len(settings.seeds)}", number(line["env_steps"])]
+        cells += [number(line["iqm"]), interval(line["interval"]), number(line["evaluation"]), *ends]
+        cells += [number(line["wall_seconds"]), number(line["steps_per_second"])]
+        if line["goal"]:
+            reached = f"{line['goal']['solved']}/{len(line['runs'])}"
+            cells += [reached, number(line["goal"]["env_steps"]), number(line["goal"]["wall_seconds"])]
+        table.add_row(*cells)
+    return table
+
+
+def wide_console() -> Console:
+    """Return a console that does not squeeze a table into 80 columns where nobody's window asks for that."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200
+    return console
+
+
+def number(value: float | None) -> str:
+    """Return a figure as a table shows it: two decimals while they matter."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """Return an interval as a table shows it."""
+    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
+
+
+def finish(result: dict[str, Any], failed: dict[str, str], settings: Settings) -> None:
+    """Write --out, and raise RunError if a run failed."""
+    if settings.out is not None:
+        asked = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+        asked |= {"seeds": list(settings.seeds)}
+        write_json(settings.out, {**facts, "settings": asked, **result, "failed": failed})
+    if failed:
+        of = len(failed)
+        raise RunError(f"{of} run{'s' if of > 1 else ''} failed: {'; '.join(failed)}; logs are in {settings.folder}")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
