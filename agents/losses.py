@@ -66,7 +66,7 @@ def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
 def quantile_huber(quantiles: Tensor, levels: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
     """Quantile regression loss (Dabney et al. 2018, equation 10; kappa 0 is equation 8): [...].
 
-    `quantiles` and their `levels` are [..., N], `target` [..., M]: summed over the quantiles, averaged over the targets.
+    `quantiles` and their `levels` are [..., N], `target` [..., M]; summed over quantiles, averaged over targets.
     """
     error = target[..., None, :] - quantiles[..., :, None]  # [..., N, M]
     asymmetry = (levels[..., :, None] - (error.detach() < 0).to(error.dtype)).abs()

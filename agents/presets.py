@@ -93,8 +93,8 @@ R2D2: dict[str, Any] = {
 }  # fmt: skip
 
 DER = derive(
-    C51Config, DQN_100K,
-    **{**RAINBOW, "n_step": 10, "torso": "data-efficient", "head_hidden": 256, "augment": False, "target_period": 2_000},
+    C51Config, DQN_100K, **RAINBOW | {"n_step": 10}, torso="data-efficient", head_hidden=256, augment=False,
+    target_period=2_000,
 )  # fmt: skip
 
 # CleanRL's pqn.py for vectors
@@ -150,7 +150,10 @@ PPO_FAST = PPOConfig(
 TOY: dict[str, Any] = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000, "stop_return": None}
 
 DQN_BOX2D = replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4)
-DQN_TOY = replace(DQN_CLASSIC, epsilon_steps=5_000, learning_starts=200, epsilon_end=0.1, **TOY)
+DQN_TOY = replace(
+    DQN_CLASSIC, epsilon_steps=5_000, learning_starts=200, epsilon_end=0.1, hidden=(64, 64), batch_size=32,
+    replay_ratio=0.25, **TOY,
+)  # fmt: skip
 
 VALUE_BASES: dict[str, DQNConfig] = {
     "classic": DQN_CLASSIC,
@@ -246,7 +249,8 @@ def tiny(config: TrainConfig) -> TrainConfig:
     small: dict[str, Any] = {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
     if isinstance(config, DQNConfig):
         small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10,
-                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3), "head_hidden": min(config.head_hidden, 16)}  # fmt: skip
+                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3),
+                  "head_hidden": min(config.head_hidden, 16)}  # fmt: skip
         if config.core != "none":
             small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
     if isinstance(config, RolloutConfig):

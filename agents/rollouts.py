@@ -82,7 +82,7 @@ class RolloutConfig(TrainConfig):
 
 
 class RolloutLearner(Learner):
-    """Learns from a rollout in `epochs` passes over shuffled columns, each `sequence_length` rows of one environment."""
+    """Learns in `epochs` passes over a rollout's shuffled columns: `sequence_length` rows of one environment each."""
 
     config: RolloutConfig
 
@@ -92,7 +92,7 @@ class RolloutLearner(Learner):
 
     @abstractmethod
     def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
-        """Return the loss of a minibatch of columns [L, M, ...] and metrics; `carry` [M, C] precedes their first rows."""
+        """Return loss and metrics of a minibatch of columns [L, M, ...]; `carry` [M, C] precedes their first rows."""
 
     def after_epoch(self, metrics: Metrics) -> None:
         """Adapt to the means of an epoch's metrics, where an agent does so."""

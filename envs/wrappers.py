@@ -95,6 +95,11 @@ class ObserveLast(gym.vector.VectorWrapper):
         self.single_observation_space = spaces.Dict(parts)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
 
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
+        return self.env.card  # type: ignore[attr-defined]
+
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Start all environments anew."""
         obs, info = self.env.reset(**options)
@@ -107,7 +112,8 @@ class ObserveLast(gym.vector.VectorWrapper):
         obs, reward, terminated, truncated, info = self.env.step(actions)
         alive = ~self.dead  # the step after an end only reset, and what it shows opens an episode
         self.dead = terminated | truncated
-        return self._with(obs, self.identity[actions] * alive[:, None], reward * alive), reward, terminated, truncated, info
+        shown = self._with(obs, self.identity[actions] * alive[:, None], reward * alive)
+        return shown, reward, terminated, truncated, info
 
     def _with(self, obs: Any, action: np.ndarray, reward: np.ndarray) -> dict[str, np.ndarray]:
         parts = obs if isinstance(obs, dict) else {"obs": obs}

@@ -343,7 +343,9 @@ def build_torso(space: spaces.Space, name: str = "auto", style: Style = Style())
     name = torso_name(space) if name == "auto" else name
     torso = TORSOS[name](space, style) if name in TORSOS else None
     if torso is None:
-        problem = "does not read observations of the space" if name in TORSOS else f"is none of {', '.join(TORSOS)}; for"
+        problem = (
+            "does not read observations of the space" if name in TORSOS else f"is none of {', '.join(TORSOS)}; for"
+        )
         raise ValueError(f"the torso '{name}' {problem} {space}; --torso auto chooses one")
     return torso
 

@@ -126,7 +126,9 @@ class Replay:
     def starts(self) -> tuple[int, int]:
         """First and end of the sample starts that have what follows them; start k is row k * stride."""
         layout = self.layout
-        return -(-self.oldest_row // layout.stride), (self.next_row - layout.n_step - layout.window) // layout.stride + 1
+        return -(-self.oldest_row // layout.stride), (
+            self.next_row - layout.n_step - layout.window
+        ) // layout.stride + 1
 
     def add(self, row: Row) -> None:
         """Store one row of all environments."""

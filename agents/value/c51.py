@@ -11,6 +11,7 @@ Atari is 2.3 times human after 200M frames (no sticky actions).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -50,11 +51,11 @@ class C51(DQN):
 
     def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return cross-entropy with gradient, and without it the KL divergence and the values of the actions taken."""
-        support = self.model.head.support  # type: ignore[union-attr]
+        support = cast(CategoricalHead, self.model.head).support
         probs = out.there.log_probs.exp()  # [..., A, K]
         weights, atoms = self.backup(batch, out, support.expand_as(probs))
         mixture = weights[..., None] * probs  # one action's distribution, or a mixture of all for a soft target
-        target = project(atoms.flatten(-2), mixture.flatten(-2), support)  # type: ignore[arg-type]
+        target = project(atoms.flatten(-2), mixture.flatten(-2), support)
         action = batch.action[..., None]
         rows = action[..., None].expand(*action.shape, target.shape[-1])
         log_probs = out.here.log_probs.gather(-2, rows).squeeze(-2)

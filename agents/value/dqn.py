@@ -1,7 +1,7 @@
-"""DQN (Mnih et al. 2015) and what it grew into, each a field: double Q-learning (van Hasselt et al. 2016), n-step returns
-(Sutton 1988; Hessel et al. 2018), dueling heads (Wang et al. 2016), noisy layers (Fortunato et al. 2018), prioritized
-replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), image augmentation (Kostrikov et al. 2021), and
-a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it: burn-in, rescaled
+"""DQN (Mnih et al. 2015) and what it grew into, each a field: double Q-learning (van Hasselt et al. 2016), n-step
+returns (Sutton 1988; Hessel et al. 2018), dueling heads (Wang et al. 2016), noisy layers (Fortunato et al. 2018),
+prioritized replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), augmentation of images (Kostrikov et
+al. 2021), and a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it: burn-in, rescaled
 values, one epsilon per environment, priorities of sequences.
 
 Differs from the papers: Adam instead of RMSProp; several environments side by side; schedules in env steps; noise is
@@ -75,7 +75,7 @@ class DQNConfig(TrainConfig):
     importance_exponent: float = 0.4
     """How much of the bias of sampling is corrected at the start (beta); all of it at the end of training."""
     munchausen: bool = False
-    """Add the log-probability of the action taken to the reward, and bootstrap softly; leaves `double` without effect."""
+    """Add the log-probability of the action taken to the reward, and bootstrap softly; `double` has no effect then."""
     munchausen_alpha: float = 0.9
     """Weight of that log-probability."""
     temperature: float = 0.03

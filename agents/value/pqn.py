@@ -1,9 +1,9 @@
 """PQN (Gallici et al. 2024): Q-learning from rollouts, without replay or target network; layer normalisation and many
-environments keep it stable, and lambda-returns (Peng & Williams 1996) carry rewards back.
+environments keep it stable, lambda-returns (Peng & Williams 1996) carry rewards back.
 
 Differs from the authors' code: rows that only reset are masked out, truncation bootstraps; the lambda-return uses values
-noted when acting, as theirs does, and with a core sequences start from the memory noted then, with its first rows as
-burn-in that is not learned from. Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
+noted when acting, as theirs does, and with a core sequences start from the memory noted then, of which the first rows
+may be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
 actions); CartPole 495 within 500k steps (CleanRL).
 
     python scripts/train.py pqn --env CartPole-v1

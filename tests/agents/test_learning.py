@@ -7,34 +7,40 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.presets import PRESETS, memory
+from agents.presets import ALGORITHMS, PRESETS, memory
 from envs.toy import ChainEnv, EndlessRewardEnv, MemoryChainEnv
+from envs.wrappers import ObserveLast
 from tests.agents.helpers import mean_return, train
 
 
+def played(config, envs):
+    """The environments as the config wants them seen."""
+    return ObserveLast(envs) if config.observe_last else envs
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("core", ["none", "gru"])
 def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
     config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, gamma=0.9)
-    agent, _ = train(algorithm, config, vector(ChainEnv, config.num_envs), tmp_path)
-    assert mean_return(agent, vector(ChainEnv, 4)) > 0.9  # the optimum is 1, impatience pays 0.1
+    agent, _ = train(algorithm, config, played(config, vector(ChainEnv, config.num_envs)), tmp_path)
+    assert mean_return(agent, played(config, vector(ChainEnv, 4))) > 0.9  # the optimum is 1, impatience pays 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(("core", "least", "most"), [("none", -0.5, 0.5), ("gru", 0.9, 1.0), ("lstm", 0.9, 1.0)])
 def test_memory_chain_needs_memory(algorithm, core, least, most, vector, tmp_path) -> None:
     config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, total_steps=40_000)
-    agent, _ = train(algorithm, config, vector(MemoryChainEnv, config.num_envs), tmp_path)
-    assert least <= mean_return(agent, vector(MemoryChainEnv, 4), 200) <= most
+    agent, _ = train(algorithm, config, played(config, vector(MemoryChainEnv, config.num_envs)), tmp_path)
+    assert least <= mean_return(agent, played(config, vector(MemoryChainEnv, 4)), 200) <= most
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["dqn", "ppo"])
+@pytest.mark.parametrize("algorithm", ["dqn", "c51", "iqn", "pqn", "ppo"])
 def test_value_under_time_limits(algorithm, vector, tmp_path) -> None:
     config = replace(PRESETS[algorithm, "toy"], gamma=0.8, total_steps=20_000)
     agent, _ = train(algorithm, config, vector(EndlessRewardEnv, config.num_envs), tmp_path)
     output, _ = agent.model(torch.ones(1, 1), agent.initial_carry(1), torch.ones(1, dtype=torch.bool))
-    value = output.q.max() if algorithm == "dqn" else output.value
+    value = output.value if algorithm == "ppo" else output.q.max()
     assert value.item() == pytest.approx(1 / (1 - 0.8), rel=0.05)

@@ -14,11 +14,12 @@ from agents.build import build_agent, center_inputs
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.loops import interact
-from agents.policy.ppo import PPOConfig
 from agents.presets import ALGORITHMS, PRESETS, memory, preset, tiny
+from agents.rollouts import RolloutConfig
 from agents.run import Run
-from envs.make import family, make_envs, resolve_protocol
+from envs.make import family
 from networks.cores import CoreName
+from scripts.common import environments
 from tests.agents.helpers import fit
 from tests.conftest import CPU
 
@@ -26,30 +27,33 @@ GAMES = {
     "classic": "CartPole-v1",
     "box2d": "LunarLander-v3",
     "atari": "ALE/Pong-v5",
+    "atari-100k": "ALE/Pong-v5",
     "fast": "ALE/Pong-v5",
     "minatar": "MinAtar/Breakout-v1",
     "minigrid": "MiniGrid-Empty-5x5-v0",
     "toy": "joypad/MemoryChain-v0",
 }
 """Preset -> a game that it is for."""
-CORES: tuple[CoreName, ...] = ("none", "lstm")
+TWINS: list[tuple[str, str, CoreName]] = [
+    *((algorithm, name, "none") for algorithm, name in PRESETS),
+    *((algorithm, name, "lstm") for algorithm, name in PRESETS if name not in ("atari", "atari-100k", "box2d")),
+]
+"""Every preset, and those of small observations with a memory too."""
 
 
 def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
     """The preset at a size for tests; Atari's frames are small too."""
     config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
-    if name == "atari":
-        config = replace(config, image_size=44)
-    if isinstance(config, PPOConfig) and core != "none":
+    if name.startswith("atari"):
+        config = replace(config, image_size=44, total_steps=150)
+    if isinstance(config, RolloutConfig) and core != "none":
         config = replace(config, sequence_length=8)
     return replace(config, stop_return=None)
 
 
 def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, Run]:
     """Train as `train.py` does, to the last checkpoint."""
-    envs = make_envs(
-        config.env, config.num_envs, resolve_protocol(config.env, config.protocol, config.image_size), threads=1
-    )
+    envs = environments(config, config.num_envs, threads=1)
     agent = build_agent(algorithm, config, envs, CPU)
     center_inputs(agent, envs, config.seed)
     run = fit(agent, envs, folder)
@@ -59,8 +63,7 @@ def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, R
 
 def actions(agent: Learner, config: TrainConfig, exploring: bool) -> np.ndarray:
     """What the agent does in 20 steps, [20, 2 N]: its actions, and the bits of their values."""
-    protocol = resolve_protocol(config.env, config.protocol, config.image_size)
-    envs = make_envs(config.env, config.num_envs, protocol, threads=1)
+    envs = environments(config, config.num_envs, threads=1)
     rng = torch.Generator().manual_seed(3)
     seeds = list(range(config.num_envs))
     rows = interact(agent, envs, seeds, rng, 100 if exploring else None)
@@ -75,11 +78,10 @@ def test_the_table_of_games_covers_every_preset() -> None:
     assert {name for _, name in PRESETS} == set(GAMES)
     assert {algorithm for algorithm, _ in PRESETS} == set(ALGORITHMS)
     for name, env_id in GAMES.items():
-        assert family(env_id) == name or name == "fast"
+        assert family(env_id) == name or name in ("fast", "atari-100k")
 
 
-@pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
+@pytest.mark.parametrize(("algorithm", "name", "core"), TWINS)
 def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     algorithm: str, name: str, core: CoreName, tmp_path: Path
 ) -> None:
@@ -87,7 +89,7 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     agent, run = train(algorithm, config, tmp_path)
     assert run.env_steps >= config.total_steps
     assert run.updates > 0
-    envs = make_envs(config.env, 1, resolve_protocol(config.env, config.protocol, config.image_size), threads=1)
+    envs = environments(config, 1, threads=1)
     fresh = build_agent(algorithm, replace(config, seed=99), envs, CPU)
     untrained = checkpoint.weights_sha256(fresh)
     state = checkpoint.load_agent(checkpoint.resolve(tmp_path / "checkpoints"), fresh)
@@ -105,7 +107,8 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
 @pytest.mark.parametrize(
     ("algorithm", "name", "core"),
     [("dqn", "classic", "none"), ("dqn", "toy", "lstm"), ("dqn", "minatar", "none"), ("ppo", "classic", "none"),
-     ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"), ("dqn", "atari", "none")],
+     ("rainbow", "classic", "none"), ("iqn", "minatar", "none"), ("btr", "atari", "none"), ("r2d2", "toy", "lstm"),
+     ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"), ("dqn", "atari", "none")],
 )  # fmt: skip
 def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:
     config = small(algorithm, name, core)
@@ -129,7 +132,7 @@ def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
 
 
 def test_unknown_names_are_answered_with_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="unknown algorithm 'sac'; there are dqn, ppo"):
+    with pytest.raises(ConfigError, match="unknown algorithm 'sac'; there are dqn, c51"):
         preset("sac", "classic")
     with pytest.raises(ConfigError, match="dqn has no preset 'fast'; there are classic"):
         preset("dqn", "fast")

@@ -1,6 +1,9 @@
-"""The ring against a naive memory that stores whole transitions, in every sampled batch."""
+"""The ring, uniform and prioritized, against a naive memory that stores whole transitions, in every sampled batch."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,19 +12,30 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.interface import Row
+from agents.interface import Row, Sequences, Transitions
+from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
+
+VECTOR = spaces.Box(-9, 9, (2,), np.float32)
 
 
 class Naive:
     """Every row kept for ever, whole stacks and all; answers from first principles."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, np.ndarray]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def add(self, row: Row) -> None:
         self.rows.append({key: np.copy(value) for key, value in row._asdict().items() if isinstance(value, np.ndarray)})
         self.rows[-1]["obs"] = {key: value.copy() for key, value in row.obs.items()}
+        self.rows[-1]["carry"] = row.carry.numpy().copy()
+
+    def cut(self, next_obs: dict[str, np.ndarray]) -> None:
+        last = self.rows[-1]
+        last["truncated"] = last["truncated"] | ~(last["terminated"] | last["dead"])
+        no = np.zeros(len(last["dead"]), bool)
+        blank = {"first": no, "dead": ~no, "terminated": no, "truncated": no, "reward": no, "action": no}
+        self.rows.append({**blank, "obs": {key: value.copy() for key, value in next_obs.items()}, "carry": None})
 
     def transition(self, row: int, env: int, n_step: int, gamma: float) -> tuple:
         total, discount, at = 0.0, 1.0, row
@@ -37,12 +51,37 @@ class Naive:
         obs = {key: value[env] for key, value in self.rows[row]["obs"].items()}
         return obs, total, discount, {key: value[env] for key, value in self.rows[at]["obs"].items()}
 
+    def drawable(self, layout: ReplayLayout) -> set[int]:
+        """Every start that is held, has what follows it and its whole stack, and if it stands alone is not dead."""
+        oldest = max(len(self.rows) - layout.rows, 0)
+        end = len(self.rows) - layout.burn_in - layout.sequence_length - layout.n_step + 1
+        alone = layout.sequence_length == 1
+        return {
+            row * layout.num_envs + env
+            for row in range(oldest, end)
+            for env in range(layout.num_envs)
+            if row % layout.stride == 0
+            and not (alone and self.rows[row]["dead"][env])
+            and self.oldest_frame(row, env, layout.frame_stack) >= oldest
+        }
 
-def play(rng: np.random.Generator, rows: int, envs: int, stack: int, carry_dim: int = 0) -> list[Row]:
-    """Random episodes under NEXT_STEP autoreset; every frame has its own number, stacks are black before a game."""
+    def oldest_frame(self, row: int, env: int, stack: int) -> int:
+        while stack > 1 and not self.rows[row]["first"][env]:
+            row, stack = row - 1, stack - 1
+        return row
+
+
+def play(
+    rng: np.random.Generator, rows: int, envs: int, stack: int, carry_dim: int = 0, rich: bool = False
+) -> list[Row]:
+    """Random episodes under NEXT_STEP autoreset; every frame has its own number, stacks are black before a game.
+
+    If `rich`, with token ids (the first is the episode's own), audio, and lives whose loss ends nothing but the return.
+    """
     first, dead = np.ones(envs, bool), np.zeros(envs, bool)
     frames = np.zeros((envs, stack, 3, 3), np.uint8)
     number, out = 1, []
+    tokens = rng.integers(2**40, size=(envs, 6)) if rich else np.zeros((envs, 6), np.int64)
     for _ in range(rows + 1):
         frames[first] = 0
         frames = np.roll(frames, -1, axis=1)
@@ -55,44 +94,92 @@ def play(rng: np.random.Generator, rows: int, envs: int, stack: int, carry_dim: 
         reward = np.where(dead, 0.0, rng.normal(size=envs)).astype(np.float32)
         carry = torch.from_numpy(rng.normal(size=(envs, carry_dim)).astype(np.float32))
         action = rng.integers(5, size=envs)
+        over = terminated | truncated
+        if rich:
+            tokens[:, 0] += first
+            tokens[:, 1:] = rng.integers(2**40, size=(envs, 5))
+            obs |= {"tokens": tokens.copy(), "audio": rng.normal(size=(envs, 64)).astype(np.float32)}
+            terminated = terminated | ((rng.random(envs) < 0.1) & ~dead & ~over)
         out.append(Row(obs, {}, first, dead, carry, action, {}, reward, terminated, truncated, None, {}, carry))
-        first, dead = dead, terminated | truncated
+        first, dead = dead, over
     return out
 
 
-def frame_space(stack: int) -> spaces.Dict:
+def rich_space(stack: int) -> spaces.Dict:
     return spaces.Dict(
-        {"frame": spaces.Box(0, 255, (stack, 3, 3), np.uint8), "vector": spaces.Box(-9, 9, (2,), np.float32)}
+        {
+            "frame": spaces.Box(0, 255, (stack, 3, 3), np.uint8),
+            "vector": VECTOR,
+            "tokens": spaces.Box(0, 2**41, (6,), np.int64),
+            "audio": spaces.Box(-9, 9, (64,), np.float32),
+        }
     )
+
+
+def memory(layout: ReplayLayout, spill: Path | None = None) -> Replay:
+    return (PrioritizedReplay if layout.prioritized else Replay)(layout, spill=spill)
+
+
+def fill(layout: ReplayLayout, rng: np.random.Generator, rows: int, cut: bool) -> tuple[Replay, Naive]:
+    """Play into both memories, in two legs if `cut`; priorities change on the way, by at most a factor of three."""
+    replay, naive = memory(layout), Naive()
+    for leg in (rows // 2, rows - rows // 2) if cut else (rows,):
+        *played, last = play(rng, leg, layout.num_envs, layout.frame_stack, layout.carry_dim, rich=True)
+        for row in played:
+            replay.add(row)
+            naive.add(row)
+            if rng.random() < 0.2 and naive.drawable(layout):
+                priorities = torch.from_numpy(rng.uniform(0.5, 1.5, 8))
+                replay.update_priorities(replay.sample(8, rng).indices, priorities)
+        if cut and leg == rows // 2:
+            replay.cut(last.obs)
+            naive.cut(last.obs)
+    return replay, naive
+
+
+def draw_all(replay: Replay, wanted: set[int], rng: np.random.Generator) -> tuple[Any, list[tuple[int, int, int]]]:
+    """Sample until all that is wanted must be there, and assert that nothing else is; [(place, row, env)] of each."""
+    batch = replay.sample(20 * len(wanted), rng)
+    drawn, places = np.unique(batch.indices, return_index=True)
+    assert set(drawn.tolist()) == wanted
+    envs = replay.layout.num_envs
+    return batch, [(int(k), *divmod(int(index), envs)) for k, index in zip(places, drawn, strict=True)]
+
+
+def assert_same(got: dict[str, torch.Tensor], expected: dict[str, np.ndarray]) -> None:
+    """Equal in every bit and in type."""
+    assert got.keys() == expected.keys()
+    for key, value in got.items():
+        assert torch.equal(value, torch.from_numpy(expected[key])), key
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    envs=st.integers(1, 4),
+    envs=st.integers(1, 3),
     n_step=st.integers(1, 5),
-    rows=st.integers(12, 90),
-    capacity_rows=st.integers(15, 60),
+    rows=st.integers(12, 70),
+    capacity_rows=st.integers(10, 40),
+    stack=st.integers(1, 4),
+    prioritized=st.booleans(),
+    cut=st.booleans(),
 )
-def test_equals_naive_memory(seed: int, envs: int, n_step: int, rows: int, capacity_rows: int) -> None:
+def test_equals_naive_memory(
+    seed: int, envs: int, n_step: int, rows: int, capacity_rows: int, stack: int, prioritized: bool, cut: bool
+) -> None:
     rng = np.random.default_rng(seed)
-    layout = ReplayLayout(frame_space(1), envs, capacity_rows * envs, n_step, 0.9, frame_stack=1)
-    replay, naive = Replay(layout), Naive()
-    for row in play(rng, rows, envs, 1):
-        replay.add(row)
-        naive.add(row)
-    batch = replay.sample(64, rng)
-    for k, index in enumerate(batch.indices):
-        row, env = divmod(int(index), envs)
+    layout = ReplayLayout(rich_space(stack), envs, capacity_rows * envs, n_step, 0.9, stack, prioritized=prioritized)
+    replay, naive = fill(layout, rng, rows, cut)
+    batch, drawn = draw_all(replay, naive.drawable(layout), rng)
+    assert isinstance(batch, Transitions)
+    assert torch.equal(batch.obs["tokens"][:, 0], batch.next_obs["tokens"][:, 0])  # never into another episode
+    for k, row, env in drawn:
         obs, reward, discount, next_obs = naive.transition(row, env, n_step, 0.9)
-        assert not naive.rows[row]["dead"][env]
-        assert row >= len(naive.rows) - layout.rows
         assert batch.action[k] == naive.rows[row]["action"][env]
         assert batch.reward[k].item() == pytest.approx(reward, abs=1e-5)
         assert batch.discount[k].item() == pytest.approx(discount, abs=1e-6)
-        for key in obs:
-            np.testing.assert_array_equal(batch.obs[key][k].numpy(), obs[key])
-            np.testing.assert_array_equal(batch.next_obs[key][k].numpy(), next_obs[key])
+        assert_same({key: part[k] for key, part in batch.obs.items()}, obs)
+        assert_same({key: part[k] for key, part in batch.next_obs.items()}, next_obs)
 
 
 @settings(max_examples=40, deadline=None)
@@ -114,37 +201,55 @@ def test_stacks_equal_naive_memory(seed: int, envs: int, n_step: int, rows: int)
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), envs=st.integers(1, 3), n_step=st.integers(1, 3), rows=st.integers(40, 120))
-def test_sequences_equal_naive_memory(seed: int, envs: int, n_step: int, rows: int) -> None:
-    rng, length = np.random.default_rng(seed), 8
+@given(
+    seed=st.integers(0, 10_000),
+    envs=st.integers(1, 3),
+    n_step=st.integers(1, 3),
+    rows=st.integers(36, 100),
+    stack=st.integers(1, 4),
+    length=st.sampled_from([2, 3, 5, 8]),
+    burn_in=st.integers(0, 6),
+    prioritized=st.booleans(),
+    cut=st.booleans(),
+)
+def test_sequences_equal_naive_memory(
+    seed: int, envs: int, n_step: int, rows: int, stack: int, length: int, burn_in: int, prioritized: bool, cut: bool
+) -> None:
+    rng = np.random.default_rng(seed)
     layout = ReplayLayout(
-        spaces.Box(0, 255, (4, 3, 3), np.uint8), envs, 60 * envs, n_step, 0.9, 4, sequence_length=length, carry_dim=3
+        rich_space(stack), envs, 40 * envs, n_step, 0.9, stack, length, 3, burn_in, prioritized=prioritized
     )
-    replay, naive, carries = Replay(layout), Naive(), []
-    for row in play(rng, rows, envs, 4, carry_dim=3):
-        naive.add(row)
-        carries.append(row.carry.numpy())
-        replay.add(row._replace(obs=row.obs["frame"]))
-    batch = replay.sample(16, rng)
-    for k, index in enumerate(batch.indices):
-        start, env = divmod(int(index), envs)
-        np.testing.assert_array_equal(batch.carry[k].numpy(), carries[start][env])
-        for t in range(length):
-            _, reward, discount, next_obs = naive.transition(start + t, env, n_step, 0.9)
-            dead = naive.rows[start + t]["dead"][env]
+    replay, naive = fill(layout, rng, rows, cut)
+    batch, drawn = draw_all(replay, naive.drawable(layout), rng)
+    assert isinstance(batch, Sequences)
+    assert {len(part) for part in (batch.first, *batch.obs.values())} == {burn_in + length + n_step}
+    assert batch.action.shape == batch.mask.shape == batch.bootstrap.shape == (length, 20 * len(drawn))
+    for k, start, env in drawn:
+        told = naive.rows[start : start + burn_in + length + n_step]
+        if told[0]["carry"] is not None:  # a cut stores none: its row is dead, and the next one's is cleared
+            np.testing.assert_array_equal(batch.carry[k].numpy(), told[0]["carry"][env])
+        assert batch.first[:, k].tolist() == [bool(row["first"][env]) for row in told]
+        # an episode that begins with the observation of a cut is never played, nor looked at
+        real = [t for t, row in enumerate(told) if not (row["dead"][env] and naive.rows[start + t - 1]["dead"][env])]
+        expected = {key: np.stack([told[t]["obs"][key][env] for t in real]) for key in batch.obs}
+        assert_same({key: part[real, k] for key, part in batch.obs.items()}, expected)
+        for t, row in enumerate(told[burn_in : burn_in + length]):
+            dead = bool(row["dead"][env])
             assert batch.mask[t, k].item() == float(not dead)
-            assert batch.first[t, k].item() == bool(naive.rows[start + t]["first"][env])
             if not dead:
+                _, reward, discount, next_obs = naive.transition(start + burn_in + t, env, n_step, 0.9)
+                assert batch.action[t, k] == row["action"][env]
                 assert batch.reward[t, k].item() == pytest.approx(reward, abs=1e-5)
                 assert batch.discount[t, k].item() == pytest.approx(discount, abs=1e-6)
-                at = int(batch.bootstrap[t, k])
-                np.testing.assert_array_equal(batch.obs[at, k].numpy(), next_obs["frame"])
+                at = burn_in + int(batch.bootstrap[t, k])
+                assert_same({key: part[at, k] for key, part in batch.obs.items()}, next_obs)
 
 
-def test_every_live_row_of_a_finished_episode_is_sampled_and_no_dead_one() -> None:
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_every_live_row_of_a_finished_episode_is_sampled_and_no_dead_one(prioritized: bool) -> None:
     rng = np.random.default_rng(0)
-    layout = ReplayLayout(spaces.Box(0, 255, (1, 3, 3), np.uint8), 2, 200, n_step=5)
-    replay, rows = Replay(layout), play(rng, 60, 2, 1)
+    layout = ReplayLayout(spaces.Box(0, 255, (1, 3, 3), np.uint8), 2, 200, n_step=5, prioritized=prioritized)
+    replay, rows = memory(layout), play(rng, 60, 2, 1)
     for row in rows:
         replay.add(row._replace(obs=row.obs["frame"]))
     seen = set(np.concatenate([replay.sample(256, rng).indices for _ in range(40)]).tolist())
@@ -166,9 +271,10 @@ def test_sampling_is_uniform() -> None:
     assert chi2 < 80  # 39 degrees of freedom: 99.99 % lie below 83
 
 
-def test_cut_truncates_running_episodes_and_keeps_their_last_observation() -> None:
-    layout = ReplayLayout(spaces.Box(0, 99, (1,), np.float32), 2, 40, n_step=3, gamma=0.5)
-    replay, no = Replay(layout), np.zeros(2, bool)
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_cut_truncates_running_episodes_and_keeps_their_last_observation(prioritized: bool) -> None:
+    layout = ReplayLayout(spaces.Box(0, 99, (1,), np.float32), 2, 40, 3, gamma=0.5, prioritized=prioritized)
+    replay, no = memory(layout), np.zeros(2, bool)
     for t in range(4):
         obs = np.full((2, 1), t, np.float32)
         first, ended = np.array([t == 0] * 2), np.array([False, t == 3])
@@ -187,15 +293,61 @@ def test_cut_truncates_running_episodes_and_keeps_their_last_observation() -> No
     assert by_index[2 * 3] == (1.0, 0.5, 4.0)  # cut: bootstraps from the observation after the last step
     assert by_index[2 * 3 + 1] == (1.0, 0.0, 4.0)  # ended by itself: does not
     assert by_index[2 * 2] == (1.5, 0.25, 4.0)
-    assert 2 * 4 not in by_index
-    assert 2 * 4 + 1 not in by_index
+    assert by_index.keys() == {0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13}  # row 4 is that of the cut
 
 
 def test_100k_atari_steps_take_less_than_three_quarters_of_a_gigabyte() -> None:
     layout = ReplayLayout(spaces.Box(0, 255, (4, 84, 84), np.uint8), 8, 100_000, frame_stack=4)
     assert 0.70e9 < layout.nbytes <= 0.75e9
-    small = ReplayLayout(spaces.Box(0, 255, (4, 84, 84), np.uint8), 8, 1_000, frame_stack=4)
-    assert sum(array.nbytes for array in Replay(small).arrays.values()) == small.nbytes
+
+
+@pytest.mark.parametrize(("length", "carry_dim"), [(1, 0), (8, 5)])
+@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("capacity", [1, 512, 515, 3_000])
+def test_a_layout_knows_exactly_what_is_allocated(
+    length: int, carry_dim: int, prioritized: bool, capacity: int
+) -> None:
+    layout = ReplayLayout(
+        rich_space(4), 3, capacity, 3, 0.9, 4, length, carry_dim, prioritized=prioritized, burn_in=carry_dim
+    )
+    replay = memory(layout)
+    allocated = sum(array.nbytes for array in replay.arrays.values())
+    if isinstance(replay, PrioritizedReplay):
+        allocated += replay.tree.nodes.nbytes
+    assert layout.nbytes == allocated
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_observations_on_disk_give_the_same_samples_and_leave_no_file(
+    length: int, prioritized: bool, tmp_path: Path
+) -> None:
+    carry_dim = 3 if length > 1 else 0
+    layout = ReplayLayout(rich_space(4), 2, 60, 2, 0.9, 4, length, carry_dim, prioritized=prioritized)
+    memories = [memory(layout), memory(layout, tmp_path)]
+    assert list(tmp_path.iterdir()) == []
+    for name, array in memories[1].arrays.items():
+        assert isinstance(array, np.memmap) == name.startswith("obs"), name
+    for row in play(np.random.default_rng(4), 80, 2, 4, carry_dim, rich=True):
+        for replay in memories:
+            replay.add(row)
+    copy = memory(layout, tmp_path)
+    for start, piece in memories[1].unsaved(max_bytes=2_000):
+        copy.restore(start, piece)
+    copy.load_state(memories[1].state())
+    expected, *others = (replay.sample(64, np.random.default_rng(9)) for replay in (*memories, copy))
+    for batch in others:
+        assert_same_batch(batch, expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def assert_same_batch(a: Any, b: Any) -> None:
+    for name, value in a._asdict().items():
+        other = getattr(b, name)
+        if isinstance(value, dict):
+            assert_same(value, {key: part.numpy() for key, part in other.items()})
+        else:
+            assert np.array_equal(np.asarray(value), np.asarray(other)), name
 
 
 @pytest.mark.parametrize("carry_dim", [0, 3])
@@ -213,11 +365,11 @@ def test_saved_pieces_restore_the_same_memory(carry_dim: int) -> None:
             replay.saved_row = replay.next_row
     assert copy.next_row == replay.next_row
     a, b = (memory.sample(64, np.random.default_rng(9)) for memory in (replay, copy))
-    for name, value in a._asdict().items():
-        assert np.array_equal(np.asarray(value), np.asarray(getattr(b, name))), name
+    assert_same_batch(a, b)
 
 
-def test_too_few_rows_is_an_error_in_words() -> None:
-    replay = Replay(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50))
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_too_few_rows_is_an_error_in_words(prioritized: bool) -> None:
+    replay = memory(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50, prioritized=prioritized))
     with pytest.raises(ValueError, match="too few to sample"):
         replay.sample(2, np.random.default_rng(0))

@@ -17,6 +17,10 @@ from tests.scripts.runner import script, started
 CASES = {
     "dqn": ("dqn",),
     "dqn-lstm": ("dqn", "--core", "lstm", "--core-size", 16, "--n-step", 3),
+    "rainbow": ("rainbow",),
+    "iqn-disk": ("iqn", "--prioritized", "--replay-storage", "disk"),
+    "r2d2": ("r2d2",),
+    "pqn": ("pqn",),
     "ppo": ("ppo",),
     "ppo-lstm": ("ppo", "--core", "lstm", "--core-size", 16),
 }
@@ -40,6 +44,9 @@ def final_state(folder: Path) -> dict:
     for piece in state["replay"]:
         arrays = safetensors.numpy.load_file(folder / "checkpoints" / "replay" / piece["file"])
         rows[piece["first_row"]] = arrays
+    priorities = folder / "checkpoints" / latest / "replay.safetensors"
+    if priorities.exists():
+        rows[-1] = safetensors.numpy.load_file(priorities)
     keep = ("env_steps", "updates", "episodes", "leg", "returns", "weights_sha256", "agent_updates", "best_return")
     return {"state": {key: state[key] for key in keep}, "model": state["model_sha256"], "replay": rows}
 
@@ -81,7 +88,9 @@ def kill_once_beyond(env_steps: int, folder: Path, *command: object) -> int:
     ("case", "env"),
     [
         ("dqn", "CartPole-v1"), ("dqn-lstm", "CartPole-v1"), ("ppo", "CartPole-v1"), ("ppo-lstm", "CartPole-v1"),
+        ("rainbow", "CartPole-v1"), ("iqn-disk", "CartPole-v1"), ("r2d2", "CartPole-v1"), ("pqn", "CartPole-v1"),
         ("dqn", "ALE/Pong-v5"), ("ppo-lstm", "ALE/Pong-v5"),
+        pytest.param("rainbow", "ALE/Pong-v5", marks=pytest.mark.slow),
         pytest.param("dqn", "MinAtar/Breakout-v1", marks=pytest.mark.slow),
         pytest.param("dqn-lstm", "ALE/Pong-v5", marks=pytest.mark.slow),
         pytest.param("ppo", "ALE/Pong-v5", marks=pytest.mark.slow),
