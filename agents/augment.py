@@ -31,10 +31,13 @@ def random_intensity(x: Tensor, scale: float, rng: torch.Generator) -> Tensor:
     return x.float() * (1.0 + scale * noise)
 
 
-def augment(obs: Any, rng: torch.Generator) -> Any:
-    """Shift by up to 4 pixels and change intensity by about 5 %; images [..., B, C, H, W] only, also within a dict."""
+def augment(obs: Any, lead: int, rng: torch.Generator) -> Any:
+    """Shift images by up to 4 pixels and change their intensity by about 5 %, in a dict too; leave the rest as it is.
+
+    An image has three dimensions after `lead` others: 1 for [B, C, H, W], 2 for [L, B, C, H, W].
+    """
 
     def change(x: Tensor) -> Tensor:
-        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if x.dim() >= 4 else x
+        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if x.dim() == lead + 3 else x
 
     return map_tree(change, obs)

@@ -17,7 +17,7 @@ from agents.learner import Learner
 from agents.presets import ALGORITHMS
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
-from networks.torsos import HEAVY, torso_name
+from networks.torsos import HEAVY, is_image, torso_name
 
 NORM_STEPS = 200
 """Random steps of every environment that `input_norm="center"` looks at."""
@@ -26,8 +26,8 @@ NORM_STEPS = 200
 def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
     """Whether the torso has convolutions over images worth several threads."""
     if isinstance(space, spaces.Dict):
-        return any(convolutional(config, part) for part in space.values())
-    return (torso_name(space) if config.torso == "auto" else config.torso) in HEAVY
+        return any(convolutional(config, part) for part in space.values() if is_image(part))
+    return (torso_name(space) if config.torso in ("auto", "dict") else config.torso) in HEAVY
 
 
 def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:

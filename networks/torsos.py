@@ -164,16 +164,17 @@ def _last_layer(in_dim: int, out_dim: int, style: Style) -> nn.Module:
 class ResidualBlock(nn.Module):
     """ReLU, conv, ReLU, conv, plus the input; `spectral` divides each kernel by its largest singular value."""
 
-    def __init__(self, channels: int, spectral: bool = False):
+    def __init__(self, channels: int, style: Style = Style(), spectral: bool = False):
         super().__init__()
         self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.norm1, self.norm2 = (ChannelNorm(channels) if style.layer_norm else nn.Identity() for _ in range(2))
         if spectral:
             spectral_norm(self.conv1)
             spectral_norm(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(F.relu(x))))))
 
 
 class ImpalaResNet(Torso):
@@ -191,8 +192,10 @@ class ImpalaResNet(Torso):
         layers: list[nn.Module] = []
         width_in, height, width = space.shape
         for width_out in channels:
-            layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
-            layers += [ResidualBlock(width_out, spectral), ResidualBlock(width_out, spectral)]
+            layers.append(nn.Conv2d(width_in, width_out, 3, padding=1))
+            layers += [ChannelNorm(width_out)] if style.layer_norm else []
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+            layers += [ResidualBlock(width_out, style, spectral) for _ in range(2)]
             width_in, height, width = width_out, math.ceil(height / 2), math.ceil(width / 2)
         layers.append(nn.ReLU())
         if pool:
@@ -314,12 +317,18 @@ def _mlp(space: spaces.Space, style: Style) -> MLP | None:
     return MLP(space, style) if isinstance(space, spaces.Box) else None
 
 
-def _dict(space: spaces.Space, style: Style) -> DictTorso | None:
+def _dict(space: spaces.Space, style: Style, name: str = "auto") -> DictTorso | None:
+    """Build a torso for each part: the one called `name` for those that it reads, `auto` for the others."""
     if not isinstance(space, spaces.Dict):
         return None
     # what the agent did last is a few numbers beside features that are read from the game: they need no layer
-    names = {key: "flat" if key in LAST_KEYS else "auto" for key in space}
-    return DictTorso({key: build_torso(part, names[key], style) for key, part in space.spaces.items()})
+    parts = {key: part for key, part in space.spaces.items() if key not in LAST_KEYS}
+    named = {key: TORSOS[name](part, style) if name in TORSOS else None for key, part in parts.items()}
+    if name != "auto" and not any(named.values()):
+        return None
+    torsos = {key: named[key] or build_torso(part, "auto", style) for key, part in parts.items()}
+    torsos |= {key: build_torso(space[key], "flat", style) for key in LAST_KEYS if key in space.spaces}
+    return DictTorso(torsos)
 
 
 LAST_KEYS = ("last_action", "last_reward")
@@ -341,7 +350,10 @@ TORSOS: dict[str, Callable[[spaces.Space, Style], Torso | None]] = {
 def build_torso(space: spaces.Space, name: str = "auto", style: Style = Style()) -> Torso:
     """Build the torso called `name` for `space`; raise ValueError where the two do not fit."""
     name = torso_name(space) if name == "auto" else name
-    torso = TORSOS[name](space, style) if name in TORSOS else None
+    if isinstance(space, spaces.Dict) and name != "dict":
+        torso: Torso | None = _dict(space, style, name)
+    else:
+        torso = TORSOS[name](space, style) if name in TORSOS else None
     if torso is None:
         problem = (
             "does not read observations of the space" if name in TORSOS else f"is none of {', '.join(TORSOS)}; for"

@@ -2,6 +2,7 @@
 
 benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CNN, against Stable-Baselines3
 benchmark.py speed --algorithm ppo --no-sb3 --seconds 10
+benchmark.py cost                          what an update of each agent costs, and prioritized sampling
 benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 
@@ -17,19 +18,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, baseline, cli, common, jobs, speed, suite
+from scripts import ablation, baseline, cli, common, cost, jobs, speed, suite
 
 
 def main() -> None:
     """Parse; then measure, or train and judge."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|learn|ablate")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate")
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     fast.add_argument("--repeats", type=int, default=5, help="turns of each contender (default: 5)")
     fast.add_argument("--seconds", type=float, default=12.0, help="length of a turn (default: 12)")
     fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
     fast.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+    costs = commands.add_parser("cost", help="time of an update of each agent, in turns, and of prioritized sampling")
+    costs.add_argument("--algorithm", nargs="+", choices=cost.REPLAY_BASED, default=list(cost.REPLAY_BASED))
+    costs.add_argument("--env", default=speed.GAME, metavar="ID", help=f"an Atari game (default: {speed.GAME})")
+    costs.add_argument("--batch-size", type=int, metavar="B", help="of agents without a memory (default: their own)")
+    costs.add_argument("--repeats", type=int, default=5, help="turns of each agent (default: 5)")
+    costs.add_argument("--seconds", type=float, default=3.0, help="length of a turn (default: 3)")
+    costs.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     learn = commands.add_parser("learn", help="train algorithms on games, several seeds of each, and judge them")
     learn.add_argument(
         "algorithms", nargs="+", metavar="ALGO", help=f"as train.py has them, {', '.join(baseline.DEFAULTS)}"
@@ -53,10 +61,12 @@ def main() -> None:
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_args(words[:split])
-    if arguments.what == "speed":
+    if arguments.what in ("speed", "cost"):
         if words[split:]:
-            raise common.ConfigError("nothing stands behind a -- of speed")
-        speed.compare(arguments)
+            raise common.ConfigError(f"nothing stands behind a -- of {arguments.what}")
+        if arguments.repeats < 1 or arguments.seconds <= 0:
+            raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
+        speed.compare(arguments) if arguments.what == "speed" else cost.compare(arguments)
     elif arguments.what == "learn":
         suite.learn(arguments.algorithms, settings(arguments, words[split + 1 :]))
     else:

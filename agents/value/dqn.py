@@ -1,8 +1,8 @@
 """DQN (Mnih et al. 2015) and what it grew into, each a field: double Q-learning (van Hasselt et al. 2016), n-step
 returns (Sutton 1988; Hessel et al. 2018), dueling heads (Wang et al. 2016), noisy layers (Fortunato et al. 2018),
-prioritized replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), augmentation of images (Kostrikov et
-al. 2021), and a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it: burn-in, rescaled
-values, one epsilon per environment, priorities of sequences.
+prioritized replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), augmented images (Kostrikov et
+al. 2021), and a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it:
+burn-in, rescaled values, one epsilon per environment, priorities of sequences.
 
 Differs from the papers: Adam instead of RMSProp; several environments side by side; schedules in env steps; noise is
 drawn for every row of a batch; the Munchausen term is that of the first of n steps. `Model`, `Outputs` and `backup` are
@@ -271,7 +271,7 @@ class DQN(Learner):
         carry, first = self.model.initial_carry(len(batch.action)), torch.zeros_like(batch.action, dtype=torch.bool)
         obs, next_obs = batch.obs, batch.next_obs
         if self.config.augment:
-            obs, next_obs = augment(obs, rng), augment(next_obs, rng)
+            obs, next_obs = augment(obs, 1, rng), augment(next_obs, 1, rng)
         here = self.model(obs, carry, first, rng)[0]
         with torch.no_grad():
             there = self.target(next_obs, carry, first, rng)[0]
@@ -282,7 +282,7 @@ class DQN(Learner):
     def _unrolled(self, batch: Sequences, rng: torch.Generator) -> Outputs:
         """Unroll each network once from the stored carry; what is bootstrapped from is picked out of that."""
         length = len(batch.action)
-        obs = augment(batch.obs, rng) if self.config.augment else batch.obs
+        obs = augment(batch.obs, 2, rng) if self.config.augment else batch.obs
         everywhere = self._unroll(self.model, batch, obs, rng)  # [L + n, B, ...]
         with torch.no_grad():
             target = self._unroll(self.target, batch, obs, rng)

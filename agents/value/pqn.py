@@ -1,7 +1,7 @@
-"""PQN (Gallici et al. 2024): Q-learning from rollouts, without replay or target network; layer normalisation and many
+"""PQN (Gallici et al. 2024): Q-learning from rollouts, without replay or target network. Layer normalisation and many
 environments keep it stable, lambda-returns (Peng & Williams 1996) carry rewards back.
 
-Differs from the authors' code: rows that only reset are masked out, truncation bootstraps; the lambda-return uses values
+Differs from the authors' code: rows that only reset are masked out, truncation bootstraps; the lambda-return has values
 noted when acting, as theirs does, and with a core sequences start from the memory noted then, of which the first rows
 may be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
 actions); CartPole 495 within 500k steps (CleanRL).

@@ -131,7 +131,7 @@ def test_intensity_is_bounded() -> None:
 def test_augment_shifts_by_4_and_then_changes_intensity_by_5_percent(lead: tuple[int, ...]) -> None:
     x, generator = frames(*lead, 6, 3, 20, 20), rng()
     expected = random_intensity(random_shift(x, 4, generator), 0.05, generator)
-    assert torch.equal(augment(x, rng()), expected)
+    assert torch.equal(augment(x, len(lead) + 1, rng()), expected)
 
 
 @pytest.mark.parametrize("lead", [(), (4,)])
@@ -141,17 +141,19 @@ def test_augment_leaves_what_is_no_image_alone(lead: tuple[int, ...]) -> None:
         "last_action": torch.rand(*lead, 6, 2), "mission": frames(*lead, 6, 9).long(),
     }  # fmt: skip
     before = {key: value.clone() for key, value in obs.items()}
-    out = augment(obs, rng())
+    out = augment(obs, len(lead) + 1, rng())
     assert out.keys() == obs.keys()
     for key in ("direction", "last_action", "mission"):
         assert out[key] is obs[key]
         assert torch.equal(out[key], before[key])
-    assert torch.equal(out["image"], augment(obs["image"], rng()))
+    assert torch.equal(out["image"], augment(obs["image"], len(lead) + 1, rng()))
     assert not torch.equal(out["image"], before["image"].float())
     assert torch.equal(obs["image"], before["image"])
 
 
 def test_augment_leaves_vectors_alone() -> None:
     x, generator = torch.rand(6, 5), rng()
-    assert augment(x, generator) is x
+    assert augment(x, 1, generator) is x
+    grids = torch.rand(3, 6, 9, 9)  # [L, B, H, W] of numbers: four dimensions, but no images
+    assert augment(grids, 2, generator) is grids
     assert torch.equal(generator.get_state(), rng().get_state())

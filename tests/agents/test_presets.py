@@ -108,7 +108,8 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     ("algorithm", "name", "core"),
     [("dqn", "classic", "none"), ("dqn", "toy", "lstm"), ("dqn", "minatar", "none"), ("ppo", "classic", "none"),
      ("rainbow", "classic", "none"), ("iqn", "minatar", "none"), ("btr", "atari", "none"), ("r2d2", "toy", "lstm"),
-     ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"), ("dqn", "atari", "none")],
+     ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"),
+     ("dqn", "atari", "none")],
 )  # fmt: skip
 def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:
     config = small(algorithm, name, core)

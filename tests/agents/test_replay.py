@@ -308,12 +308,14 @@ def test_a_layout_knows_exactly_what_is_allocated(
     length: int, carry_dim: int, prioritized: bool, capacity: int
 ) -> None:
     layout = ReplayLayout(
-        rich_space(4), 3, capacity, 3, 0.9, 4, length, carry_dim, prioritized=prioritized, burn_in=carry_dim
+        rich_space(4), 4, capacity, 3, 0.9, 4, length, carry_dim, prioritized=prioritized, burn_in=carry_dim
     )
     replay = memory(layout)
     allocated = sum(array.nbytes for array in replay.arrays.values())
     if isinstance(replay, PrioritizedReplay):
         allocated += replay.tree.nodes.nbytes
+        starts = layout.rows // layout.stride * layout.num_envs
+        assert starts <= len(replay.tree.leaves) < 2 * starts
     assert layout.nbytes == allocated
 
 

@@ -1,0 +1,141 @@
+"""What an update costs: agents on the same frames, batch and network, in turns; and what sampling costs.
+
+Costs are wall-clock medians in milliseconds. "Times DQN" are medians of the ratios within each turn, so that a machine
+that slows down slows both down. Rows of a recurrent agent count without its burn-in, which it must still compute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from rich.table import Table
+
+from agents import machine, provenance
+from agents.build import build_agent, build_replay, frame_stack, resolve_machine
+from agents.interface import Row
+from agents.presets import preset
+from agents.replay.prioritized import PrioritizedReplay
+from agents.replay.ring import ReplayLayout
+from scripts import common
+
+REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2")
+ROWS = 1_000_000
+"""Env steps held by the replay that sampling is timed on."""
+
+
+class Update:
+    """An agent's update on one batch of random frames, again and again."""
+
+    def __init__(self, algorithm: str, env_id: str, batch_size: int | None):
+        config: Any = preset(algorithm, "atari")
+        config = replace(config, env=env_id, num_envs=8, replay_capacity=4_000)
+        if batch_size is not None and config.core == "none":
+            config = replace(config, batch_size=batch_size)
+        envs = common.environments(config, config.num_envs)
+        self.agent: Any = build_agent(algorithm, config, envs, resolve_machine(config, envs))
+        space = envs.single_observation_space
+        layout = config.layout(space, frame_stack(envs), self.agent.model.carry_dim)
+        self.replay, rng = build_replay(layout, self.agent.device), np.random.default_rng(0)
+        for row in random_rows(layout, rng, 2 * layout.window + 300):
+            self.replay.add(row)
+        envs.close()
+        self.rng, self.numpy_rng, self.batch_size = torch.Generator(self.agent.device), rng, config.batch_size
+        self.rows = config.batch_size * config.sequence_length
+
+    def __call__(self) -> None:
+        """Sample, learn, and note the new priorities."""
+        batch = self.replay.sample(self.batch_size, self.numpy_rng, 0.5)
+        _, priorities = self.agent.update(batch, self.rng)
+        self.replay.update_priorities(batch.indices, priorities)
+
+
+def random_rows(layout: ReplayLayout, rng: np.random.Generator, count: int) -> Any:
+    """Yield rows of random observations, in episodes of a thousand steps."""
+    envs, drawn = layout.num_envs, {}
+    for name, part in layout.observations().items():
+        high = 256 if part.dtype == np.uint8 else 1
+        drawn[name.removeprefix("obs.")] = (high * rng.random((envs, *part.shape))).astype(part.dtype)
+    obs = drawn if isinstance(layout.observation_space, spaces.Dict) else drawn["obs"]
+    carry, no = torch.zeros(envs, layout.carry_dim), np.zeros(envs, bool)
+    for number in range(count):
+        first, dead = np.full(envs, number % 1000 == 0), np.full(envs, number % 1000 == 0 and number > 0)
+        action, reward = rng.integers(3, size=envs), rng.normal(size=envs).astype(np.float32)
+        ended = np.full(envs, number % 1000 == 999)
+        yield Row(obs, {}, first & ~dead, dead, carry, action, {}, reward, ended, no, obs, {}, carry)
+
+
+def milliseconds(call: Callable[[], Any], seconds: float) -> float:
+    """Return the median duration of a call over at least `seconds`."""
+    durations: list[float] = []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds or len(durations) < 3:
+        start = time.perf_counter()
+        call()
+        durations.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(durations)
+
+
+def sampling(repeats: int, seconds: float) -> dict[str, float]:
+    """Return what drawing 32 of a million prioritized rows, and giving them new priorities, takes."""
+    layout = ReplayLayout(spaces.Box(-1, 1, (4,), np.float32), 8, ROWS, prioritized=True)
+    replay, rng = PrioritizedReplay(layout), np.random.default_rng(0)
+    replay.next_row = layout.rows + 100  # full: what is drawn goes by the tree, which is filled below
+    replay.tree.leaves[: layout.rows * 8] = rng.random(layout.rows * 8)
+    replay.tree.rebuild()
+    batch = replay.sample(32, rng, 0.5)
+    fresh = torch.from_numpy(rng.random(32))
+    return {
+        "draw 32": statistics.median(milliseconds(lambda: replay._draw(32, rng), seconds) for _ in range(repeats)),
+        "sample 32 vectors": statistics.median(
+            milliseconds(lambda: replay.sample(32, rng, 0.5), seconds) for _ in range(repeats)
+        ),
+        "update 32": statistics.median(
+            milliseconds(lambda: replay.update_priorities(batch.indices, fresh), seconds) for _ in range(repeats)
+        ),
+    }
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Measure and print; with --out the raw numbers too."""
+    console = Console(highlight=False)
+    updates = {name: Update(name, arguments.env, arguments.batch_size) for name in arguments.algorithm}
+    costs: dict[str, list[float]] = {name: [] for name in updates}
+    for update in updates.values():
+        update()
+    for _ in range(arguments.repeats):
+        for name, update in updates.items():
+            costs[name].append(milliseconds(update, arguments.seconds))
+    base = arguments.algorithm[0]
+    table = Table("update of", "ms (median)", "rows", f"times {base}", "per row", title=arguments.env, box=None)
+    results: dict[str, Any] = {}
+    for name, values in costs.items():
+        ratios = [a / b for a, b in zip(values, costs[base], strict=True)]
+        per_row = statistics.median(ratios) * updates[base].rows / updates[name].rows
+        results[name] = {
+            "ms": values,
+            "rows": updates[name].rows,
+            "times": statistics.median(ratios),
+            "per_row": per_row,
+        }
+        median = statistics.median(values)
+        table.add_row(
+            name, f"{median:.1f}", f"{updates[name].rows:,}", f"{statistics.median(ratios):.2f}", f"{per_row:.2f}"
+        )
+    console.print(table)
+    drawn = sampling(arguments.repeats, min(arguments.seconds, 1.0))
+    for name, value in drawn.items():
+        console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
+    if arguments.out is not None:
+        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+        facts |= {"threads": torch.get_num_threads(), "env": arguments.env, "updates": results, "sampling_ms": drawn}
+        arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
