@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,19 @@ def spills(layout: ReplayLayout, storage: str) -> bool:
     """Whether the replay's observations go to files; raise ConfigError where it may not and memory does not suffice."""
     free = machine.available_memory()
     if storage == "memory" and layout.nbytes > free:
-        fits = int(layout.capacity * 0.8 * free / layout.nbytes)
         raise ConfigError(
             f"the replay needs {layout.nbytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            f"use --replay-capacity {fits} or less, or --replay-storage auto"
+            f"use --replay-capacity {_fitting(layout, free)} or less, or --replay-storage auto"
         )
     return storage == "disk" or (storage == "auto" and layout.nbytes > 0.9 * free)
+
+
+def _fitting(layout: ReplayLayout, free: int) -> int:
+    """Return a capacity that takes at most four fifths of `free` bytes; the sum tree grows in powers of two."""
+    capacity = int(layout.capacity * 0.8 * free / layout.nbytes)
+    while capacity > 1 and replace(layout, capacity=capacity).nbytes > 0.8 * free:
+        capacity = int(0.9 * capacity)
+    return capacity
 
 
 def build_replay(
@@ -75,10 +83,9 @@ def build_replay(
     assert folder is not None
     free = psutil.disk_usage(str(folder)).free
     if layout.nbytes > free:
-        fits = int(layout.capacity * 0.8 * free / layout.nbytes)
         raise ConfigError(
             f"the replay needs {layout.nbytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
-            f"use --replay-capacity {fits} or less, or another --run-dir"
+            f"use --replay-capacity {_fitting(layout, free)} or less, or another --run-dir"
         )
     return kind(layout, device, folder)
 

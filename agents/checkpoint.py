@@ -129,11 +129,15 @@ def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None
             replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
         except (SafetensorError, KeyError, ValueError, IndexError) as error:
             raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
+    replay.pieces = list(state["replay"])  # which the next checkpoint lists too, while the ring holds their rows
     if "replay_sha256" in state:
         path = checkpoint / "replay.safetensors"
         if not path.is_file() or _file_sha256(path) != state["replay_sha256"]:
             raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
-        replay.load_state(safetensors.numpy.load_file(path))
+        try:
+            replay.load_state(safetensors.numpy.load_file(path))
+        except (SafetensorError, KeyError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
 
 
 def seal(values: dict[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class TrainConfig:
         return None
 
     @property
+    def tames_rewards(self) -> bool:
+        """Whether large rewards are brought to a size that can be learned from."""
+        return self.clip_rewards
+
+    @property
     def rows_held(self) -> int:
         """Rows that are kept at once outside a replay."""
         return 1

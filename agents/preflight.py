@@ -100,7 +100,7 @@ def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any],
         found.append(
             "a memory on stacked frames sees each frame several times; it learns, but costs more than it needs"
         )
-    if card["family"] == "atari" and not config.clip_rewards and config.input_norm == "scale":
+    if card["family"] == "atari" and not config.tames_rewards and config.input_norm == "scale":
         found.append("rewards are not clipped; games with large scores may need --clip-rewards")
     return found + config.warnings()
 

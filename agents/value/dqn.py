@@ -147,6 +147,11 @@ class DQNConfig(TrainConfig):
             return epsilon_ladder(self.epsilon_base, count)
         return linear_schedule(self.epsilon_start, self.epsilon_end, self.epsilon_steps, env_steps)
 
+    @property
+    def tames_rewards(self) -> bool:
+        """Whether large rewards are brought to a size that can be learned from."""
+        return self.clip_rewards or self.value_rescale
+
     def updates_line(self) -> str:
         """Say how many updates of what size will be made."""
         updates = int(self.replay_ratio * max(self.total_steps - self.learning_starts, 0))

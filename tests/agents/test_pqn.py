@@ -23,7 +23,8 @@ from tests.conftest import CPU
 def settings(core: CoreName = "none", **changes: Any) -> PQNConfig:
     base = PQNConfig(
         total_steps=640, num_envs=4, rollout_length=16, epochs=1, minibatches=1, learning_rate=1e-3,
-        schedule="constant", core=core, core_size=8, hidden=(16,), gamma=0.9, sequence_length=1 if core == "none" else 8,
+        schedule="constant", core=core, core_size=8, hidden=(16,), gamma=0.9,
+        sequence_length=1 if core == "none" else 8,
     )  # fmt: skip
     return replace(base, **changes)
 

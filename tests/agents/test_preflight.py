@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 import re
+import textwrap
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,8 +26,11 @@ from agents.checkpoint import weights_sha256
 from agents.config import ConfigError, TrainConfig
 from agents.preflight import plan, warnings_for
 from agents.presets import PRESETS, memory, tiny
+from agents.rollouts import RolloutConfig
+from agents.value.dqn import DQNConfig
 from envs.make import make_envs
 from envs.protocols import CLASSIC, MACHADO, NATIVE, describe
+from scripts.common import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import GAMES
 from tests.conftest import CPU
@@ -64,6 +70,7 @@ MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
     ("fewer than ten minibatches", replace(DQN, replay_capacity=200, batch_size=32), FRAMES, ATARI),
     ("the target network is never updated", replace(DQN, target_period=10_000_000), FRAMES, ATARI),
     ("learned from 128 times", replace(CLASSIC_DQN, replay_ratio=2.0, batch_size=64), VECTOR, CARTPOLE),
+    ("--double has no effect with --munchausen", replace(DQN, double=True, munchausen=True), FRAMES, ATARI),
     ("longer than the whole training", replace(CLASSIC_PPO, total_steps=500), VECTOR, CARTPOLE),
     ("longer than the whole training", replace(PPO, num_envs=1000, total_steps=100_000), FRAMES, ATARI),
 ]
@@ -80,13 +87,19 @@ def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
     """A new warning needs its line in the table above."""
     source = Path(preflight.__file__).read_text()
     told = [warning for warning, *_ in MISTAKES] + ["more memory than is free", "more disk than is free"]
-    assert source.count(".append(") == len(set(told))
+    of_dqn = ast.parse(textwrap.dedent(inspect.getsource(DQNConfig.warnings)))
+    (known,) = [
+        node.value for node in ast.walk(of_dqn) if isinstance(node, ast.Assign) and "known" in ast.unparse(node)
+    ]
+    assert isinstance(known, ast.Tuple)
+    of_rollouts = inspect.getsource(RolloutConfig.warnings).count("return [") - 1  # one of which returns none
+    assert source.count(".append(") + len(known.elts) + of_rollouts == len(set(told))
 
 
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
 def test_a_preset_has_no_warning(algorithm: str, name: str) -> None:
     config = replace(PRESETS[algorithm, name], env=GAMES[name])
-    envs = make_envs(config.env, 1, threads=1)
+    envs = environments(config, 1, threads=1)
     assert warnings_for(config, envs.single_observation_space, envs.card, envs.card["frame_stack"]) == []
     envs.close()
 

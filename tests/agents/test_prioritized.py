@@ -337,7 +337,6 @@ def test_priorities_that_are_not_those_saved_are_told_of(damage: str, vector: An
         loaded(path, replay)
 
 
-@pytest.mark.xfail(strict=True, reason="load_replay does not tell the replay its pieces, so the next save forgets them")
 @pytest.mark.parametrize("prioritized", [False, True])
 def test_a_checkpoint_made_after_a_resume_still_holds_what_came_before(
     prioritized: bool, vector: Any, tmp_path: Path
