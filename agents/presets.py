@@ -65,12 +65,12 @@ DQN_MINATAR = DQNConfig(
 
 DQN_MINIGRID = replace(DQN_MINATAR, total_steps=1_000_000, learning_rate=1e-4, n_step=3, epsilon_end=0.05)
 
-# Dopamine's setting for small replays is 10 k; Kaixhin's data-efficient flags (van Hasselt et al. 2019, appendix):
-# 100k steps, an update at every step from 1600 on, n 20 (here 10, as Dopamine's atari_100k gins), two convolutions
+# DrQ(eps) as in Dopamine's atari_100k gins (Agarwal et al. 2021): n 10, an update at every step from 1600 on, no target
+# network, epsilon 1 -> 0.01 over 5k, augmented images; on the two convolutions of DER, a sixth of the Nature CNN's work
 DQN_100K = derive(
     DQNConfig, DQN_ATARI, total_steps=100_000, num_envs=1, checkpoint_steps=25_000, log_steps=1_000,
     learning_rate=1e-4, replay_capacity=100_000, learning_starts=1_600, replay_ratio=1.0, target_period=1,
-    epsilon_steps=5_000, n_step=10, double=True, dueling=True, head_hidden=512, augment=True,
+    epsilon_steps=5_000, n_step=10, double=True, dueling=True, torso="data-efficient", head_hidden=512, augment=True,
 )  # fmt: skip
 
 # Hessel et al. 2018, table 1
@@ -81,8 +81,8 @@ RAINBOW: dict[str, Any] = {
 
 # Clark et al. 2024, table of hyperparameters: one update of 256 for 64 environments' step, no decay of the rate
 BTR: dict[str, Any] = {
-    "double": False, "munchausen": True, "dueling": True, "noisy": True, "prioritized": True, "priority_exponent": 0.2, "n_step": 3,
-    "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.0,
+    "double": False, "munchausen": True, "dueling": True, "noisy": True, "prioritized": True,
+    "priority_exponent": 0.2, "n_step": 3, "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.0,
 }  # fmt: skip
 
 # Kapturowski et al. 2019, table 2, at the size of one machine
@@ -92,10 +92,8 @@ R2D2: dict[str, Any] = {
     "life_loss_ends": False, "observe_last": True, "exploration": "ladder", "adam_epsilon": 1e-3,
 }  # fmt: skip
 
-DER = derive(
-    C51Config, DQN_100K, **RAINBOW | {"n_step": 10}, torso="data-efficient", head_hidden=256, augment=False,
-    target_period=2_000,
-)  # fmt: skip
+# DER (van Hasselt et al. 2019, appendix), with n 10 as in Dopamine's gin
+DER = derive(C51Config, DQN_100K, **RAINBOW | {"n_step": 10}, head_hidden=256, augment=False, target_period=2_000)
 
 # CleanRL's pqn.py for vectors
 PQN_CLASSIC = PQNConfig(
