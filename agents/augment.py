@@ -16,13 +16,15 @@ def random_shift(x: Tensor, pad: int, rng: torch.Generator) -> Tensor:
     DrQ's pad and random crop (Kostrikov et al. 2021, section 3.1).
     """
     lead, (batch, channels, height, width) = x.shape[:-4], x.shape[-4:]
-    frames = x.reshape(-1, batch, channels, height, width)
+    pixels = x.reshape(-1, batch, channels, height, width).movedim(2, -1)  # [K, B, H, W, C], as they lie in memory
     shift = torch.randint(-pad, pad + 1, (2, batch, 1), generator=rng, device=x.device)
     rows = (torch.arange(height, device=x.device) + shift[0]).clamp(0, height - 1)  # [B, H]
     columns = (torch.arange(width, device=x.device) + shift[1]).clamp(0, width - 1)  # [B, W]
-    number = torch.arange(batch, device=x.device)[:, None, None]
-    moved = frames[:, number, :, rows[:, :, None], columns[:, None, :]]  # [B, H, W, lead, C]
-    return moved.permute(3, 0, 4, 1, 2).reshape(*lead, batch, channels, height, width)
+    image = height * width * torch.arange(batch, device=x.device)[:, None, None]
+    source = (image + width * rows[:, :, None] + columns[:, None, :]).flatten()
+    # whole pixels are copied: several times faster than numbers one by one
+    moved = pixels.reshape(len(pixels), batch * height * width, channels).index_select(1, source)
+    return moved.view(*lead, batch, height, width, channels).movedim(-1, -3)
 
 
 def random_intensity(x: Tensor, scale: float, rng: torch.Generator) -> Tensor:
