@@ -84,7 +84,7 @@ def build_replay(
     free = psutil.disk_usage(str(folder)).free
     if layout.nbytes > free:
         raise ConfigError(
-            f"the replay needs {layout.nbytes / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free; "
+            f"the replay needs {layout.nbytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on the disk of {folder}; "
             f"use --replay-capacity {_fitting(layout, free)} or less, or another --run-dir"
         )
     return kind(layout, device, folder)

@@ -19,6 +19,8 @@ def epsilon_ladder(base: float, count: int) -> Tensor:
 
 def epsilon_greedy(q: Tensor, epsilon: float | Tensor, rng: torch.Generator) -> Tensor:
     """Greedy actions [N] of `q` [N, A], each replaced by a uniform one with probability `epsilon`, a number or [N]."""
+    if isinstance(epsilon, Tensor):
+        epsilon = epsilon.to(q.device)
     random = torch.randint(q.shape[1], (len(q),), generator=rng, device=q.device)
     explore = torch.rand(len(q), generator=rng, device=q.device) < epsilon
     return torch.where(explore, random, q.argmax(dim=1))

@@ -6,7 +6,7 @@ import copy
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import machine
-from agents.build import frame_stack, replay_layout, spills
+from agents.build import build_replay, frame_stack, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
-from agents.replay.ring import Replay
 from networks.torsos import torso_name
 
 BASE_MEMORY = 500_000_000
@@ -142,14 +141,16 @@ def _duration(seconds: float) -> str:
 
 def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     """Play and learn for a moment with a copy of the agent; return env steps per second of the whole training."""
-    twin, config = copy.deepcopy(agent), agent.config
-    rng = torch.Generator(agent.device).manual_seed(0)
+    twin, config = copy.deepcopy(agent), cast(Any, agent.config)
+    rng, numpy_rng = torch.Generator(agent.device).manual_seed(0), np.random.default_rng(0)
     rows = interact(twin, envs, list(range(envs.num_envs)), rng, 0)
     layout = replay_layout(config, envs, agent.model.carry_dim)
     length = config.rows_held  # a whole rollout, so that its update can be timed on real data
     if layout is not None:  # enough for several samples, however long the sequences
         length = max(32, 2 * (layout.window + layout.n_step))
-    small = None if layout is None else Replay(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
+    small = None
+    if layout is not None:
+        small = build_replay(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
     while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
@@ -159,9 +160,11 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     per_step = (time.perf_counter() - begin) / (count * envs.num_envs)
     begin, updates = time.perf_counter(), 0
     while updates == 0 or (small is not None and time.perf_counter() - begin < LEARN_SECONDS):
-        batch = collector.rollout() if small is None else small.sample(config.batch_size, np.random.default_rng(0))  # type: ignore[attr-defined]
-        twin.update(batch, rng)
+        batch: Any = collector.rollout() if small is None else small.sample(config.batch_size, numpy_rng)
+        _, priorities = twin.update(batch, rng)
+        if small is not None:
+            small.update_priorities(batch.indices, priorities)
         updates += 1
     per_update = (time.perf_counter() - begin) / updates
-    ratio = config.replay_ratio if small is not None else 1.0 / (length * envs.num_envs)  # type: ignore[attr-defined]
+    ratio = config.replay_ratio if small is not None else 1.0 / (length * envs.num_envs)
     return 1.0 / (per_step + ratio * per_update)

@@ -65,8 +65,18 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "unknown torso": ("dqn --env CartPole-v1 --torso vgg", ("'vgg'", "--torso auto")),
     "cnn on a vector": ("ppo --env CartPole-v1 --torso nature", ("'nature' does not read", "--torso auto")),
     "centred dict": ("ppo --env MiniGrid-Empty-5x5-v0 --input-norm center", ("--input-norm center", "use scale")),
+    "replay beyond disk": (
+        "dqn --env ALE/Pong-v5 --replay-capacity 9000000000", ("GB are free on the disk of", "--replay-capacity")
+    ),
     "replay beyond memory": (
-        "dqn --env ALE/Pong-v5 --replay-capacity 9000000000", ("GB are free", "--replay-capacity")
+        "dqn --env ALE/Pong-v5 --replay-capacity 9000000000 --replay-storage memory",
+        ("GB are free; use", "--replay-storage auto"),
+    ),
+    "atoms the wrong way round": ("c51 --env CartPole-v1 --v-min 3 --v-max 1", ("--v-max must be above --v-min 3.0",)),
+    "burn-in without a memory": ("r2d2 --env CartPole-v1 --core none --burn-in 4", ("--burn-in must be 0",)),
+    "a switch of another agent": ("pqn --env CartPole-v1 --double", ("pqn has no option --double",)),
+    "last action of a continuous game": (
+        "dqn --env Pendulum-v1 --observe-last", ("--observe-last shows numbered actions only",)
     ),
     "unknown algorithm": ("pppo --env CartPole-v1", ("unknown algorithm 'pppo'", "ppo")),
     "unknown preset": ("ppo --env CartPole-v1 --preset huge", ("no preset 'huge'", "classic")),
