@@ -54,6 +54,11 @@ def replay_layout(config: TrainConfig, envs: gym.vector.VectorEnv, carry_dim: in
     return config.layout(envs.single_observation_space, frame_stack(envs), carry_dim)
 
 
+def replay_class(layout: ReplayLayout) -> type[Replay]:
+    """Return the kind of replay that the layout is of."""
+    return PrioritizedReplay if layout.prioritized else Replay
+
+
 def spills(layout: ReplayLayout, storage: str) -> bool:
     """Whether the replay's observations go to files; raise ConfigError where it may not and memory does not suffice."""
     free = machine.available_memory()
@@ -77,7 +82,7 @@ def build_replay(
     layout: ReplayLayout, device: torch.device, storage: str = "memory", folder: Path | None = None
 ) -> Replay:
     """Allocate the replay; what does not fit, or is told to, goes to nameless files on the disk of `folder`."""
-    kind = PrioritizedReplay if layout.prioritized else Replay
+    kind = replay_class(layout)
     if not spills(layout, storage):
         return kind(layout, device)
     assert folder is not None

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import machine
-from agents.build import build_replay, frame_stack, replay_layout, spills
+from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
@@ -150,7 +150,7 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
         length = max(32, 2 * (layout.window + layout.n_step))
     small = None
     if layout is not None:
-        small = build_replay(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
+        small = replay_class(layout)(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
     while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
