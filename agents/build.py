@@ -18,7 +18,8 @@ from agents.learner import Learner
 from agents.presets import ALGORITHMS
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
-from networks.torsos import HEAVY, is_image, torso_name
+from networks.convnets import HEAVY
+from networks.torsos import is_image, torso_name
 
 NORM_STEPS = 200
 """Random steps of every environment that `input_norm="center"` looks at."""

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.images import to_tensor
+from networks.inputs import Normalize, Style, Torso
 from networks.model import Model, map_tree
-from networks.torsos import Normalize, Style, Torso, build_torso
+from networks.torsos import build_torso
 
 
 class Learner(ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.cores import Core
-from networks.torsos import Torso
+from networks.inputs import Torso
 
 
 class Model(nn.Module):

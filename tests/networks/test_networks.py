@@ -11,8 +11,9 @@ from gymnasium import spaces
 
 from networks.cores import build_core
 from networks.heads import PolicyValueHead, QHead
+from networks.inputs import Normalize
 from networks.model import Model, map_tree, orthogonal_init
-from networks.torsos import Normalize, build_torso, torso_name
+from networks.torsos import build_torso, torso_name
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 PLANES = spaces.Box(0, 1, (4, 10, 10), np.uint8)

@@ -1,0 +1,80 @@
+"""What all torsos build on: their style, and the normalisation of what they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a torso is built, whatever it reads."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of an mlp's layers."""
+    activation: type[nn.Module] = nn.Tanh
+    """Of an mlp."""
+    layer_norm: bool = False
+    """Normalise after each layer, over the channels of each pixel or the units of the layer."""
+    flat: bool = False
+    """End with the last convolution, for a head that has hidden layers of its own."""
+
+
+PLAIN = Style()
+"""As in the papers that the torsos come from."""
+
+
+class Torso(nn.Module):
+    """Any module from an observation to features [B, out_dim]."""
+
+    out_dim: int
+
+
+class Normalize(nn.Module):
+    """(x - mean) * inverse_std, elementwise; part of the model, so a policy never travels without it."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, space: spaces.Box):
+        super().__init__()
+        # Counts and pixels have a range to divide by (255 for a frame, 1 for a binary plane); other vectors have none.
+        integral = np.issubdtype(space.dtype, np.integer) or space.dtype == np.bool_
+        scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
+        self.register_buffer("mean", torch.zeros(space.shape))
+        self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
+        self.register_load_state_dict_post_hook(lambda module, keys: module._look())
+        self._look()
+
+    def center(self, samples: Tensor) -> None:
+        """Take mean and std per element from `samples` [B, ...]; the std is floored at its average."""
+        samples = samples.to(self.mean.device, torch.float32)
+        std = samples.std(dim=0)
+        self.mean.copy_(samples.mean(dim=0))
+        self.inverse_std.copy_(1.0 / torch.clamp(std, min=max(std.mean().item(), 1e-3)))
+        self._look()
+
+    def _look(self) -> None:
+        """Note whether one factor is all there is to it, which spares a pass over every batch."""
+        first = self.inverse_std.flatten()[0].item()
+        self.factor = first if not self.mean.any() and bool((self.inverse_std == first).all()) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] of any type -> the same shape, float32 or what autocast works in."""
+        if x.dim() != 4:  # few numbers, whose scale is not known: rounded only once they are normalised
+            x = x.to(torch.float32, copy=True)
+            return x.mul_(self.factor) if self.factor is not None else x.sub_(self.mean).mul_(self.inverse_std)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        x = x.to(dtype, copy=True).contiguous(memory_format=torch.channels_last)
+        if self.factor is not None:
+            return x.mul_(self.factor)
+        mean, inverse_std = (
+            buffer.to(dtype)[None].contiguous(memory_format=torch.channels_last)
+            for buffer in (self.mean, self.inverse_std)
+        )
+        return x.sub_(mean).mul_(inverse_std)
