@@ -3,6 +3,7 @@
 benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CNN, against Stable-Baselines3
 benchmark.py speed --algorithm ppo --no-sb3 --seconds 10
 benchmark.py cost                          what an update of each agent costs, and prioritized sampling
+benchmark.py cost --algorithm dqn rainbow -- --head-hidden 256        (what stands behind the -- is not for the first)
 benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 
@@ -62,11 +63,11 @@ def main() -> None:
     split = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_args(words[:split])
     if arguments.what in ("speed", "cost"):
-        if words[split:]:
-            raise common.ConfigError(f"nothing stands behind a -- of {arguments.what}")
+        if words[split:] and arguments.what == "speed":
+            raise common.ConfigError("nothing stands behind a -- of speed")
         if arguments.repeats < 1 or arguments.seconds <= 0:
             raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
-        speed.compare(arguments) if arguments.what == "speed" else cost.compare(arguments)
+        speed.compare(arguments) if arguments.what == "speed" else cost.compare(arguments, words[split + 1 :])
     elif arguments.what == "learn":
         suite.learn(arguments.algorithms, settings(arguments, words[split + 1 :]))
     else:

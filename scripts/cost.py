@@ -10,7 +10,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +23,9 @@ from rich.table import Table
 from agents import machine, provenance
 from agents.build import build_agent, build_replay, frame_stack, resolve_machine
 from agents.interface import Row
-from agents.presets import preset
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import ReplayLayout
-from scripts import common
+from scripts import common, options
 
 REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2")
 ROWS = 1_000_000
@@ -36,9 +35,9 @@ ROWS = 1_000_000
 class Update:
     """An agent's update on one batch of random frames, again and again."""
 
-    def __init__(self, algorithm: str, env_id: str, batch_size: int | None):
-        config: Any = preset(algorithm, "atari")
-        config = replace(config, env=env_id, num_envs=8, replay_capacity=4_000)
+    def __init__(self, algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()):
+        config: Any = options.parse(algorithm, env_id, None, list(overrides))
+        config = replace(config, num_envs=8, replay_capacity=4_000)
         if batch_size is not None and config.core == "none":
             config = replace(config, batch_size=batch_size)
         envs = common.environments(config, config.num_envs)
@@ -105,17 +104,18 @@ def sampling(repeats: int, seconds: float) -> dict[str, float]:
     }
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Measure and print; with --out the raw numbers too."""
+def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Measure and print; with --out the raw numbers too. `overrides` are not for the first agent, which is the base."""
     console = Console(highlight=False)
-    updates = {name: Update(name, arguments.env, arguments.batch_size) for name in arguments.algorithm}
+    base, *others = arguments.algorithm
+    updates = {base: Update(base, arguments.env, arguments.batch_size)}
+    updates |= {name: Update(name, arguments.env, arguments.batch_size, overrides) for name in others}
     costs: dict[str, list[float]] = {name: [] for name in updates}
     for update in updates.values():
         update()
     for _ in range(arguments.repeats):
         for name, update in updates.items():
             costs[name].append(milliseconds(update, arguments.seconds))
-    base = arguments.algorithm[0]
     table = Table("update of", "ms (median)", "rows", f"times {base}", "per row", title=arguments.env, box=None)
     results: dict[str, Any] = {}
     for name, values in costs.items():
@@ -137,5 +137,11 @@ def compare(arguments: argparse.Namespace) -> None:
         console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
     if arguments.out is not None:
         facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
-        facts |= {"threads": torch.get_num_threads(), "env": arguments.env, "updates": results, "sampling_ms": drawn}
+        facts |= {
+            "threads": torch.get_num_threads(),
+            "env": arguments.env,
+            "overrides": list(overrides),
+            "updates": results,
+            "sampling_ms": drawn,
+        }
         arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
