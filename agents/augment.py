@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,13 +34,23 @@ def random_intensity(x: Tensor, scale: float, rng: torch.Generator) -> Tensor:
     return x.float() * (1.0 + scale * noise)
 
 
+SMALLEST = 36
+"""Side of an image that bears a shift by 4 pixels."""
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether an array of this shape is an image [C, H, W] that can be shifted."""
+    return len(shape) == 3 and min(shape[1:]) >= SMALLEST
+
+
 def augment(obs: Any, lead: int, rng: torch.Generator) -> Any:
     """Shift images by up to 4 pixels and change their intensity by about 5 %, in a dict too; leave the rest as it is.
 
-    An image has three dimensions after `lead` others: 1 for [B, C, H, W], 2 for [L, B, C, H, W].
+    An image has three dimensions after `lead` others (1 for [B, C, H, W], 2 for [L, B, C, H, W]) and sides of at least
+    `SMALLEST` pixels: what is smaller, such as the view of a grid, would mean something else.
     """
 
     def change(x: Tensor) -> Tensor:
-        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if x.dim() == lead + 3 else x
+        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if is_picture(x.shape[lead:]) else x
 
     return map_tree(change, obs)

@@ -25,7 +25,7 @@ from torch import Tensor
 from agents.interface import Agent
 from agents.replay.ring import Replay
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 """Checkpoints kept, beside the best."""
 

@@ -99,7 +99,11 @@ class Learner(ABC):
         """
         self.learning_rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
         if rectified:
-            return torch.optim.RAdam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, foreach=True)
+            # capturable keeps its step count on a GPU, where asking for it would wait for all that is queued there
+            return torch.optim.RAdam(
+                self.model.parameters(), lr=self.learning_rate, eps=epsilon, foreach=True,
+                capturable=self.device.type == "cuda",
+            )  # fmt: skip
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, fused=True)
 
     def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:

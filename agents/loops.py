@@ -64,8 +64,8 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
     """Add rows to the replay and make the gradient updates that they make due, until the run is over."""
     config: Any = run.config
     for leg in run.legs():
-        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
-        sampling, learning = leg.numpy_rng(), leg.rng(agent.device)
+        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device, "acting"), run.env_steps, run.clock.lap)
+        sampling, learning = leg.numpy_rng(), leg.rng(agent.device, "learning")
         for row in rows:
             run.observe(row)
             replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
@@ -87,8 +87,8 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
     """Collect a rollout, learn from it, forget it, until the run is over."""
     config: Any = run.config
     for leg in run.legs():
-        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device), run.env_steps, run.clock.lap)
-        learning = leg.rng(agent.device)
+        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device, "acting"), run.env_steps, run.clock.lap)
+        learning = leg.rng(agent.device, "learning")
         collector = RolloutCollector(config.rollout_length, agent.device)
         while not run.leg_over(leg):
             for _ in range(config.rollout_length):

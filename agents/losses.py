@@ -44,7 +44,8 @@ def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
 def unrescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Return the inverse of `rescale` (Pohlen et al. 2018, proposition A.2)."""
     root = (1.0 + 4.0 * epsilon * (x.abs() + 1.0 + epsilon)).sqrt()
-    return x.sign() * (((root - 1.0) / (2.0 * epsilon)) ** 2 - 1.0)
+    # (root - 1) / (2 epsilon), written so that no two numbers of one size are subtracted
+    return x.sign() * ((2.0 * (x.abs() + 1.0 + epsilon) / (root + 1.0)) ** 2 - 1.0)
 
 
 def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
@@ -63,20 +64,20 @@ def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
     return result
 
 
-def quantile_huber(quantiles: Tensor, levels: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+def quantile_huber(quantiles: Tensor, taus: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
     """Quantile regression loss (Dabney et al. 2018, equation 10; kappa 0 is equation 8): [...].
 
-    `quantiles` and their `levels` are [..., N], `target` [..., M]; summed over quantiles, averaged over targets.
+    `quantiles` and their `taus` are [..., N], `target` [..., M]; summed over quantiles, averaged over targets.
     """
     error = target[..., None, :] - quantiles[..., :, None]  # [..., N, M]
-    asymmetry = (levels[..., :, None] - (error.detach() < 0).to(error.dtype)).abs()
+    asymmetry = (taus[..., :, None] - (error.detach() < 0).to(error.dtype)).abs()
     loss = huber(error, kappa) / kappa if kappa > 0 else error.abs()
     return (asymmetry * loss).mean(dim=-1).sum(dim=-1)
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:
-    """Huber loss: error^2 / 2 within `delta`, linear beyond."""
-    return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
+    """Huber loss: error^2 / 2 within `delta`, linear beyond; `delta` 0 stands for error^2 / 2 throughout."""
+    return 0.5 * error**2 if delta == 0 else F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
 
 
 def ppo_policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -21,7 +21,7 @@ from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
-from networks.torsos import torso_name
+from networks.torsos import is_image, torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes that Python, torch and the other libraries take."""
@@ -84,7 +84,8 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
 def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any], stack: int) -> list[str]:
     """Return one line for every known mistake in these settings."""
     found = []
-    image = isinstance(space, spaces.Box) and len(space.shape) == 3
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
+    image = any(is_image(part) for part in parts)
     if image and config.torso == "mlp":
         found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
     if "frameskip" in card["env_kwargs"] and card["protocol"]["frame_skip"] > 1:
@@ -95,7 +96,7 @@ def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any],
         found.append(
             "checkpoints cut all episodes every few hundred steps of each environment; raise --checkpoint-steps"
         )
-    if image and stack > 1 and config.core != "none":
+    if image and stack > 1 and config.core != "none" and not config.observe_last:  # R2D2 stacks frames, as published
         found.append(
             "a memory on stacked frames sees each frame several times; it learns, but costs more than it needs"
         )
@@ -147,7 +148,7 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     layout = replay_layout(config, envs, agent.model.carry_dim)
     length = config.rows_held  # a whole rollout, so that its update can be timed on real data
     if layout is not None:  # enough for several samples, however long the sequences
-        length = max(32, 2 * (layout.window + layout.n_step))
+        length = max(32, layout.window + layout.n_step + 2 * layout.stride)
     small = None
     if layout is not None:
         small = replay_class(layout)(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)

@@ -42,22 +42,23 @@ def derive(kind: type[Config], base: TrainConfig, **changes: Any) -> Config:
     return kind(**{name: value for name, value in vars(base).items() if name in known} | changes)
 
 
-# CartPole solves with the settings of the SB3 zoo (dqn.yml), with several updates made after each vector step
+# Chosen among seven by one or two seeds each on CartPole, starting from the SB3 zoo's dqn.yml
 DQN_CLASSIC = DQNConfig(
     total_steps=100_000, num_envs=4, checkpoint_steps=25_000, log_steps=1_000, learning_rate=5e-4, batch_size=64,
     replay_capacity=50_000, learning_starts=1_000, replay_ratio=0.5, target_period=100, epsilon_end=0.04,
     epsilon_steps=8_000, double=True, hidden=(256, 256),
 )  # fmt: skip
 
-# Mnih et al. 2015 with Adam as in Dopamine (dqn.gin: 6.25e-5, epsilon 1.5e-4) and a replay of 1M frames
+# Mnih et al. 2015 with Adam as in Dopamine (dqn.gin: 6.25e-5, epsilon 1.5e-4), the squared error that goes with it, and
+# a replay of 1M frames
 DQN_ATARI = DQNConfig(
     total_steps=10_000_000, num_envs=8, checkpoint_steps=500_000, log_steps=10_000, learning_rate=6.25e-5,
     adam_epsilon=1.5e-4, replay_capacity=1_000_000, learning_starts=20_000, replay_ratio=0.25, target_period=2_000,
-    epsilon_steps=250_000, clip_rewards=True, life_loss_ends=True,
+    epsilon_steps=250_000, clip_rewards=True, life_loss_ends=True, huber_delta=0.0,
 )  # fmt: skip
 
-# Young & Tian 2019, section 4: replay 100k, target every 1000 updates of 32, epsilon 1 -> 0.1 over 100k. Here fewer and
-# larger updates, four samples to a step instead of eight, which on a CPU takes a third of the time
+# The replay of Young & Tian 2019 (section 4: 100k). They make an update of 32 at every step, with RMSProp at 2.5e-4 and
+# epsilon 1 -> 0.1 over 100k; here one of 128 in 32 steps, an eighth of their samples, with other rates
 DQN_MINATAR = DQNConfig(
     total_steps=3_000_000, num_envs=32, checkpoint_steps=250_000, learning_rate=5e-4, adam_epsilon=1e-5,
     batch_size=128, replay_capacity=100_000, learning_starts=5_000, replay_ratio=1 / 32, target_period=250,
@@ -70,7 +71,8 @@ DQN_MINIGRID = replace(
 )  # fmt: skip
 
 # DrQ(eps) as in Dopamine's atari_100k gins (Agarwal et al. 2021): n 10, an update at every step from 1600 on, no target
-# network, epsilon 1 -> 0.01 over 5k, augmented images; on the two convolutions of DER, a sixth of the Nature CNN's work
+# network, epsilon 1 -> 0.01 over 5k, augmented images; on the two convolutions of DER, a sixth of the Nature CNN's
+# work, and with a squared error
 DQN_100K = derive(
     DQNConfig, DQN_ATARI, total_steps=100_000, num_envs=1, checkpoint_steps=25_000, log_steps=1_000,
     learning_rate=1e-4, replay_capacity=100_000, learning_starts=1_600, replay_ratio=1.0, target_period=1,
@@ -86,26 +88,32 @@ RAINBOW: dict[str, Any] = {
 # Clark et al. 2024, table of hyperparameters: one update of 256 for 64 environments' step, no decay of the rate
 BTR: dict[str, Any] = {
     "double": False, "munchausen": True, "dueling": True, "noisy": True, "prioritized": True,
-    "priority_exponent": 0.2, "n_step": 3, "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.0,
+    "priority_exponent": 0.2, "n_step": 3, "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.01,
 }  # fmt: skip
 
-# Kapturowski et al. 2019, table 2, at the size of one machine
+# Kapturowski et al. 2019, table 2, at the size of one machine. Their Adam epsilon of 1e-3 goes with losses summed over
+# the 80 rows of a sequence; here they are averaged
 R2D2: dict[str, Any] = {
     "core": "lstm", "double": True, "dueling": True, "n_step": 5, "gamma": 0.997, "value_rescale": True,
     "prioritized": True, "priority_exponent": 0.9, "importance_exponent": 0.6, "clip_rewards": False,
-    "life_loss_ends": False, "observe_last": True, "exploration": "ladder", "adam_epsilon": 1e-3,
+    "importance_exponent_end": 0.6, "life_loss_ends": False, "observe_last": True, "exploration": "ladder",
+    "huber_delta": 0.0, "adam_epsilon": 1e-5,
 }  # fmt: skip
 
-# DER (van Hasselt et al. 2019, appendix), with n 10 as in Dopamine's gin
-DER = derive(C51Config, DQN_100K, **RAINBOW | {"n_step": 10}, head_hidden=256, augment=False, target_period=2_000)
+# DER (van Hasselt et al. 2019, appendix), with n 10 as in Dopamine's gin and sigma 0.1 as in its code
+DER = derive(
+    C51Config, DQN_100K, **RAINBOW | {"n_step": 10}, head_hidden=256, augment=False, target_period=2_000,
+    noisy_sigma=0.1,
+)  # fmt: skip
 
-# CleanRL's pqn.py for vectors
+# CleanRL's pqn.py (4 epochs, 4 minibatches, epsilon to 0.05) with more environments, shorter rollouts and a higher rate
 PQN_CLASSIC = PQNConfig(
     total_steps=300_000, num_envs=8, checkpoint_steps=100_000, log_steps=2_000, learning_rate=1e-3, rollout_length=32,
     epochs=4, minibatches=4, epsilon_end=0.05, epsilon_fraction=0.3, hidden=(128, 128), stop_episodes=30,
 )  # fmt: skip
 
-# Gallici et al. 2024, pqn_atari.yaml with CleanRL's 8 environments of 128 rows (pqn_atari_envpool.py)
+# Gallici et al. 2024, pqn_atari.yaml, with CleanRL's 8 environments of 128 rows and its falling rate
+# (pqn_atari_envpool.py)
 PQN_ATARI = PQNConfig(
     total_steps=10_000_000, num_envs=8, checkpoint_steps=1_000_000, log_steps=10_240, rollout_length=128, epochs=2,
     minibatches=8, clip_rewards=True, life_loss_ends=True,
@@ -168,8 +176,8 @@ VALUE_BASES: dict[str, DQNConfig] = {
 """What the agents that learn from replay start from, by game family."""
 
 RANGES: dict[str, dict[str, Any]] = {
-    "classic": {"v_min": 0.0, "v_max": 100.0},
-    "box2d": {"v_min": -100.0, "v_max": 100.0},
+    "classic": {"v_min": -100.0, "v_max": 100.0, "atoms": 101},
+    "box2d": {"v_min": -100.0, "v_max": 100.0, "atoms": 101},
     "atari": {"v_min": -10.0, "v_max": 10.0},
     "minatar": {"v_min": 0.0, "v_max": 50.0},
     "minigrid": {"v_min": 0.0, "v_max": 1.0},
@@ -186,14 +194,15 @@ def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainC
     # quantile agents: Adam's rates and epsilon of Dabney et al., where images are learned from
     rate: dict[str, Any] = {"learning_rate": 5e-5, "adam_epsilon": 3.125e-4} if atari else {}
     rainbow: dict[str, Any] = {**RAINBOW, **span, "head_hidden": 512 if atari else 128}
+    iqn: dict[str, Any] = {"quantiles": 64, "head_hidden": 512} if atari else {"quantiles": 8, "n_step": 3}
     r2d2: dict[str, Any] = {
         **R2D2, "num_envs": 16, "sequence_length": 16, "burn_in": 8, "batch_size": 16, "head_hidden": 128,
         "core_size": 128, "replay_ratio": 1 / 16, "learning_rate": 5e-4, "target_period": 200,
     }  # fmt: skip
     if atari:
-        # a quarter of the paper's batch, each row learned from once, and so more updates between fewer env steps
+        # a quarter of the paper's batch, but each row learned from four times: there are fewer of them
         r2d2 |= {"sequence_length": 80, "burn_in": 40, "batch_size": 16, "head_hidden": 512, "core_size": 512,
-                 "replay_ratio": 1 / 1280, "learning_rate": 1e-4, "target_period": 400, "num_envs": 64}  # fmt: skip
+                 "replay_ratio": 1 / 320, "learning_rate": 1e-4, "target_period": 1_000, "num_envs": 64}  # fmt: skip
     if toy:
         r2d2 |= {"gamma": base.gamma, "burn_in": 2, "sequence_length": 8, "num_envs": 8, "core_size": 32,
                  "head_hidden": 32, "n_step": 2, "learning_starts": 400, "exploration": "linear"}  # fmt: skip
@@ -206,9 +215,9 @@ def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainC
                 "replay_capacity": 1_048_576}  # fmt: skip
     return {
         ("dqn", family): base,
-        ("c51", family): derive(C51Config, base, **span),
+        ("c51", family): derive(C51Config, base, **span | ({"learning_rate": 2.5e-4} if atari else {})),
         ("qr-dqn", family): derive(QRDQNConfig, base, quantiles=200 if atari else 32, **rate),
-        ("iqn", family): derive(IQNConfig, base, quantiles=64 if atari else 8, n_step=1 if atari else 3, **rate),
+        ("iqn", family): derive(IQNConfig, base, **iqn, **rate),
         ("rainbow", family): derive(C51Config, base, **rainbow),
         ("btr", family): derive(IQNConfig, base, **btr),
         ("r2d2", family): derive(DQNConfig, base, **r2d2),
@@ -261,6 +270,12 @@ def tiny(config: TrainConfig) -> TrainConfig:
     return replace(config, **small)
 
 
+def without_memory(config: Any) -> dict[str, Any]:
+    """Return the fields that take a recurrent agent its core, and leave it as many rows to learn from."""
+    off = {"core": "none", "sequence_length": 1, "burn_in": 0}
+    return off | ({"batch_size": config.batch_size * config.sequence_length} if isinstance(config, DQNConfig) else {})
+
+
 def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
     """Return the settings with this core, and sequences to train it on; None leaves them as they are."""
     if core is None or core == config.core:
@@ -269,7 +284,7 @@ def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
         raise ConfigError(f"--core must be one of {', '.join(get_args(CoreName))}, not {core}")
     recurrent: dict[str, Any] = {"core": core}
     if core == "none":
-        recurrent |= {"sequence_length": 1, "burn_in": 0}
+        recurrent = without_memory(config)
     elif config.core == "none":
         recurrent |= {"sequence_length": 16}
         if isinstance(config, DQNConfig):  # a sequence is as much work as its rows

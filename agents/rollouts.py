@@ -94,6 +94,10 @@ class RolloutLearner(Learner):
     def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
         """Return loss and metrics of a minibatch of columns [L, M, ...]; `carry` [M, C] precedes their first rows."""
 
+    def summary(self, rows: dict[str, Any]) -> Metrics:
+        """Return metrics over the whole rollout, from the rows [T, N, ...] that `prepare` and the rollout gave."""
+        return {}
+
     def after_epoch(self, metrics: Metrics) -> None:
         """Adapt to the means of an epoch's metrics, where an agent does so."""
 
@@ -118,7 +122,7 @@ class RolloutLearner(Learner):
             self.after_epoch(means)
         self.model.eval()
         self.updates += 1
-        return {**means, "train/learning_rate": self.learning_rate.clone()}, None
+        return {**means, **self.summary(rows), "train/learning_rate": self.learning_rate.clone()}, None
 
     @torch.no_grad()
     def advantage(self, rollout: Rollout, trace: float) -> Tensor:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,10 +70,10 @@ class Leg:
         state = np.random.SeedSequence([self.seed, self.index, 0]).generate_state(self.num_envs)
         return [int(number) & 0x7FFFFFFF for number in state]
 
-    def rng(self, device: torch.device) -> torch.Generator:
-        """Return a generator for actions or minibatches."""
-        generator = torch.Generator(device)
-        generator.manual_seed(int(np.random.SeedSequence([self.seed, self.index, 1]).generate_state(1)[0]))
+    def rng(self, device: torch.device, use: Literal["acting", "learning"]) -> torch.Generator:
+        """Return a generator for one use; two uses draw nothing in common."""
+        generator, stream = torch.Generator(device), {"acting": 1, "learning": 3}[use]
+        generator.manual_seed(int(np.random.SeedSequence([self.seed, self.index, stream]).generate_state(1)[0]))
         return generator
 
     def numpy_rng(self) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """Heads: from features to action values, to distributions of returns, or to a policy and a value.
 
 Every Q head gives `.q`, so that acting, targets and reports need not know which one it is. Heads take `noise`, the
-generator that noisy layers and quantile levels are drawn from; without one they are certain: mean weights, even levels.
+generator that noisy layers and quantile taus are drawn from; without one they are certain: mean weights, even taus.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class QuantileOutput(NamedTuple):
     """[..., A], their means."""
     quantiles: Tensor
     """[..., A, N]"""
-    levels: Tensor
+    taus: Tensor
     """[..., N] in 0 to 1, the probability that each quantile stands for (tau)."""
 
 
@@ -68,7 +68,7 @@ class NoisyLinear(nn.Linear):
 
     Every row of a batch gets noise of its own. With factorised noise this takes no weight matrix per row, for
     (sigma * eps_out eps_in^T) x = eps_out * (sigma (eps_in * x)); it also explores better with several environments.
-    With `shared` the last axis before the features (IQN's levels) has the same noise throughout.
+    With `shared` the last axis before the features (IQN's taus) has the same noise throughout.
     """
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5, shared: bool = False):
@@ -163,27 +163,27 @@ class CategoricalHead(nn.Module):
 
 
 class QuantileHead(nn.Module):
-    """QR-DQN (Dabney et al. 2018): the quantiles at `count` fixed levels, the midpoints of equal parts."""
+    """QR-DQN (Dabney et al. 2018): the quantiles at `count` fixed taus, the midpoints of equal parts."""
 
-    levels: Tensor
+    taus: Tensor
 
     def __init__(
         self, in_dim: int, num_actions: int, count: int, hidden: int = 0, dueling: bool = False, sigma: float = 0.0
     ):
         super().__init__()
         self.streams = Streams(in_dim, num_actions, count, hidden, dueling, sigma)
-        self.register_buffer("levels", (torch.arange(count) + 0.5) / count)
+        self.register_buffer("taus", (torch.arange(count) + 0.5) / count)
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> QuantileOutput:
-        """[..., F] -> q [..., A], quantiles [..., A, N] and their levels [..., N]."""
+        """[..., F] -> q [..., A], quantiles [..., A, N] and their taus [..., N]."""
         quantiles = self.streams(x, noise)
-        return QuantileOutput(quantiles.mean(dim=-1), quantiles, self.levels.expand(*x.shape[:-1], -1))
+        return QuantileOutput(quantiles.mean(dim=-1), quantiles, self.taus.expand(*x.shape[:-1], -1))
 
 
 class ImplicitQuantileHead(nn.Module):
-    """IQN (Dabney et al. 2018b, equations 3 and 4): quantiles at levels drawn for each row.
+    """IQN (Dabney et al. 2018b, equations 3 and 4): quantiles at taus drawn for each row.
 
-    A level is embedded by `cosines` cosines and a layer, and multiplied into the features. Without `noise` the levels
+    A level is embedded by `cosines` cosines and a layer, and multiplied into the features. Without `noise` the taus
     are the midpoints of `samples` equal parts, so that an agent which is judged is the same every time.
     """
 
@@ -200,15 +200,15 @@ class ImplicitQuantileHead(nn.Module):
         self.register_buffer("frequencies", math.pi * torch.arange(cosines))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> QuantileOutput:
-        """[..., F] -> q [..., A], quantiles [..., A, N] and their levels [..., N]."""
+        """[..., F] -> q [..., A], quantiles [..., A, N] and their taus [..., N]."""
         shape = (*x.shape[:-1], self.samples)
         if noise is None:
-            levels = ((torch.arange(self.samples, device=x.device) + 0.5) / self.samples).expand(shape)
+            taus = ((torch.arange(self.samples, device=x.device) + 0.5) / self.samples).expand(shape)
         else:
-            levels = torch.rand(shape, generator=noise, device=x.device)
-        embedded = F.relu(self.embedding(torch.cos(levels[..., None] * self.frequencies)))  # [..., N, F]
+            taus = torch.rand(shape, generator=noise, device=x.device)
+        embedded = F.relu(self.embedding(torch.cos(taus[..., None] * self.frequencies)))  # [..., N, F]
         quantiles = self.streams(x[..., None, :] * embedded, noise).squeeze(-1).transpose(-1, -2)
-        return QuantileOutput(quantiles.mean(dim=-1), quantiles, levels)
+        return QuantileOutput(quantiles.mean(dim=-1), quantiles, taus)
 
 
 class PolicyValueHead(nn.Module):

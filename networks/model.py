@@ -58,10 +58,11 @@ def map_tree(function: Any, tree: Any) -> Any:
 
 
 def he_init(model: Model) -> None:
-    """He et al. 2015 (fan in, normal) for all layers, zero biases: flax's `he_normal`, as in PQN's code."""
-    for module in model.modules():
+    """He et al. 2015 (fan in, normal) for all layers but the head's, whose gain is 1; zero biases. As in PQN's code."""
+    for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            last = name.startswith("head.")
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if last else "relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

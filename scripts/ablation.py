@@ -16,7 +16,7 @@ from rich.table import Table
 
 from agents import statistics as st
 from agents.config import ConfigError, TrainConfig
-from agents.presets import ALGORITHMS
+from agents.presets import ALGORITHMS, without_memory
 from scripts.jobs import OWN, Contender, Settings, contender, resolve
 from scripts.suite import compete, finish, interval, number, scores_of, wide_console
 
@@ -33,8 +33,8 @@ class Component:
     """Fields that show it; a config class without any of them does not have the component."""
     on: Callable[[Any], bool]
     """Whether such a field's value means that it is in use."""
-    off: dict[str, Any]
-    """Fields that switch it off; those that a config class does not have are left out."""
+    off: dict[str, Any] | Callable[[Any], dict[str, Any]]
+    """Fields that switch it off, or what gives them for a config; those that it does not have are left out."""
     algorithm: str | None = None
     """What it is without the component, where that is another algorithm."""
 
@@ -52,7 +52,7 @@ COMPONENTS = {
     "munchausen": Component(("munchausen",), bool, {"munchausen": False}),
     "distributional": Component(("atoms", "quantiles"), lambda value: True, {}, "dqn"),
     "layer-norm": Component(("layer_norm",), bool, {"layer_norm": False}),
-    "core": Component(("core",), lambda core: core != "none", {"core": "none", "sequence_length": 1, "burn_in": 0}),
+    "core": Component(("core",), lambda core: core != "none", without_memory),
     "burn-in": Component(("burn_in",), lambda steps: steps > 0, {"burn_in": 0}),
     "value-rescale": Component(("value_rescale",), bool, {"value_rescale": False}),
     "augment": Component(("augment",), bool, {"augment": False}),
@@ -82,7 +82,8 @@ def without(name: str, algorithm: str, env: str, settings: Settings) -> Contende
     component, preset, given = COMPONENTS[name], settings.preset, list(settings.overrides)
     config = resolve(algorithm, env, preset, given, settings.total_steps)
     if component.algorithm is None:
-        given += as_options({key: value for key, value in component.off.items() if hasattr(config, key)})
+        off = component.off(config) if callable(component.off) else component.off
+        given += as_options({key: value for key, value in off.items() if hasattr(config, key)})
     else:
         algorithm, preset = component.algorithm, "tiny" if preset == "tiny" else None
         given = _as_another(name, config, algorithm, preset)

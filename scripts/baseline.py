@@ -11,9 +11,9 @@ CartPole-v1  the zoo's, the same for both: learning rate 2.3e-3, batches of 64, 
              updates every 256 steps, epsilon to 0.04 over 16 %, two layers of 256; QR-DQN has 10 quantiles.
 Atari        the zoo's DQN for both: learning rate 1e-4 (QR-DQN: its class's 5e-5), buffer and start 100k, target 1,000,
              an update of 32 every 4 steps, epsilon to 0.01 over 10 %; SB3's CnnPolicy, which is the Nature CNN.
-MinAtar      the zoo's Atari settings, with what our preset takes from Young & Tian 2019: the network (our own `minatar`
-             torso and one linear layer), a target that is 1,000 updates old (4,000 steps, in which SB3 counts it), a
-             start at 5,000; and, in favour of SB3, our preset's learning rate of 2.5e-4 for both.
+MinAtar      the zoo's Atari settings, with what Young & Tian 2019 take: the network (our own `minatar` torso and one
+             linear layer), a learning rate of 2.5e-4, a target that is 1,000 updates old (4,000 steps, in which SB3
+             counts it); and a start at 5,000.
 The rest     SB3's own defaults for each class.
 """
 

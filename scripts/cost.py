@@ -80,6 +80,8 @@ def milliseconds(call: Callable[[], Any], seconds: float) -> float:
     while time.perf_counter() - begin < seconds or len(durations) < 3:
         start = time.perf_counter()
         call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a call returns as soon as its kernels are queued
         durations.append(1e3 * (time.perf_counter() - start))
     return statistics.median(durations)
 

@@ -22,7 +22,6 @@ from rich.table import Table
 from agents import machine, provenance
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import TrainConfig
-from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.policy.ppo import PPOConfig
 from agents.presets import preset
@@ -230,8 +229,3 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(f"  {result['share_of_limit']:.0%} of the limit; time: {shares}")
     if "times_sb3" in result:
         console.print(f"  {result['times_sb3']:.2f} x Stable-Baselines3 (median of the turns' ratios)")
-
-
-def learner_facts(agent: Learner) -> str:
-    """Return device, threads and precision in words."""
-    return f"{agent.device}, {torch.get_num_threads()} threads, {'bf16' if agent.bf16 else 'fp32'}"

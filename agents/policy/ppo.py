@@ -123,12 +123,15 @@ class PPO(RolloutLearner):
             log_ratio = log_prob - part["log_prob"]
             approx_kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)  # Schulman's k3 estimator
             clipped = masked_mean(((log_ratio.exp() - 1.0).abs() > config.clip).float(), mask)
-            unexplained = masked_variance(part["advantage"], mask) / masked_variance(target, mask).clamp(min=1e-8)
         return loss, {
             "train/policy_loss": policy_loss.detach(), "train/value_loss": value_loss.detach(),
             "train/entropy": entropy.detach(), "train/approx_kl": approx_kl, "train/clip_fraction": clipped,
-            "train/explained_variance": 1.0 - unexplained,
         }  # fmt: skip
+
+    def summary(self, rows: dict[str, Any]) -> Metrics:
+        """Return how much of the variance of the returns the values explain."""
+        returns_variance = masked_variance(rows["value"] + rows["advantage"], rows["mask"]).clamp(min=1e-8)
+        return {"train/explained_variance": 1.0 - masked_variance(rows["advantage"], rows["mask"]) / returns_variance}
 
     def after_epoch(self, metrics: Metrics) -> None:
         """Lower the rate where the policy moved more than twice the target KL, raise it where less than half."""

@@ -115,6 +115,8 @@ class PrioritizedReplay(Replay):
         """Give the samples `indices` of a minibatch, which must still be held, the priorities [B] that it returned."""
         assert priorities is not None
         weight = np.maximum(priorities.double().cpu().numpy(), FLOOR) ** self.layout.priority_exponent
+        if not np.isfinite(weight).all():
+            raise ValueError("a sample's error is not a finite number")
         row, env = np.divmod(indices, self.layout.num_envs)
         self.tree.set(self._leaf(row // self.layout.stride, env), weight)
         self.max_weight = max(self.max_weight, float(weight.max()))

@@ -1,8 +1,8 @@
 """C51 (Bellemare et al. 2017): a distribution of returns on fixed atoms, learned by cross-entropy.
 
-With every switch of dqn.py on it is Rainbow (Hessel et al. 2018): the presets `rainbow`. Differs from the papers: as
-dqn.py does; priorities are KL divergences as in Rainbow, and zero for a perfect fit. Rainbow's published median over
-Atari is 2.3 times human after 200M frames (no sticky actions).
+With double, dueling, noisy, n-step and prioritized on it is Rainbow (Hessel et al. 2018): the presets `rainbow`.
+Differs from the papers: as dqn.py does; priorities are KL divergences as in Rainbow, and zero for a perfect fit.
+Rainbow's published median over Atari is 2.3 times human after 200M frames (no sticky actions).
 
     python scripts/train.py c51 --env MinAtar/Breakout-v1
     python scripts/train.py rainbow --env ALE/Pong-v5

@@ -4,9 +4,10 @@ prioritized replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 20
 al. 2021), and a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it:
 burn-in, rescaled values, one epsilon per environment, priorities of sequences.
 
-Differs from the papers: Adam instead of RMSProp; several environments side by side; schedules in env steps; noise is
-drawn for every row of a batch; the Munchausen term is that of the first of n steps. `Model`, `Outputs` and `backup` are
-shared by all variants, which override the head and `td_loss` (c51.py, qr_dqn.py, iqn.py).
+Differs from the papers: Adam instead of RMSProp; several environments side by side; schedules in env steps; losses of a
+sequence are averaged over its rows; noise is drawn for every row of a batch, for both streams of a dueling head alike;
+the Munchausen term is that of the first of n steps. `Model`, `Outputs` and `backup` are shared by all variants, which
+override the head and `td_loss` (c51.py, qr_dqn.py, iqn.py).
 The published agent scores 18.9 on Pong and 401 on Breakout after 200M frames (no sticky actions).
 
     python scripts/train.py dqn --env CartPole-v1
@@ -25,8 +26,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.augment import augment
-from agents.config import TrainConfig
+from agents.augment import augment, is_picture
+from agents.config import ConfigError, TrainConfig
 from agents.exploration import epsilon_greedy, epsilon_ladder, linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.learner import Learner
@@ -73,15 +74,19 @@ class DQNConfig(TrainConfig):
     priority_exponent: float = 0.5
     """How much errors matter for sampling (alpha)."""
     importance_exponent: float = 0.4
-    """How much of the bias of sampling is corrected at the start (beta); all of it at the end of training."""
+    """How much of the bias of sampling is corrected at the start (beta)."""
+    importance_exponent_end: float = 1.0
+    """How much at the end of training."""
     munchausen: bool = False
     """Add the log-probability of the action taken to the reward, and bootstrap softly; `double` has no effect then."""
     munchausen_alpha: float = 0.9
     """Weight of that log-probability."""
-    temperature: float = 0.03
-    """Of the softmax policy that the log-probability is of (tau)."""
+    munchausen_tau: float = 0.03
+    """Temperature of the softmax policy that the log-probability is of."""
     munchausen_clip: float = -1.0
-    """Least value of temperature * log-probability."""
+    """Least value of tau * log-probability."""
+    huber_delta: float = 1.0
+    """Error beyond which DQN's loss is linear; 0 makes it squared throughout."""
     value_rescale: bool = False
     """Learn the square root (roughly) of returns, instead of clipping rewards."""
     augment: bool = False
@@ -90,10 +95,10 @@ class DQNConfig(TrainConfig):
     """Rows learned from in a sample; a recurrent core wants 8 or more."""
     burn_in: int = 0
     """Rows before those, that only bring the memory up to date."""
-    priority_mix: float = 0.9
+    priority_eta: float = 0.9
     """Share of the largest error in a sequence's priority, the rest is the mean (eta)."""
     exploration: Literal["linear", "ladder"] = "linear"
-    """linear lets epsilon fall; ladder gives every environment its own, from epsilon_ladder ** 1 to its 8th power."""
+    """linear lets epsilon fall; ladder gives every environment its own, from epsilon_base to its 8th power."""
     epsilon_base: float = 0.4
     """Highest epsilon of the ladder."""
     epsilon_start: float = 1.0
@@ -112,15 +117,19 @@ class DQNConfig(TrainConfig):
         super().validate()
         positive = ("learning_rate", "adam_epsilon", "batch_size", "replay_ratio", "target_period", "n_step",
                     "sequence_length", "epsilon_steps", "max_grad_norm", "replay_capacity", "noisy_sigma",
-                    "temperature")  # fmt: skip
+                    "munchausen_tau")  # fmt: skip
         for name in positive:
             self.require(getattr(self, name) > 0, name, "must be above 0")
         for name in ("epsilon_start", "epsilon_end", "eval_epsilon", "epsilon_base", "priority_exponent",
-                     "importance_exponent", "priority_mix", "munchausen_alpha"):  # fmt: skip
+                     "importance_exponent", "importance_exponent_end", "priority_eta", "munchausen_alpha"):  # fmt: skip
             self.require(0.0 <= getattr(self, name) <= 1.0, name, "must lie in 0 to 1")
-        for name in ("head_hidden", "burn_in"):
+        for name in ("head_hidden", "burn_in", "huber_delta"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
         self.require(self.munchausen_clip <= 0, "munchausen_clip", "must not be above 0")
+        mixed = self.munchausen and self.value_rescale
+        self.require(not mixed, "munchausen", "does not go with --value-rescale: its bonus is in unscaled values")
+        alone = self.exploration == "ladder" and self.num_envs == 1
+        self.require(not alone, "exploration", "takes several environments (--num-envs) for its ladder")
         recurrent = self.core != "none"
         self.require(not recurrent or self.sequence_length > 1, "sequence_length", "must be above 1 with a memory")
         self.require(recurrent or self.sequence_length == 1, "sequence_length", "must be 1 without a memory (--core)")
@@ -137,7 +146,8 @@ class DQNConfig(TrainConfig):
 
     def beta(self, env_steps: int) -> float:
         """Return the exponent of the importance-sampling weights."""
-        return linear_schedule(self.importance_exponent, 1.0, self.total_steps, env_steps)
+        start, end = self.importance_exponent, self.importance_exponent_end
+        return linear_schedule(start, end, self.total_steps, env_steps)
 
     def epsilon(self, env_steps: int | None, count: int) -> float | Tensor:
         """Return the chance of a random action of each of `count` players; None is for being judged."""
@@ -214,9 +224,18 @@ class DQN(Learner):
         # with a memory between torso and head, the layer after the convolutions stays: the memory reads it
         flat = config.head_hidden > 0 and config.core == "none"
         torso = self.build_torso(nn.ReLU, flat=flat)
+        if config.augment:
+            self.require_pictures()
         self.model = self.place(self.assemble(torso, self.head))
         self.target = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon)
+
+    def require_pictures(self) -> None:
+        """Raise ConfigError unless there are images large enough that a shift by 4 pixels leaves their meaning."""
+        space = self.observation_space
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
+        if not any(is_picture(part.shape or ()) for part in parts):
+            raise ConfigError("--augment shifts images by up to 4 pixels; these observations have none that bears it")
 
     def head(self, width: int) -> nn.Module:
         """Return the head over features of this width."""
@@ -254,12 +273,20 @@ class DQN(Learner):
         self.model.eval()
         self.updates += 1
         if self.updates % self.config.target_period == 0:
-            self.target.load_state_dict(self.model.state_dict())
+            self.copy_to_target()
+        q = unrescale(q) if self.config.value_rescale else q
         return {"train/loss": total.detach(), "train/q_mean": q.mean(), "train/grad_norm": grad_norm}, error
+
+    @torch.no_grad()
+    def copy_to_target(self) -> None:
+        """Make the target network the online one; unlike `load_state_dict` without a look at any value."""
+        for name in ("parameters", "buffers"):
+            for old, new in zip(getattr(self.target, name)(), getattr(self.model, name)(), strict=True):
+                old.copy_(new)
 
     def per_sequence(self, mask: Tensor, loss: Tensor, error: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reduce [L, B] to [B]: means over the live rows, and for the error the mix of its largest and its mean."""
-        rows, mix = mask.sum(dim=0).clamp(min=1.0), self.config.priority_mix
+        rows, mix = mask.sum(dim=0).clamp(min=1.0), self.config.priority_eta
         error = error * mask
         error = mix * error.amax(dim=0) + (1.0 - mix) * error.sum(dim=0) / rows
         return (loss * mask).sum(dim=0) / rows, error, (q * mask).sum(dim=0) / rows
@@ -309,7 +336,7 @@ class DQN(Learner):
         q = out.here.q.gather(-1, batch.action[..., None]).squeeze(-1)
         weights, values = self.backup(batch, out, out.there.q[..., None])
         error = q - (weights * values.squeeze(-1)).sum(dim=-1)
-        return huber(error), error.detach().abs(), q.detach()
+        return huber(error, self.config.huber_delta), error.detach().abs(), q.detach()
 
     @torch.no_grad()
     def backup(self, batch: Transitions | Sequences, out: Outputs, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -324,9 +351,9 @@ class DQN(Learner):
             values = unrescale(values)
         if config.munchausen:
             assert out.target_q is not None
-            weights, entropy = soft_policy(out.there.q, config.temperature)
+            weights, entropy = soft_policy(out.there.q, config.munchausen_tau)
             values = values - entropy[..., None]
-            taken = soft_policy(out.target_q, config.temperature)[1].gather(-1, batch.action[..., None]).squeeze(-1)
+            taken = soft_policy(out.target_q, config.munchausen_tau)[1].gather(-1, batch.action[..., None]).squeeze(-1)
             reward = reward + config.munchausen_alpha * taken.clamp(config.munchausen_clip, 0.0)
         else:
             weights = greedy_weights(out.selecting)

@@ -33,7 +33,9 @@ from networks.model import he_init
 class PQNConfig(RolloutConfig):
     """Settings of PQN."""
 
-    return_lambda: float = 0.65
+    adam_epsilon: float = 1e-8
+    """RAdam's epsilon."""
+    q_lambda: float = 0.65
     """Decay of the later steps' part in the return that is learned."""
     layer_norm: bool = True
     """Normalise after every layer of the torso."""
@@ -55,9 +57,10 @@ class PQNConfig(RolloutConfig):
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
         super().validate()
-        for name in ("return_lambda", "epsilon_start", "epsilon_end", "epsilon_fraction", "eval_epsilon"):
+        for name in ("q_lambda", "epsilon_start", "epsilon_end", "epsilon_fraction", "eval_epsilon"):
             self.require(0.0 <= getattr(self, name) <= 1.0, name, "must lie in 0 to 1")
         fits = 0 <= self.burn_in < max(self.sequence_length, 1)
+        self.require(self.core != "none" or self.burn_in == 0, "burn_in", "must be 0 without a memory (--core)")
         self.require(fits, "burn_in", f"must lie in 0 to {self.sequence_length - 1}, below the sequence length")
 
     def epsilon(self, env_steps: int | None) -> float:
@@ -102,7 +105,7 @@ class PQN(RolloutLearner):
 
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
         """Return the lambda-returns: R = r + discount * (lambda * R' + (1 - lambda) * max Q')."""
-        return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.return_lambda)}
+        return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.q_lambda)}
 
     def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
         """Half the squared error of the values of the actions taken."""

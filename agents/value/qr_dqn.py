@@ -1,7 +1,7 @@
 """QR-DQN (Dabney et al. 2018): the quantiles of the return, learned by quantile regression.
 
 Differs from the paper: as dqn.py does; 3-step returns and priorities are switches, off as in the paper unless a preset
-says otherwise; priorities are errors of the means. In the SB3 zoo QR-DQN scores 17.2k on BeamRider after 10M steps
+says otherwise; priorities are errors of the means. In the SB3 zoo QR-DQN scores 17.1k on BeamRider after 10M steps
 (no sticky actions, one run).
 
     python scripts/train.py qr-dqn --env MinAtar/SpaceInvaders-v1
@@ -51,6 +51,6 @@ class QRDQN(DQN):
         quantiles = out.here.quantiles.gather(-2, rows).squeeze(-2)  # [..., N]
         weights, backed_up = self.backup(batch, out, out.there.quantiles)
         target = (weights[..., None] * backed_up).sum(dim=-2)  # [..., M]
-        loss = quantile_huber(quantiles, out.here.levels, target, self.config.kappa)
+        loss = quantile_huber(quantiles, out.here.taus, target, self.config.kappa)
         q = out.here.q.detach().gather(-1, action).squeeze(-1)
         return loss, (target.mean(dim=-1) - q).abs(), q

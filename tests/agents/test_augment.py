@@ -129,7 +129,7 @@ def test_intensity_is_bounded() -> None:
 
 @pytest.mark.parametrize("lead", [(), (4,)])
 def test_augment_shifts_by_4_and_then_changes_intensity_by_5_percent(lead: tuple[int, ...]) -> None:
-    x, generator = frames(*lead, 6, 3, 20, 20), rng()
+    x, generator = frames(*lead, 6, 3, 36, 40), rng()
     expected = random_intensity(random_shift(x, 4, generator), 0.05, generator)
     assert torch.equal(augment(x, len(lead) + 1, rng()), expected)
 
@@ -137,7 +137,7 @@ def test_augment_shifts_by_4_and_then_changes_intensity_by_5_percent(lead: tuple
 @pytest.mark.parametrize("lead", [(), (4,)])
 def test_augment_leaves_what_is_no_image_alone(lead: tuple[int, ...]) -> None:
     obs = {
-        "direction": frames(*lead, 6).long(), "image": frames(*lead, 6, 3, 20, 20),
+        "direction": frames(*lead, 6).long(), "image": frames(*lead, 6, 3, 36, 40),
         "last_action": torch.rand(*lead, 6, 2), "mission": frames(*lead, 6, 9).long(),
     }  # fmt: skip
     before = {key: value.clone() for key, value in obs.items()}
@@ -156,4 +156,6 @@ def test_augment_leaves_vectors_alone() -> None:
     assert augment(x, 1, generator) is x
     grids = torch.rand(3, 6, 9, 9)  # [L, B, H, W] of numbers: four dimensions, but no images
     assert augment(grids, 2, generator) is grids
+    planes = torch.rand(6, 4, 10, 10)  # of a small grid, where four cells are another place
+    assert augment(planes, 1, generator) is planes
     assert torch.equal(generator.get_state(), rng().get_state())

@@ -53,7 +53,7 @@ def best_values(agent: PQN, rollout: Rollout) -> torch.Tensor:
 @pytest.mark.parametrize("core", ["none", "gru", "lstm"])
 @pytest.mark.parametrize("lam", [0.0, 0.65, 1.0])
 def test_the_target_is_the_papers_recursion(core: CoreName, lam: float, vector) -> None:
-    agent, rollout = collect(settings(core, return_lambda=lam), vector)
+    agent, rollout = collect(settings(core, q_lambda=lam), vector)
     assert rollout.terminated.any()
     assert rollout.truncated[:-1].any()
     target, value = agent.prepare(rollout)["target"], best_values(agent, rollout)

@@ -391,7 +391,7 @@ def test_too_little_room_is_told_with_a_size_that_fits(
     layout = replace(ROOMY, prioritized=prioritized)
     free = share * layout.nbytes
     limits(*((free, 1e15) if storage == "memory" else (1e15, free)))
-    where = "are free" if storage == "memory" else f"{tmp_path} has .* free"
+    where = "are free" if storage == "memory" else f"are free on the disk of {tmp_path}"
     with pytest.raises(ConfigError, match=rf"the replay needs .* GB and .*{where}") as caught:
         build_replay(layout, CPU_DEVICE, storage, tmp_path)
     fits = int(re.findall(r"--replay-capacity (\d+) or less", str(caught.value))[0])

@@ -118,10 +118,10 @@ def test_the_quantile_loss_by_hand() -> None:
 
 
 def test_the_quantile_loss_is_least_at_the_quantiles() -> None:
-    target, levels = torch.arange(1.0, 101.0)[None], torch.tensor([[0.1, 0.5, 0.9]])
+    target, taus = torch.arange(1.0, 101.0)[None], torch.tensor([[0.1, 0.5, 0.9]])
     quantiles = torch.zeros(1, 3, requires_grad=True)
     for _ in range(400):
-        (slope,) = torch.autograd.grad(quantile_huber(quantiles, levels, target, 0.0).sum(), quantiles)
+        (slope,) = torch.autograd.grad(quantile_huber(quantiles, taus, target, 0.0).sum(), quantiles)
         quantiles = (quantiles - 20.0 * slope).detach().requires_grad_()
     assert quantiles[0].tolist() == pytest.approx([10.5, 50.5, 90.5], abs=2.0)
 

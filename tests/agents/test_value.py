@@ -56,7 +56,7 @@ class Table(nn.Module):
         if self.kind is QOutput:
             return QOutput(rows), carry
         if self.kind is QuantileOutput:
-            return QuantileOutput(rows.mean(dim=-1), rows, self.more["levels"].expand(*rows.shape[:-2], -1)), carry
+            return QuantileOutput(rows.mean(dim=-1), rows, self.more["taus"].expand(*rows.shape[:-2], -1)), carry
         log_probs = rows.log_softmax(dim=-1)
         return CategoricalOutput((log_probs.exp() * self.more["support"]).sum(dim=-1), log_probs), carry
 
@@ -89,7 +89,7 @@ def softened(q: list[float], temperature: float) -> tuple[list[float], list[floa
 
 @pytest.mark.parametrize(("action", "clip"), [(0, -10.0), (1, -10.0), (0, -0.25)])
 def test_munchausen_target_by_hand(action: int, clip: float) -> None:
-    config = replace(BASE, munchausen=True, munchausen_alpha=0.9, temperature=0.5, munchausen_clip=clip, double=True)
+    config = replace(BASE, munchausen=True, munchausen_alpha=0.9, munchausen_tau=0.5, munchausen_clip=clip, double=True)
     here, there = [0.2, 0.8], [0.3, 0.5]
     agent = agent_of(DQN, config, torch.tensor([[2.0, 0.0], [9.0, 9.0]]), torch.tensor([here, there]), QOutput)
     policy, entropy = softened(there, 0.5)
@@ -106,7 +106,7 @@ def test_munchausen_target_by_hand(action: int, clip: float) -> None:
 
 def test_munchausen_at_a_low_temperature_and_without_weight_is_dqn() -> None:
     tables = torch.tensor([[2.0, 0.0], [9.0, 3.0]]), torch.tensor([[7.0, 7.5], [1.0, 5.0]])
-    soft = agent_of(DQN, replace(BASE, munchausen=True, munchausen_alpha=0.0, temperature=1e-3), *tables, QOutput)
+    soft = agent_of(DQN, replace(BASE, munchausen=True, munchausen_alpha=0.0, munchausen_tau=1e-3), *tables, QOutput)
     hard = agent_of(DQN, BASE, *tables, QOutput)
     torch.testing.assert_close(td(soft, step())[1], td(hard, step())[1])
 
@@ -120,6 +120,15 @@ def test_rescaled_target_by_hand() -> None:
     assert math.sqrt(x + 1) - 1 + x / 1000 == pytest.approx(2.0, rel=1e-4)
     wanted = rescale(torch.tensor(1.0 + 0.5 * x)).item()
     assert td(agent, step())[1].item() == pytest.approx(abs(1.0 - wanted), rel=1e-4)
+
+
+def test_a_squared_error_by_hand() -> None:
+    online, target = torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    squared, huber = (
+        td(agent_of(DQN, replace(BASE, huber_delta=delta), online, target, QOutput), step())[0] for delta in (0.0, 1.0)
+    )
+    assert squared.item() == pytest.approx(0.5 * 7.0**2)
+    assert huber.item() == pytest.approx(6.5)
 
 
 def test_c51_by_hand() -> None:
@@ -161,13 +170,13 @@ def test_a_terminal_c51_target_is_the_reward_alone() -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_qr_dqn_by_hand(double: bool) -> None:
     config = QRDQNConfig(**{**vars(BASE), "quantiles": 2, "double": double})
-    levels = torch.tensor([0.25, 0.75])
+    taus = torch.tensor([0.25, 0.75])
     online = torch.tensor([[[0.0, 2.0], [7.0, 7.0]], [[9.0, 9.0], [0.0, 0.0]]])
     target = torch.tensor([[[5.0, 5.0], [5.0, 5.0]], [[1.0, 2.0], [4.0, 6.0]]])
-    agent = agent_of(QRDQN, config, online, target, QuantileOutput, levels=levels)
+    agent = agent_of(QRDQN, config, online, target, QuantileOutput, taus=taus)
     loss, error, q = td(agent, step())
     backed_up = [1.5, 2.0] if double else [3.0, 4.0]  # 1 + 0.5 * the quantiles of the action chosen
-    expected = quantile_huber(torch.tensor([[0.0, 2.0]]), levels[None], torch.tensor([backed_up]))
+    expected = quantile_huber(torch.tensor([[0.0, 2.0]]), taus[None], torch.tensor([backed_up]))
     assert loss.item() == pytest.approx(expected.item())
     assert q.item() == 1.0
     assert error.item() == pytest.approx(sum(backed_up) / 2 - 1.0)
@@ -179,9 +188,9 @@ def test_qr_dqn_by_hand(double: bool) -> None:
 
 
 def test_munchausen_quantiles_mix_the_actions() -> None:
-    config = QRDQNConfig(**{**vars(BASE), "quantiles": 2, "munchausen": True, "temperature": 0.5})
+    config = QRDQNConfig(**{**vars(BASE), "quantiles": 2, "munchausen": True, "munchausen_tau": 0.5})
     target = torch.tensor([[[0.1, 0.3], [0.7, 0.9]], [[0.0, 0.6], [0.4, 0.6]]])
-    agent = agent_of(QRDQN, config, torch.zeros(2, 2, 2), target, QuantileOutput, levels=torch.tensor([0.25, 0.75]))
+    agent = agent_of(QRDQN, config, torch.zeros(2, 2, 2), target, QuantileOutput, taus=torch.tensor([0.25, 0.75]))
     policy, entropy = softened([0.3, 0.5], 0.5)
     bonus = 0.9 * softened([0.2, 0.8], 0.5)[1][1]
     backed_up = [
@@ -249,7 +258,7 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(name: str, switches: dict[st
         discount=batch.discount.flatten(), next_obs=learned[batch.bootstrap, columns].flatten(0, 1),
         weight=torch.ones(length * 5), indices=np.zeros(length * 5),
     )  # fmt: skip
-    certain: Any = None  # IQN's levels are even without a generator
+    certain: Any = None  # IQN's taus are even without a generator
     ours = agent.td_loss(batch, agent.outputs(batch, certain))
     for got, wanted in zip(ours, agent.td_loss(rows, agent.outputs(rows, certain)), strict=True):
         torch.testing.assert_close(got * batch.mask, wanted.view(length, 5) * batch.mask, rtol=1e-4, atol=1e-5)
@@ -364,9 +373,11 @@ def test_an_update_leaves_the_target_alone_and_follows_its_generator(name: str) 
     [
         (DQNConfig, {"burn_in": 4}, "--burn-in must be 0 without a memory"),
         (DQNConfig, {"priority_exponent": 1.5}, "--priority-exponent must lie in 0 to 1"),
-        (DQNConfig, {"temperature": 0.0}, "--temperature must be above 0"),
+        (DQNConfig, {"munchausen_tau": 0.0}, "--munchausen-tau must be above 0"),
         (DQNConfig, {"munchausen_clip": 1.0}, "--munchausen-clip must not be above 0"),
         (DQNConfig, {"head_hidden": -1}, "--head-hidden must not be negative"),
+        (DQNConfig, {"munchausen": True, "value_rescale": True}, "--munchausen does not go with --value-rescale"),
+        (DQNConfig, {"exploration": "ladder", "num_envs": 1}, "--exploration takes several environments"),
         (C51Config, {"atoms": 1}, "--atoms must be at least 2"),
         (C51Config, {"v_min": 3.0, "v_max": 1.0}, "--v-max must be above --v-min 3.0"),
         (QRDQNConfig, {"quantiles": 0}, "--quantiles must be at least 1"),

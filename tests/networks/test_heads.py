@@ -216,9 +216,9 @@ def test_categorical_by_hand() -> None:
 def test_quantile_levels_are_midpoints_and_values_their_means() -> None:
     head, x = QuantileHead(6, 3, 4, hidden=8), torch.randn(2, 5, 6)
     out = head(x)
-    assert head.levels.tolist() == [0.125, 0.375, 0.625, 0.875]
-    assert out.levels.shape == (2, 5, 4)
-    assert torch.equal(out.levels[1, 3], head.levels)
+    assert head.taus.tolist() == [0.125, 0.375, 0.625, 0.875]
+    assert out.taus.shape == (2, 5, 4)
+    assert torch.equal(out.taus[1, 3], head.taus)
     assert torch.equal(out.quantiles, head.streams(x))
     torch.testing.assert_close(out.q, out.quantiles.sum(dim=-1) / 4)
 
@@ -230,22 +230,22 @@ def test_quantiles_keep_the_axes_before_the_features(kind: str, lead: tuple[int,
     out = HEADS[kind](hidden=8, dueling=True, sigma=0.5)(torch.randn(*lead, 6), rng() if noisy else None)
     assert out.q.shape == (*lead, 3)
     assert out.quantiles.shape == (*lead, 3, 4)
-    assert out.levels.shape == (*lead, 4)
+    assert out.taus.shape == (*lead, 4)
 
 
 def test_implicit_levels_are_even_without_noise() -> None:
     head, x = HEADS["implicit"](hidden=8), torch.randn(2, 5, 6)
     out = head(x)
-    assert torch.equal(out.levels, torch.tensor([0.125, 0.375, 0.625, 0.875]).expand(2, 5, 4))
+    assert torch.equal(out.taus, torch.tensor([0.125, 0.375, 0.625, 0.875]).expand(2, 5, 4))
     torch.manual_seed(5)
     assert torch.equal(head(x).quantiles, out.quantiles)
 
 
 def test_implicit_levels_are_drawn_for_each_row_with_noise() -> None:
     head = HEADS["implicit"]()
-    levels = head(torch.randn(6).expand(2, 5, 6), rng()).levels
-    assert torch.equal(levels, torch.rand(2, 5, 4, generator=rng()))
-    assert len(levels.flatten().unique()) == 40
+    taus = head(torch.randn(6).expand(2, 5, 6), rng()).taus
+    assert torch.equal(taus, torch.rand(2, 5, 4, generator=rng()))
+    assert len(taus.flatten().unique()) == 40
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -254,7 +254,7 @@ def test_implicit_quantiles_by_the_papers_equations(noisy: bool) -> None:
     out = head(x, rng() if noisy else None)
     for row in range(5):
         for number in range(4):
-            tau = out.levels[row, number]
+            tau = out.taus[row, number]
             cosines = torch.stack([torch.cos(math.pi * i * tau) for i in range(7)])
             phi = torch.relu(head.embedding.weight @ cosines + head.embedding.bias)
             torch.testing.assert_close(out.quantiles[row, :, number], head.streams(x[row] * phi)[:, 0])
@@ -264,7 +264,7 @@ def test_implicit_quantiles_by_the_papers_equations(noisy: bool) -> None:
 def test_a_noisy_implicit_head_is_one_network_for_all_levels_of_a_row() -> None:
     """Else the quantiles of one row would be those of several networks."""
     head = HEADS["implicit"](sigma=0.5, dueling=True)
-    nn.init.zeros_(head.embedding.weight)  # so that the levels make no difference
+    nn.init.zeros_(head.embedding.weight)  # so that the taus make no difference
     nn.init.ones_(head.embedding.bias)
     quantiles = head(torch.randn(6).expand(5, 6), rng()).quantiles
     torch.testing.assert_close(quantiles, quantiles[..., :1].expand(5, 3, 4))
