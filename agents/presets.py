@@ -194,7 +194,8 @@ def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainC
     # quantile agents: Adam's rates and epsilon of Dabney et al., where images are learned from
     rate: dict[str, Any] = {"learning_rate": 5e-5, "adam_epsilon": 3.125e-4} if atari else {}
     rainbow: dict[str, Any] = {**RAINBOW, **span, "head_hidden": 512 if atari else 128}
-    iqn: dict[str, Any] = {"quantiles": 64, "head_hidden": 512} if atari else {"quantiles": 8, "n_step": 3}
+    # the paper draws 64 taus, at seven times the cost of DQN on a CPU; BTR draws 8
+    iqn: dict[str, Any] = {"quantiles": 8, "head_hidden": 512} if atari else {"quantiles": 8, "n_step": 3}
     r2d2: dict[str, Any] = {
         **R2D2, "num_envs": 16, "sequence_length": 16, "burn_in": 8, "batch_size": 16, "head_hidden": 128,
         "core_size": 128, "replay_ratio": 1 / 16, "learning_rate": 5e-4, "target_period": 200,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,4 +21,11 @@ def script(name: str, *arguments: object, timeout: float = 240) -> subprocess.Co
 def started(name: str, *arguments: object) -> subprocess.Popen[bytes]:
     """Start scripts/NAME.py and return at once."""
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *(str(part) for part in arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, preexec_fn=_interruptible
+    )
+
+
+def _interruptible() -> None:
+    """Undo what a shell does to jobs in the background, whose children would all ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
