@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,21 +124,20 @@ def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None
     """Fill `replay` with the rows that the state of `checkpoint` lists; newer pieces stay until the next checkpoint."""
     for piece in state["replay"]:
         path = checkpoint.parent / "replay" / piece["file"]
-        if not path.is_file() or _file_sha256(path) != piece["sha256"]:
-            raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
-        try:
-            replay.restore(piece["first_row"], safetensors.numpy.load_file(path))
-        except (SafetensorError, KeyError, ValueError, IndexError) as error:
-            raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
+        _put_back(path, piece["sha256"], partial(replay.restore, piece["first_row"]))
     replay.pieces = list(state["replay"])  # which the next checkpoint lists too, while the ring holds their rows
     if "replay_sha256" in state:
-        path = checkpoint / "replay.safetensors"
-        if not path.is_file() or _file_sha256(path) != state["replay_sha256"]:
-            raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
-        try:
-            replay.load_state(safetensors.numpy.load_file(path))
-        except (SafetensorError, KeyError, ValueError, IndexError) as error:
-            raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
+        _put_back(checkpoint / "replay.safetensors", state["replay_sha256"], replay.load_state)
+
+
+def _put_back(path: Path, sha256: str, into: Callable[[dict[str, Any]], None]) -> None:
+    """Give a file's arrays to the replay; raise CheckpointError where it is not what was saved, or does not fit."""
+    if not path.is_file() or _file_sha256(path) != sha256:
+        raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
+    try:
+        into(safetensors.numpy.load_file(path))
+    except (SafetensorError, KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
 
 
 def seal(values: dict[str, Any]) -> dict[str, Any]:

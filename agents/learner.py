@@ -49,7 +49,7 @@ class Learner(ABC):
         """Learn from one batch; see `agents.interface.Agent`."""
 
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
-        """Build the torso that the config names; `style` as in `networks.torsos.Style`."""
+        """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:
             style = {"hidden": self.config.hidden, "activation": activation, **style}
             return build_torso(self.observation_space, self.config.torso, Style(**style))

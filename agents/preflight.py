@@ -21,7 +21,7 @@ from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
-from networks.torsos import is_image, torso_name
+from networks.torsos import is_image, parts_of, torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes that Python, torch and the other libraries take."""
@@ -84,8 +84,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
 def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any], stack: int) -> list[str]:
     """Return one line for every known mistake in these settings."""
     found = []
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
-    image = any(is_image(part) for part in parts)
+    image = any(is_image(part) for part in parts_of(space))
     if image and config.torso == "mlp":
         found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
     if "frameskip" in card["env_kwargs"] and card["protocol"]["frame_skip"] > 1:
@@ -123,8 +122,7 @@ def _network(agent: Learner) -> str:
 
 
 def _rollout_bytes(config: TrainConfig, envs: gym.vector.VectorEnv) -> int:
-    space = envs.single_observation_space
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
+    parts = parts_of(envs.single_observation_space)
     per_env = sum(int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts)
     return 3 * config.rows_held * config.num_envs * per_env
 

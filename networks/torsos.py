@@ -189,6 +189,11 @@ def build_torso(space: spaces.Space, name: str = "auto", style: Style = PLAIN) -
     return torso
 
 
+def parts_of(space: spaces.Space) -> tuple[spaces.Space, ...]:
+    """Return the parts of a Dict, or the space itself."""
+    return tuple(space.spaces.values()) if isinstance(space, spaces.Dict) else (space,)
+
+
 def is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
     """Whether the space is of images [C, H, W]."""
     return isinstance(space, spaces.Box) and len(space.shape) == 3

@@ -23,7 +23,6 @@ import argparse
 import fcntl
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from agents import checkpoint, machine, provenance
+from agents import checkpoint, machine
 from agents.evaluate import STUCK_STEPS
 from agents.statistics import LAST_GAMES
 from envs.make import family, make_env, resolve_protocol
@@ -150,20 +149,21 @@ def train(algorithm: str, config: dict[str, Any], seed: int, folder: Path, episo
         model.policy.load_state_dict(safetensors.torch.load_file(weights))
     else:
         result.unlink(missing_ok=True)
-        _write(folder / "config.json", checkpoint.seal(_record(algorithm, config, seed)))
+        folder.mkdir(parents=True, exist_ok=True)
+        common.write_json(folder / "config.json", checkpoint.seal(_record(algorithm, config, seed)))
         facts = _learn(model, games, config, folder)
         state = {name: value.cpu().contiguous() for name, value in model.policy.state_dict().items()}
         safetensors.torch.save_file(state, weights)
     facts |= {"algo": algorithm, "hyperparameters": config, "versions": machine.versions()}
     facts["evaluation"] = judge(model, config, episodes) if episodes else None
-    _write(result, facts)
+    common.write_json(result, facts)
     print(f"done after {facts['env_steps']:,} env steps and {facts['wall_seconds']:.0f} s: score {facts['score']}")
 
 
 def judge(model: Any, config: dict[str, Any], episodes: int) -> dict[str, Any]:
     """Let the greedy policy play full games; one that does not end is counted as far as it went."""
     games = RawGames(_game(config))
-    seed = common.seed_of(0, 0xE7A1)
+    seed = common.judging_seed()
     for episode in range(episodes):
         obs, _ = games.reset(seed=seed + episode)
         while len(games.finished) == episode:
@@ -220,7 +220,6 @@ def _learn(model: Any, games: RawGames, config: dict[str, Any], folder: Path) ->
     """Train to the end, one line of metrics a game; return what came out."""
     returns: list[float] = []
     solved, begin = False, time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "metrics.jsonl", "a", buffering=1) as file:  # a line reaches the disk as it is written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -260,17 +259,8 @@ def _record(algorithm: str, config: dict[str, Any], seed: int) -> dict[str, Any]
         "config": config,
         "card": describe(config["env"], protocol, {}, family(config["env"])),
         "machine_facts": {"threads": torch.get_num_threads()},
-        "machine": machine.facts(),
-        "versions": machine.versions(),
-        **provenance.describe(),
+        **common.origin(),
     }
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(temporary, path)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -129,10 +130,28 @@ def record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dic
         "card": envs.card,
         "spaces": {"observation": str(envs.single_observation_space), "action": str(envs.single_action_space)},
         "machine_facts": facts,
-        "machine": machine.facts(),
-        "versions": machine.versions(),
-        **provenance.describe(),
+        **origin(),
     }
+
+
+def origin() -> dict[str, Any]:
+    """Return where measured numbers come from: machine, versions, commit and command."""
+    return {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def judging_seed(seed: int = 0) -> int:
+    """Return the seed of judged games, apart from those of training, which come out of a SeedSequence."""
+    return seed_of(seed, 0xE7A1)
 
 
 def seed_of(*numbers: int) -> int:

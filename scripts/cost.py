@@ -7,7 +7,6 @@ that slows down slows both down. Rows of a recurrent agent count without its bur
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
 
-from agents import machine, provenance
 from agents.build import build_agent, build_replay, frame_stack, resolve_machine
 from agents.interface import Row
 from agents.replay.prioritized import PrioritizedReplay
@@ -122,28 +120,20 @@ def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     results: dict[str, Any] = {}
     for name, values in costs.items():
         ratios = [a / b for a, b in zip(values, costs[base], strict=True)]
-        per_row = statistics.median(ratios) * updates[base].rows / updates[name].rows
-        results[name] = {
-            "ms": values,
-            "rows": updates[name].rows,
-            "times": statistics.median(ratios),
-            "per_row": per_row,
-        }
-        median = statistics.median(values)
-        table.add_row(
-            name, f"{median:.1f}", f"{updates[name].rows:,}", f"{statistics.median(ratios):.2f}", f"{per_row:.2f}"
-        )
+        rows, times = updates[name].rows, statistics.median(ratios)
+        per_row = times * updates[base].rows / rows
+        results[name] = {"ms": values, "rows": rows, "times": times, "per_row": per_row}
+        table.add_row(name, f"{statistics.median(values):.1f}", f"{rows:,}", f"{times:.2f}", f"{per_row:.2f}")
     console.print(table)
     drawn = sampling(arguments.repeats, min(arguments.seconds, 1.0))
     for name, value in drawn.items():
         console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
     if arguments.out is not None:
-        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
-        facts |= {
+        facts = common.origin() | {
             "threads": torch.get_num_threads(),
             "env": arguments.env,
             "overrides": list(overrides),
             "updates": results,
             "sampling_ms": drawn,
         }
-        arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
+        common.write_json(arguments.out, facts)

@@ -29,8 +29,7 @@ def main() -> None:
     saved = common.load_run(arguments.run, arguments.checkpoint)
     if not arguments.json:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
-    # apart from the seeds of training, which come out of a SeedSequence
-    result = common.judge(saved.agent, saved.config, arguments.episodes, common.seed_of(arguments.seed, 0xE7A1))
+    result = common.judge(saved.agent, saved.config, arguments.episodes, common.judging_seed(arguments.seed))
     common.keep_games(saved, "eval", result)
     if not arguments.json:
         mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]

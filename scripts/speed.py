@@ -19,7 +19,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents import machine, provenance
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import TrainConfig
 from agents.loops import RolloutCollector, interact, learning_view
@@ -27,7 +26,7 @@ from agents.policy.ppo import PPOConfig
 from agents.presets import preset
 from agents.run import Clock
 from agents.value.dqn import DQNConfig
-from scripts import common, suite
+from scripts import common
 
 GAME = "ALE/Pong-v5"
 SB3_REPLAY = 20_000
@@ -205,8 +204,6 @@ def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> dic
 
 def compare(arguments: argparse.Namespace) -> None:
     """Measure what was asked for and print it; with --out write the raw numbers too."""
-    if arguments.repeats < 1 or arguments.seconds <= 0:
-        raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
     if not arguments.no_sb3 and importlib.util.find_spec("stable_baselines3") is None:
         raise common.ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]', or --no-sb3")
     console, results = Console(highlight=False), []
@@ -214,8 +211,7 @@ def compare(arguments: argparse.Namespace) -> None:
         results.append(measure(algorithm, arguments.repeats, arguments.seconds, not arguments.no_sb3))
         show(results[-1], console)
     if arguments.out is not None:
-        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
-        suite.write_json(arguments.out, {**facts, "results": results})
+        common.write_json(arguments.out, {**common.origin(), "results": results})
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -13,13 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents import machine, provenance
 from agents import statistics as st
 from agents.run import RunError
 from scripts import baseline, common
 from scripts.jobs import Contender, Job, Settings, contender, run
 
-EVAL_SEED = common.seed_of(0, 0xE7A1)
+EVAL_SEED = common.judging_seed()
 """That of `evaluate.py RUN`, which so plays the same games."""
 
 
@@ -92,7 +91,7 @@ def verdict(job: Job, episodes: int) -> dict[str, Any]:
     saved = common.load_run(job.folder)
     result = common.judge(saved.agent, saved.config, episodes, EVAL_SEED)
     found = {**common.verdict(result, saved), "returns": result["returns"], **asked}
-    write_json(path, found)
+    common.write_json(path, found)
     return found
 
 
@@ -178,19 +177,8 @@ def finish(result: dict[str, Any], failed: dict[str, str], settings: Settings) -
     """Write --out, and raise RunError if a run failed."""
     if settings.out is not None:
         asked = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
-        facts = {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
         asked |= {"seeds": list(settings.seeds)}
-        write_json(settings.out, {**facts, "settings": asked, **result, "failed": failed})
+        common.write_json(settings.out, {**common.origin(), "settings": asked, **result, "failed": failed})
     if failed:
         of = len(failed)
         raise RunError(f"{of} run{'s' if of > 1 else ''} failed: {'; '.join(failed)}; logs are in {settings.folder}")
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(values, indent=1) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ class PrioritizedReplay(Replay):
         """Highest priority ** alpha seen so far."""
 
     def _leaf(self, start: np.ndarray | int, env: np.ndarray) -> np.ndarray:
-        return start % (self.layout.rows // self.layout.stride) * self.layout.num_envs + env
+        return start % self.layout.slots * self.layout.num_envs + env
 
     def _advance(self) -> None:
         """Let in the starts that the new row completed, and forget the one whose place it took."""
@@ -98,7 +98,7 @@ class PrioritizedReplay(Replay):
         leaf = self.tree.find(np.minimum(value, np.nextafter(self.tree.total, 0.0)))
         slot, env = np.divmod(leaf, self.layout.num_envs)
         last = self.starts[1] - 1
-        return last - (last - slot) % (self.layout.rows // self.layout.stride), env
+        return last - (last - slot) % self.layout.slots, env
 
     def _usable(self, row: np.ndarray, env: np.ndarray) -> np.ndarray:
         """Whether the row can be drawn; rounding at the border of two leaves may lead to one that weighs nothing."""
@@ -123,7 +123,7 @@ class PrioritizedReplay(Replay):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all weights: they change everywhere between two checkpoints."""
-        held = self.layout.rows // self.layout.stride * self.layout.num_envs
+        held = self.layout.slots * self.layout.num_envs
         return {"weights": self.tree.leaves[:held].copy(), "max_weight": np.array([self.max_weight])}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:

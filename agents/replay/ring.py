@@ -62,6 +62,11 @@ class ReplayLayout:
         """Rows between two starts of a sample: 1, but for sequences, which overlap by half and start at a carry."""
         return max(self.sequence_length // 2, 1)
 
+    @property
+    def slots(self) -> int:
+        """Places of sample starts of one environment."""
+        return self.rows // self.stride
+
     def stacked(self, space: spaces.Space) -> bool:
         """Whether this part of the observation is a stack of frames."""
         return self.frame_stack > 1 and isinstance(space, spaces.Box) and len(space.shape) == 3
@@ -74,7 +79,7 @@ class ReplayLayout:
             shape = space.shape[1:] if self.stacked(space) else space.shape
             shapes[name] = ((*lead, *shape), space.dtype)
         if self.carry_dim:
-            shapes["carry"] = ((self.rows // self.stride, self.num_envs, self.carry_dim), np.float32)
+            shapes["carry"] = ((self.slots, self.num_envs, self.carry_dim), np.float32)
         return shapes
 
     def observations(self) -> dict[str, Any]:
@@ -91,7 +96,7 @@ class ReplayLayout:
     @property
     def leaves(self) -> int:
         """Places in the sum tree: one for each start of a sample, to the next power of two."""
-        return 1 << (self.rows // self.stride * self.num_envs - 1).bit_length()
+        return 1 << (self.slots * self.num_envs - 1).bit_length()
 
 
 class Replay:

@@ -34,7 +34,8 @@ from agents.learner import Learner
 from agents.losses import greedy_weights, huber, rescale, soft_policy, unrescale
 from agents.replay.ring import ReplayLayout
 from networks.heads import QHead
-from networks.model import Model
+from networks.model import Model, map_tree
+from networks.torsos import parts_of
 
 
 @dataclass(frozen=True)
@@ -232,9 +233,7 @@ class DQN(Learner):
 
     def require_pictures(self) -> None:
         """Raise ConfigError unless there are images large enough that a shift by 4 pixels leaves their meaning."""
-        space = self.observation_space
-        parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
-        if not any(is_picture(part.shape or ()) for part in parts):
+        if not any(is_picture(part.shape or ()) for part in parts_of(self.observation_space)):
             raise ConfigError("--augment shifts images by up to 4 pixels; these observations have none that bears it")
 
     def head(self, width: int) -> nn.Module:
@@ -328,8 +327,8 @@ class DQN(Learner):
         burn_in, carry = self.config.burn_in, batch.carry
         if burn_in:
             with torch.no_grad():
-                carry = model(_rows(obs, slice(burn_in)), carry, batch.first[:burn_in])[1]
-        return model(_rows(obs, slice(burn_in, None)), carry, batch.first[burn_in:], rng)[0]
+                carry = model(map_tree(lambda x: x[:burn_in], obs), carry, batch.first[:burn_in])[1]
+        return model(map_tree(lambda x: x[burn_in:], obs), carry, batch.first[burn_in:], rng)[0]
 
     def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return loss with gradient, and without it |TD error| and the values of the actions taken: [B] or [L, B]."""
@@ -359,10 +358,6 @@ class DQN(Learner):
             weights = greedy_weights(out.selecting)
         backed_up = reward[..., None, None] + batch.discount[..., None, None] * values
         return weights, rescale(backed_up) if config.value_rescale else backed_up
-
-
-def _rows(obs: Any, rows: slice) -> Any:
-    return {key: x[rows] for key, x in obs.items()} if isinstance(obs, dict) else obs[rows]
 
 
 def _pick(x: Tensor, rows: Tensor) -> Tensor:
