@@ -19,6 +19,7 @@ from agents.presets import ALGORITHMS
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
 from networks.convnets import HEAVY
+from networks.model import map_tree
 from networks.torsos import is_image, torso_name
 
 NORM_STEPS = 200
@@ -103,17 +104,26 @@ def frame_stack(envs: gym.vector.VectorEnv) -> int:
 
 def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None:
     """Set the agent's input normalisation from random play, if its config wants that."""
-    normalizers = agent.normalizers()
-    if agent.config.input_norm != "center" or not normalizers:
+    how = agent.config.input_norm
+    if how == "scale" or not agent.normalizers():
         return
-    if not isinstance(envs.single_observation_space, spaces.Box):
+    if how == "center" and not isinstance(envs.single_observation_space, spaces.Box):
         raise ConfigError("--input-norm center works on one array of pixels or numbers, not on a Dict; use scale")
     rng = np.random.default_rng(seed)
     seeds = [int(number) for number in rng.integers(2**31, size=envs.num_envs)]
     envs.reset(seed=seeds)  # type: ignore[arg-type]
+    envs.action_space.seed(seed)
     seen = []
     for _ in range(NORM_STEPS):
-        seen.append(envs.step(rng.integers(agent.num_actions, size=envs.num_envs))[0])
+        seen.append(envs.step(envs.action_space.sample())[0])
+    if how == "running":
+        obs = (
+            {key: np.stack([row[key] for row in seen]) for key in seen[0]}
+            if isinstance(seen[0], dict)
+            else np.stack(seen)
+        )
+        agent.follow_inputs(map_tree(agent.tensor, obs), torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool))
+        return
     samples = torch.from_numpy(np.concatenate(seen[:: max(envs.num_envs // 8, 1)]))
-    for normalize in normalizers:
+    for normalize in agent.normalizers():
         normalize.center(samples)

@@ -26,7 +26,7 @@ from torch import Tensor
 from agents.interface import Agent
 from agents.replay.ring import Replay
 
-FORMAT = 2
+FORMAT = 3
 KEEP = 2
 """Checkpoints kept, beside the best."""
 

@@ -49,12 +49,14 @@ class TrainConfig:
     """Learn as if the loss of a life ended the episode, where the protocol allows it. Games are played to their end."""
     observe_last: bool = False
     """Show the agent its last action and reward beside each observation, as R2D2 does."""
+    mask_actions: bool = False
+    """Leave out actions that the game says are illegal now, where it says so (`info["action_mask"]`, as in Taxi)."""
     torso: str = "auto"
     """auto, or a name of networks/torsos.py: mlp, nature, impala, impala-large, data-efficient, minatar, tokens ..."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the layers of an mlp torso."""
-    input_norm: Literal["scale", "center"] = "scale"
-    """scale divides pixels by 255; center subtracts the mean frame and divides by the std of each pixel."""
+    input_norm: Literal["scale", "center", "running"] = "scale"
+    """scale divides pixels by 255; center takes mean and std of each pixel from random play; running from all play."""
     core: CoreName = "none"
     """Memory: none, gru or lstm."""
     core_size: int = 256

@@ -4,39 +4,55 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
-from networks.model import Model, map_tree
-from networks.torsos import build_torso
+from networks.model import ACTION_MASK, Model, map_tree
+from networks.torsos import build_torso, normalized_parts
+
+OptimizerName = Literal["adam", "radam", "rmsprop"]
+OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "radam": (torch.optim.RAdam, {"foreach": True}),
+    "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99, "foreach": True}),
+}
 
 
 class Learner(ABC):
     """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
 
     model: Model
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
 
     def __init__(
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
     ):
-        if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
-            raise ConfigError(
-                f"{type(self).__name__} chooses among actions numbered from 0 (a Discrete space); "
-                f"{config.env or 'this environment'} wants {action_space}"
-            )
         self.config, self.device = config, torch.device(machine["device"])
-        self.observation_space, self.num_actions = observation_space, int(action_space.n)
+        self.observation_space, self.action_space = observation_space, action_space
         self.bf16 = bool(machine["bf16"])
         self.updates = 0
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions; raise ConfigError where they are not numbered, as an agent of action values wants them."""
+        space, masked = self.action_space, ACTION_MASK in getattr(self.observation_space, "spaces", {})
+        if not isinstance(space, spaces.Discrete) or space.start != 0:
+            raise ConfigError(
+                f"{type(self).__name__} chooses among actions numbered from 0 (a Discrete space); "
+                f"{self.config.env or 'this environment'} wants {space}"
+            )
+        if masked:
+            raise ConfigError(f"--mask-actions is for agents that learn a policy, which {type(self).__name__} does not")
+        return int(space.n)
 
     @abstractmethod
     def act(
@@ -88,23 +104,27 @@ class Learner(ABC):
         """Return the input normalisations of every network, for `center`."""
         return [part for module in self.modules().values() for part in module.modules() if isinstance(part, Normalize)]
 
+    def follow_inputs(self, obs: Any, mask: Tensor) -> None:
+        """Merge observations [T, N, ...], where `mask` [T, N] is true, into the statistics that normalise inputs.
+
+        Each normalisation is of its own part of a Dict observation.
+        """
+        live = mask.flatten()
+        for normalize, part in normalized_parts(self.model.torso, obs):
+            normalize.follow(part.flatten(0, 1)[live])
+
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""
         return {"model": self.model}
 
-    def make_optimizer(self, learning_rate: float, epsilon: float, rectified: bool = False) -> torch.optim.Optimizer:
-        """Return Adam, or RAdam if `rectified`, over the model.
-
-        Its rate is a tensor, so that schedules change it without a trip to the host.
-        """
+    def make_optimizer(self, learning_rate: float, epsilon: float, name: OptimizerName = "adam") -> Optimizer:
+        """Return the optimizer over the model. Its rate is a tensor: schedules change it without a trip to the host."""
         self.learning_rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
-        if rectified:
-            # capturable keeps its step count on a GPU, where asking for it would wait for all that is queued there
-            return torch.optim.RAdam(
-                self.model.parameters(), lr=self.learning_rate, eps=epsilon, foreach=True,
-                capturable=self.device.type == "cuda",
-            )  # fmt: skip
-        return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, fused=True)
+        kind, options = OPTIMIZERS[name]
+        if name != "adam":
+            # capturable keeps a step count on a GPU, where asking for it would wait for all that is queued there
+            options = {**options, "capturable": self.device.type == "cuda"}
+        return kind(self.model.parameters(), lr=self.learning_rate, eps=epsilon, **options)
 
     def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:
         """Take one gradient step down `loss`; return the norm of the gradient before it was scaled down."""

@@ -48,6 +48,16 @@ def unrescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
     return x.sign() * ((2.0 * (x.abs() + 1.0 + epsilon) / (root + 1.0)) ** 2 - 1.0)
 
 
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) ln(1 + |x|), which tames large returns more than `rescale` does (Hafner et al. 2023, equation 1)."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Return the inverse of `symlog`."""
+    return x.sign() * x.abs().expm1()
+
+
 def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
     """Put a distribution on `values` with `probs`, both [..., M], onto the evenly spaced atoms `support` [K].
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from math import gcd
 from typing import Any, TypeVar, get_args
 
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
+from agents.policy.a2c import A2C, A2CConfig
+from agents.policy.impala import Impala, ImpalaConfig
 from agents.policy.ppo import PPO, PPOConfig
+from agents.policy.reinforce import Reinforce, ReinforceConfig
 from agents.rollouts import RolloutConfig
 from agents.value.c51 import C51, C51Config
 from agents.value.dqn import DQN, DQNConfig
@@ -29,7 +33,10 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "btr": (IQNConfig, IQN),
     "r2d2": (DQNConfig, DQN),
     "pqn": (PQNConfig, PQN),
+    "reinforce": (ReinforceConfig, Reinforce),
+    "a2c": (A2CConfig, A2C),
     "ppo": (PPOConfig, PPO),
+    "impala": (ImpalaConfig, Impala),
 }
 """Name -> (config class, agent class). Rainbow, BTR and R2D2 are sets of switches: presets of their own."""
 
@@ -157,6 +164,34 @@ PPO_FAST = PPOConfig(
     clip_value=False, max_grad_norm=1.0, stop_return=18.0,
 )  # fmt: skip
 
+# SB3's rl-zoo a2c.yml has 8 environments of 5 rows; more rows and Adam learn CartPole to the end
+A2C_CLASSIC = A2CConfig(
+    total_steps=500_000, num_envs=16, checkpoint_steps=100_000, log_steps=2_000, learning_rate=2e-3, optimizer="adam",
+    rollout_length=16, gae_lambda=0.95, gamma=0.99, entropy_coef=0.001, normalize_advantage=True,
+)  # fmt: skip
+
+# rl-zoo a2c.yml, atari: 16 x 5, RMSProp, value loss 0.25 (of the squared error)
+A2C_ATARI = A2CConfig(
+    total_steps=10_000_000, checkpoint_steps=1_000_000, log_steps=10_240, schedule="linear", clip_rewards=True,
+    life_loss_ends=True,
+)  # fmt: skip
+
+REINFORCE_CLASSIC = ReinforceConfig(
+    total_steps=500_000, num_envs=8, checkpoint_steps=100_000, log_steps=2_000, learning_rate=5e-3,
+    rollout_length=512, entropy_coef=0.001,
+)  # fmt: skip
+
+IMPALA_CLASSIC = ImpalaConfig(
+    total_steps=500_000, num_envs=16, checkpoint_steps=100_000, log_steps=2_000, learning_rate=1e-3, optimizer="adam",
+    adam_epsilon=1e-5, rollout_length=32, minibatches=4, entropy_coef=0.001, max_grad_norm=1.0,
+)  # fmt: skip
+
+# Cleanba (cleanba_impala.py): unroll 20, RMSProp, 4 minibatches in one pass
+IMPALA_ATARI = ImpalaConfig(
+    total_steps=10_000_000, checkpoint_steps=1_000_000, log_steps=10_240, minibatches=4, clip_rewards=True,
+    life_loss_ends=True,
+)  # fmt: skip
+
 TOY: dict[str, Any] = {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000, "stop_return": None}
 
 DQN_BOX2D = replace(DQN_CLASSIC, total_steps=500_000, learning_rate=5e-4)
@@ -243,6 +278,24 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("ppo", "minatar"): PPO_MINATAR,
     ("ppo", "minigrid"): PPO_MINIGRID,
     ("ppo", "toy"): replace(PPO_CLASSIC, rollout_length=16, entropy_coef=0.01, **TOY),
+    ("a2c", "classic"): A2C_CLASSIC,
+    ("a2c", "box2d"): replace(A2C_CLASSIC, total_steps=1_000_000, gamma=0.995, entropy_coef=0.01),
+    ("a2c", "atari"): A2C_ATARI,
+    ("a2c", "minatar"): replace(A2C_ATARI, total_steps=3_000_000, num_envs=64, clip_rewards=False,
+                                checkpoint_steps=500_000),
+    ("a2c", "minigrid"): replace(A2C_CLASSIC, rollout_length=16, entropy_coef=0.01),
+    ("a2c", "toy"): replace(A2C_CLASSIC, rollout_length=16, num_envs=8, entropy_coef=0.01, **TOY),
+    ("reinforce", "classic"): REINFORCE_CLASSIC,
+    ("reinforce", "box2d"): replace(REINFORCE_CLASSIC, total_steps=1_000_000, rollout_length=1_024, entropy_coef=0.01),
+    ("reinforce", "minatar"): replace(REINFORCE_CLASSIC, total_steps=3_000_000, num_envs=32, entropy_coef=0.01),
+    ("reinforce", "minigrid"): replace(REINFORCE_CLASSIC, rollout_length=1_024, entropy_coef=0.01),
+    ("reinforce", "toy"): replace(REINFORCE_CLASSIC, rollout_length=64, entropy_coef=0.01, **TOY),
+    ("impala", "classic"): IMPALA_CLASSIC,
+    ("impala", "box2d"): replace(IMPALA_CLASSIC, total_steps=1_000_000, gamma=0.995, entropy_coef=0.01),
+    ("impala", "atari"): IMPALA_ATARI,
+    ("impala", "minatar"): replace(IMPALA_ATARI, total_steps=3_000_000, clip_rewards=False, checkpoint_steps=500_000),
+    ("impala", "minigrid"): replace(IMPALA_CLASSIC, entropy_coef=0.01),
+    ("impala", "toy"): replace(IMPALA_CLASSIC, rollout_length=16, num_envs=8, entropy_coef=0.01, **TOY),
 }  # fmt: skip
 """(algorithm, family or a name for --preset) -> config."""
 
@@ -267,13 +320,15 @@ def tiny(config: TrainConfig) -> TrainConfig:
         if config.core != "none":
             small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
     if isinstance(config, RolloutConfig):
-        small |= {"rollout_length": 32, "epochs": 2, "minibatches": 2}
+        small |= {"rollout_length": 32, "epochs": min(config.epochs, 2), "minibatches": min(config.minibatches, 2)}
     return replace(config, **small)
 
 
 def without_memory(config: Any) -> dict[str, Any]:
     """Return the fields that take a recurrent agent its core, and leave it as many rows to learn from."""
-    off = {"core": "none", "sequence_length": 1, "burn_in": 0}
+    off: dict[str, Any] = {"core": "none", "burn_in": 0}
+    whole = isinstance(config, RolloutConfig) and config.sequence_length == 0  # which it is with a memory or without
+    off |= {} if whole else {"sequence_length": 1}
     return off | ({"batch_size": config.batch_size * config.sequence_length} if isinstance(config, DQNConfig) else {})
 
 
@@ -287,7 +342,8 @@ def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
     if core == "none":
         recurrent = without_memory(config)
     elif config.core == "none":
-        recurrent |= {"sequence_length": 16}
+        if getattr(config, "sequence_length", 0) == 1:
+            recurrent |= {"sequence_length": gcd(16, getattr(config, "rollout_length", 16))}
         if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
             recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
     known = {field.name for field in fields(config)}

@@ -31,3 +31,55 @@ def gae(
         advantage[t] = running
         next_value = value[t]
     return advantage
+
+
+def rewards_to_go(
+    reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Discounted sum of the rewards to the end of the episode [T, N], and where that end was seen [T, N].
+
+    Arguments as for `gae`. A truncated episode goes on with the value of its final observation; the return of one that
+    was still running after the last row is not known, and 0 is returned for it.
+    """
+    total, known = torch.zeros_like(reward), torch.zeros_like(terminated)
+    running, ends = torch.zeros_like(next_value), torch.zeros_like(terminated[0])
+    for t in reversed(range(len(reward))):
+        after = torch.where(truncated[t] & ~terminated[t], next_value, running * (1.0 - terminated[t].to(reward.dtype)))
+        ends = ends | terminated[t] | truncated[t]
+        running = torch.where(ends, reward[t] + gamma * after, 0.0)
+        total[t], known[t] = running, ends
+        next_value = value[t]
+    return total, known
+
+
+def vtrace(
+    ratio: Tensor,
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    trace: float = 1.0,
+    rho_bar: float = 1.0,
+    c_bar: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """V-trace targets and policy-gradient advantages, [T, N] (Espeholt et al. 2018, section 4.1 and 4.2).
+
+    `ratio` [T, N] is the learner's probability of each action over the actor's, `trace` the lambda of remark 2. As in
+    `gae` the row after a truncated step is its final observation, whose value is bootstrapped from.
+    """
+    rho, c = ratio.clamp(max=rho_bar), trace * ratio.clamp(max=c_bar)
+    discount = gamma * (1.0 - terminated.to(reward.dtype))
+    ends = (terminated | truncated).to(reward.dtype)
+    target, advantage = torch.empty_like(reward), torch.empty_like(reward)
+    correction, next_target = torch.zeros_like(next_value), next_value
+    for t in reversed(range(len(reward))):
+        delta = rho[t] * (reward[t] + discount[t] * next_value - value[t])
+        correction = delta + discount[t] * (1.0 - ends[t]) * c[t] * correction
+        target[t] = value[t] + correction
+        # beyond the end of an episode lies another: what follows a cut is worth what the critic says of it
+        follows = torch.where(truncated[t], next_value, next_target)
+        advantage[t] = rho[t] * (reward[t] + discount[t] * follows - value[t])
+        next_value, next_target = value[t], target[t]
+    return target, advantage

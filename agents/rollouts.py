@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents.config import TrainConfig
 from agents.interface import Rollout
-from agents.learner import Learner
+from agents.learner import Learner, OptimizerName
 from agents.returns import gae
 from networks.images import take_columns
 from networks.model import map_tree
@@ -30,6 +30,8 @@ class RolloutConfig(TrainConfig):
     """The optimizer's step size at the start."""
     schedule: Literal["linear", "constant"] = "linear"
     """linear lets the step size fall to 0 at total_steps."""
+    optimizer: OptimizerName = "adam"
+    """adam, radam (rectified) or rmsprop."""
     adam_epsilon: float = 1e-5
     """The optimizer's epsilon."""
     rollout_length: int = 128
@@ -39,24 +41,28 @@ class RolloutConfig(TrainConfig):
     minibatches: int = 4
     """Minibatches in a pass."""
     sequence_length: int = 1
-    """Rows unrolled together; a recurrent core wants more, up to rollout_length. Must divide it."""
+    """Rows unrolled together; a recurrent core wants more. Must divide rollout_length; 0 stands for all of it."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
         super().validate()
-        for name in ("learning_rate", "adam_epsilon", "rollout_length", "epochs", "minibatches", "sequence_length",
-                     "max_grad_norm"):  # fmt: skip
+        for name in ("learning_rate", "adam_epsilon", "rollout_length", "epochs", "minibatches", "max_grad_norm"):
             self.require(getattr(self, name) > 0, name, "must be above 0")
-        divides = self.rollout_length % self.sequence_length == 0
+        self.require(self.sequence_length >= 0, "sequence_length", "must not be negative")
+        divides = self.rollout_length % self.unroll == 0
         self.require(divides, "sequence_length", f"must divide the rollout length {self.rollout_length}")
-        columns = self.rollout_length * self.num_envs // self.sequence_length
+        columns = self.rollout_length * self.num_envs // self.unroll
         self.require(
             self.minibatches <= columns, "minibatches", f"must be at most the {columns} sequences of a rollout"
         )
-        recurrent = self.core != "none"
-        self.require(not recurrent or self.sequence_length > 1, "sequence_length", "must be above 1 with a memory")
+        self.require(self.core == "none" or self.unroll > 1, "sequence_length", "must be above 1 with a memory")
+
+    @property
+    def unroll(self) -> int:
+        """Rows of a sequence."""
+        return self.sequence_length or self.rollout_length
 
     @property
     def rows_held(self) -> int:
@@ -91,8 +97,11 @@ class RolloutLearner(Learner):
         """Return what the loss needs beside obs, first, action and mask: tensors [T, N, ...] by name."""
 
     @abstractmethod
-    def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
-        """Return loss and metrics of a minibatch of columns [L, M, ...]; `carry` [M, C] precedes their first rows."""
+    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
+        """Return loss and metrics of a minibatch of columns [L, M, ...]; `carry` [M, C] precedes their first rows.
+
+        `progress` is the part of the training that is over, 0 to 1.
+        """
 
     def summary(self, rows: dict[str, Any]) -> Metrics:
         """Return metrics over the whole rollout, from the rows [T, N, ...] that `prepare` and the rollout gave."""
@@ -105,22 +114,24 @@ class RolloutLearner(Learner):
         """Make `epochs` passes over the rollout; return metrics averaged over the last pass."""
         config = self.config
         rows = {
-            "obs": rollout.obs, "first": rollout.first, "action": rollout.action.long(),
+            "obs": rollout.obs, "first": rollout.first, "action": rollout.action,
             "mask": (~rollout.dead).float(), **self.prepare(rollout),
         }  # fmt: skip
         columns = {name: map_tree(self._columns, x) for name, x in rows.items()}
         carry = self._columns(rollout.carry)[0]
+        progress = min(max(rollout.env_steps - rollout.dead.numel(), 0) / config.total_steps, 1.0)
         if config.schedule == "linear":
-            before = max(rollout.env_steps - rollout.dead.numel(), 0)
-            self.learning_rate.fill_(config.learning_rate * max(1.0 - before / config.total_steps, 0.0))
+            self.learning_rate.fill_(config.learning_rate * (1.0 - progress))
         self.model.train()
         means: Metrics = {}
         for _ in range(config.epochs):
             order = torch.randperm(len(carry), generator=rng, device=self.device)
-            found = [self._minibatch(columns, carry, index) for index in order.chunk(config.minibatches)]
+            found = [self._minibatch(columns, carry, index, progress) for index in order.chunk(config.minibatches)]
             means = {name: torch.stack([values[name] for values in found]).mean() for name in found[0]}
             self.after_epoch(means)
         self.model.eval()
+        if config.input_norm == "running":  # not before the last epoch: the policy that acted is the one that learns
+            self.follow_inputs(rollout.obs, ~rollout.dead)
         self.updates += 1
         return {**means, **self.summary(rows), "train/learning_rate": self.learning_rate.clone()}, None
 
@@ -139,14 +150,14 @@ class RolloutLearner(Learner):
 
     def _columns(self, x: Tensor) -> Tensor:
         """[T, N, ...] -> [L, T/L * N, ...]: every column is L consecutive rows of one environment."""
-        length = self.config.sequence_length
+        length = self.config.unroll
         steps, envs = x.shape[:2]
         cut = x.view(steps // length, length, envs, *x.shape[2:]).transpose(0, 1)
         return cut.reshape(length, steps // length * envs, *x.shape[2:])
 
-    def _minibatch(self, columns: dict[str, Any], carry: Tensor, index: Tensor) -> Metrics:
+    def _minibatch(self, columns: dict[str, Any], carry: Tensor, index: Tensor, progress: float) -> Metrics:
         """Take one gradient step on the columns `index` [M]."""
         part = {name: map_tree(lambda x: take_columns(x, index), x) for name, x in columns.items()}
-        loss, metrics = self.loss(part, carry[index])
+        loss, metrics = self.loss(part, carry[index], progress)
         grad_norm = self.descend(loss, self.config.max_grad_norm)
         return {"train/loss": loss.detach(), **metrics, "train/grad_norm": grad_norm}

@@ -17,7 +17,7 @@ from envs import toy
 from envs.ale import AtariGame, rom_name
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
-from envs.wrappers import ChannelsFirst, GridPlanes, SeededMinAtar
+from envs.wrappers import ChannelsFirst, GridPlanes, SeededMinAtar, bounded_actions
 
 EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""
@@ -136,6 +136,8 @@ def make_env(
         raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
     except TypeError as error:
         raise EnvError(f"{env_id} does not take these arguments: {error}") from error
+    if isinstance(env.action_space, gym.spaces.Box):
+        env = bounded_actions(env)
     if kind == "minigrid":
         return GridPlanes(env)
     if kind == "minatar":

@@ -20,6 +20,15 @@ class SeededMinAtar(gym.Wrapper):
         return self.env.reset(seed=seed, options=options)
 
 
+def bounded_actions(env: gym.Env) -> gym.Env:
+    """Have -1 to 1 span what each continuous action may be, and cut what an agent chooses beyond that."""
+    space = env.action_space
+    assert isinstance(space, spaces.Box)
+    if np.isfinite(space.low).all() and np.isfinite(space.high).all():
+        env = gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    return gym.wrappers.ClipAction(env)
+
+
 class ChannelsFirst(gym.ObservationWrapper):
     """Turn an image or a stack of planes [H, W, C] into [C, H, W]; truth values become 0 and 1."""
 
@@ -119,6 +128,47 @@ class ObserveLast(gym.vector.VectorWrapper):
         parts = obs if isinstance(obs, dict) else {"obs": obs}
         shown = (np.sign(reward) * np.log1p(np.abs(reward))).astype(np.float32)[:, None]
         return {**parts, "last_action": action, "last_reward": shown}
+
+
+class ObserveMask(gym.vector.VectorWrapper):
+    """Show which actions are legal, `info["action_mask"]`, as the part `action_mask` of a Dict observation.
+
+    Numbers of actions side by side where an action consists of several, as of sb3-contrib's maskable PPO. Wants
+    NEXT_STEP autoreset; a plain observation becomes the part `obs`.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv):
+        super().__init__(envs)
+        space, actions = envs.single_observation_space, envs.single_action_space
+        sizes = [actions.n] if isinstance(actions, spaces.Discrete) else getattr(actions, "nvec", [])
+        if not len(sizes):
+            raise ValueError(f"only numbered actions can be masked, not {actions}")
+        parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"obs": space}
+        parts["action_mask"] = spaces.MultiBinary(int(sum(sizes)))
+        self.single_observation_space = spaces.Dict(parts)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
+        return self.env.card  # type: ignore[attr-defined]
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Start all environments anew."""
+        obs, info = self.env.reset(**options)
+        return self._with(obs, info), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        return self._with(obs, info), reward, terminated, truncated, info
+
+    def _with(self, obs: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
+        if "action_mask" not in info:
+            raise ValueError('this game does not say which actions are legal: its info has no "action_mask"')
+        shape = (self.num_envs, self.single_observation_space["action_mask"].shape[0])  # type: ignore[index]
+        legal = np.asarray(info["action_mask"]).reshape(shape).astype(bool)
+        return {**(obs if isinstance(obs, dict) else {"obs": obs}), "action_mask": legal}
 
 
 VOCABULARY = tuple(

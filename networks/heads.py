@@ -1,4 +1,4 @@
-"""Heads: from features to action values, to distributions of returns, or to a policy and a value.
+"""Heads: from features to action values, or to distributions of returns; policies.py has those of actor-critics.
 
 Every Q head gives `.q`, so that acting, targets and reports need not know which one it is. Heads take `noise`, the
 generator that noisy layers and quantile taus are drawn from; without one they are certain: mean weights, even taus.
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical
 from torch.nn import functional as F
 
 
@@ -39,20 +38,6 @@ class QuantileOutput(NamedTuple):
     """[..., A, N]"""
     taus: Tensor
     """[..., N] in 0 to 1, the probability that each quantile stands for (tau)."""
-
-
-class PolicyOutput(NamedTuple):
-    """A categorical policy and the state's value."""
-
-    logits: Tensor
-    """[..., A]"""
-    value: Tensor
-    """[...]"""
-
-    @property
-    def dist(self) -> Categorical:
-        """The policy as a distribution over actions."""
-        return Categorical(logits=self.logits, validate_args=False)
 
 
 class Dense(nn.Linear):
@@ -209,19 +194,3 @@ class ImplicitQuantileHead(nn.Module):
         embedded = F.relu(self.embedding(torch.cos(taus[..., None] * self.frequencies)))  # [..., N, F]
         quantiles = self.streams(x[..., None, :] * embedded, noise).squeeze(-1).transpose(-1, -2)
         return QuantileOutput(quantiles.mean(dim=-1), quantiles, taus)
-
-
-class PolicyValueHead(nn.Module):
-    """A linear policy and a linear value; with `twin` each reads its own half of the features."""
-
-    def __init__(self, in_dim: int, num_actions: int, twin: bool = False):
-        super().__init__()
-        self.twin = twin
-        width = in_dim // 2 if twin else in_dim
-        self.policy = nn.Linear(width, num_actions)
-        self.value = nn.Linear(width, 1)
-
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> PolicyOutput:
-        """[..., F] -> logits [..., A], value [...]; nothing in it is drawn."""
-        for_policy, for_value = x.chunk(2, dim=-1) if self.twin else (x, x)
-        return PolicyOutput(self.policy(for_policy), self.value(for_value).squeeze(-1))

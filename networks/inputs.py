@@ -35,10 +35,17 @@ class Torso(nn.Module):
 
 
 class Normalize(nn.Module):
-    """(x - mean) * inverse_std, elementwise; part of the model, so a policy never travels without it."""
+    """(x - mean) * inverse_std, elementwise; part of the model, so a policy never travels without it.
 
+    Divides by the range where there is one; or takes mean and standard deviation from samples (`center`), and goes on
+    learning them (`follow`), when what is further than `BOUND` deviations away is cut.
+    """
+
+    BOUND = 10.0
     mean: Tensor
     inverse_std: Tensor
+    variance: Tensor
+    count: Tensor
 
     def __init__(self, space: spaces.Box):
         super().__init__()
@@ -47,6 +54,8 @@ class Normalize(nn.Module):
         scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
         self.register_buffer("mean", torch.zeros(space.shape))
         self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
+        self.register_buffer("variance", torch.ones(space.shape))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_load_state_dict_post_hook(lambda module, keys: module._look())
         self._look()
 
@@ -58,16 +67,38 @@ class Normalize(nn.Module):
         self.inverse_std.copy_(1.0 / torch.clamp(std, min=max(std.mean().item(), 1e-3)))
         self._look()
 
+    def follow(self, samples: Tensor) -> None:
+        """Merge `samples` [B, ...] into mean and variance (Chan et al. 1983); `self.count` are in them already.
+
+        The std of pixels is floored at its average, as many hardly ever change; that of other numbers at 0.01.
+        """
+        samples = samples.to(self.mean.device, torch.float32)
+        if not len(samples):
+            return
+        self.count += len(samples)
+        share = float(len(samples) / self.count)
+        variance, mean = torch.var_mean(samples, dim=0, correction=0)
+        delta = mean - self.mean
+        self.variance.mul_(1.0 - share).add_(share * variance + share * (1.0 - share) * delta**2)
+        self.mean.add_(share * delta)
+        std = self.variance.sqrt()
+        floor = std.mean().clamp(min=1e-2) if std.dim() == 3 else torch.tensor(1e-2, device=std.device)
+        self.inverse_std.copy_(1.0 / torch.maximum(std, floor))
+        self._look()
+
     def _look(self) -> None:
-        """Note whether one factor is all there is to it, which spares a pass over every batch."""
+        """Note whether one factor is all there is to it, which spares a pass over every batch, and whether to cut."""
         first = self.inverse_std.flatten()[0].item()
         self.factor = first if not self.mean.any() and bool((self.inverse_std == first).all()) else None
+        self.bounded = bool(self.count > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] of any type -> the same shape, float32 or what autocast works in."""
         if x.dim() != 4:  # few numbers, whose scale is not known: rounded only once they are normalised
             x = x.to(torch.float32, copy=True)
-            return x.mul_(self.factor) if self.factor is not None else x.sub_(self.mean).mul_(self.inverse_std)
+            return (
+                x.mul_(self.factor) if self.factor is not None else self._cut(x.sub_(self.mean).mul_(self.inverse_std))
+            )
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         x = x.to(dtype, copy=True).contiguous(memory_format=torch.channels_last)
@@ -77,4 +108,7 @@ class Normalize(nn.Module):
             buffer.to(dtype)[None].contiguous(memory_format=torch.channels_last)
             for buffer in (self.mean, self.inverse_std)
         )
-        return x.sub_(mean).mul_(inverse_std)
+        return self._cut(x.sub_(mean).mul_(inverse_std))
+
+    def _cut(self, x: Tensor) -> Tensor:
+        return x.clamp_(-self.BOUND, self.BOUND) if self.bounded else x

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from networks.cores import Core
 from networks.inputs import Torso
 
+ACTION_MASK = "action_mask"
+"""Part of a Dict observation that says which actions are legal, one truth value for each."""
+
 
 class Model(nn.Module):
     """Observation -> features -> memory -> output.
@@ -38,6 +41,7 @@ class Model(nn.Module):
         """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike.
 
         A head that draws numbers (noisy layers, quantile levels) draws them from `noise`; without it, it is certain.
+        The part `action_mask` of a Dict goes past torso and core to the head.
         """
         single = first.dim() == 1
         if single:
@@ -48,8 +52,10 @@ class Model(nn.Module):
             features = features.view(steps, batch, -1)
             if self.carry_dim:
                 features, carry = self.core(features, carry, first)
-        output = self.head((features[0] if single else features).float(), noise)
-        return output, carry.float()
+        features = (features[0] if single else features).float()
+        if isinstance(obs, dict) and ACTION_MASK in obs:
+            return self.head(features, noise, obs[ACTION_MASK].bool()), carry.float()
+        return self.head(features, noise), carry.float()
 
 
 def map_tree(function: Any, tree: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from networks.convnets import CONV_NETS, ConvNet, ImpalaResNet
 from networks.inputs import PLAIN, Normalize, Style, Torso
+from networks.model import ACTION_MASK
 
 
 class MLP(Torso):
@@ -109,6 +110,18 @@ class TwinTorso(Torso):
         return torch.cat([self.policy(x), self.value(x)], dim=1)
 
 
+def normalized_parts(torso: nn.Module, obs: Any) -> Iterator[tuple[Normalize, Any]]:
+    """Yield every input normalisation of a torso, with the part of the observation that it reads."""
+    if isinstance(torso, DictTorso):
+        for key, part in torso.torsos.items():
+            yield from normalized_parts(part, obs[key])
+    elif isinstance(torso, TwinTorso):
+        for half in (torso.policy, torso.value):
+            yield from normalized_parts(half, obs)
+    elif isinstance(normalize := getattr(torso, "normalize", None), Normalize):
+        yield normalize, obs
+
+
 def torso_name(space: spaces.Space) -> str:
     """Return the torso that suits an observation space: what `auto` chooses."""
     if isinstance(space, spaces.Dict):
@@ -149,7 +162,7 @@ def _dict(space: spaces.Space, style: Style, name: str = "auto") -> DictTorso | 
     if not isinstance(space, spaces.Dict):
         return None
     # what the agent did last is a few numbers beside features that are read from the game: they need no layer
-    parts = {key: part for key, part in space.spaces.items() if key not in LAST_KEYS}
+    parts = {key: part for key, part in space.spaces.items() if key not in (*LAST_KEYS, ACTION_MASK)}
     named = {key: TORSOS[name](part, style) if name in TORSOS else None for key, part in parts.items()}
     if name != "auto" and not any(named.values()):
         return None

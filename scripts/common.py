@@ -24,7 +24,7 @@ from agents.statistics import human_normalized
 from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
-from envs.wrappers import ObserveLast
+from envs.wrappers import ObserveLast, ObserveMask
 from scripts import cli
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
@@ -54,7 +54,8 @@ def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> Record
     envs = make_envs(config.env, num_envs, protocol, threads=threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
-    return cast(RecordEpisodes, ObserveLast(envs)) if config.observe_last else envs  # which has all of its attributes
+    wrapped: Any = ObserveLast(envs) if config.observe_last else envs
+    return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes
 
 
 def read_record(folder: Path) -> dict[str, Any]:

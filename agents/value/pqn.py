@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from agents.exploration import epsilon_greedy, linear_schedule
 from agents.interface import Rollout
+from agents.learner import OptimizerName
 from agents.losses import masked_mean
 from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
 from networks.heads import QHead, QOutput
@@ -33,8 +34,10 @@ from networks.model import he_init
 class PQNConfig(RolloutConfig):
     """Settings of PQN."""
 
+    optimizer: OptimizerName = "radam"
+    """adam, radam (rectified) or rmsprop."""
     adam_epsilon: float = 1e-8
-    """RAdam's epsilon."""
+    """The optimizer's epsilon."""
     q_lambda: float = 0.65
     """Decay of the later steps' part in the return that is learned."""
     layer_norm: bool = True
@@ -89,7 +92,7 @@ class PQN(RolloutLearner):
         model = self.assemble(torso, lambda width: QHead(width, self.num_actions, dueling=config.dueling))
         he_init(model)
         self.model = self.place(model)
-        self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, rectified=True)
+        self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, config.optimizer)
 
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
@@ -107,10 +110,10 @@ class PQN(RolloutLearner):
         """Return the lambda-returns: R = r + discount * (lambda * R' + (1 - lambda) * max Q')."""
         return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.q_lambda)}
 
-    def loss(self, part: dict[str, Any], carry: Tensor) -> tuple[Tensor, Metrics]:
+    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
         """Half the squared error of the values of the actions taken."""
         output, _ = self.model(part["obs"], carry, part["first"])
-        q = output.q.gather(-1, part["action"][..., None]).squeeze(-1)
+        q = output.q.gather(-1, part["action"].long()[..., None]).squeeze(-1)
         mask = part["mask"].clone()
         mask[: self.config.burn_in] = 0.0
         loss = masked_mean(0.5 * (q - part["target"]) ** 2, mask)

@@ -36,7 +36,7 @@ def collect(config: PPOConfig, vector: Callable[..., Any], kind: Any = MemoryCha
     agent = build_agent("ppo", config, envs, CPU)
     assert isinstance(agent, PPO)
     torch.manual_seed(1)
-    torch.nn.init.normal_(agent.model.get_parameter("head.policy.weight"))
+    torch.nn.init.normal_(agent.model.get_parameter("head.policy.layer.weight"))
     torch.nn.init.normal_(agent.model.get_parameter("head.value.weight"))
     rows = interact(agent, envs, list(range(config.num_envs)), torch.Generator().manual_seed(2), 0)
     collector = RolloutCollector(config.rollout_length, agent.device)
@@ -162,9 +162,9 @@ def test_each_epoch_sees_every_column_once(core: CoreName, minibatches: int, vec
     seen: list[list[int]] = []
     original = agent._minibatch
 
-    def noting(columns: dict[str, Any], carry: torch.Tensor, index: torch.Tensor) -> Any:
+    def noting(columns: dict[str, Any], carry: torch.Tensor, index: torch.Tensor, progress: float) -> Any:
         seen.append(index.tolist())
-        return original(columns, carry, index)
+        return original(columns, carry, index, progress)
 
     monkeypatch.setattr(agent, "_minibatch", noting)
     update(agent, rollout)
@@ -189,7 +189,7 @@ def test_columns_are_consecutive_rows_of_one_environment(vector) -> None:
 def test_log_prob_and_value_are_those_of_the_policy(vector) -> None:
     agent, rollout = collect(settings("none"), vector)
     output, _ = agent.model(rollout.obs, rollout.carry[0], rollout.first)
-    torch.testing.assert_close(rollout.extras["log_prob"], output.dist.log_prob(rollout.action))
+    torch.testing.assert_close(rollout.extras["log_prob"], agent.policy.log_prob(output.policy, rollout.action))
     torch.testing.assert_close(rollout.extras["value"], output.value)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,11 +16,11 @@ from networks.heads import (
     Dense,
     ImplicitQuantileHead,
     NoisyLinear,
-    PolicyValueHead,
     QHead,
     QuantileHead,
     Streams,
 )
+from networks.policies import PolicyValueHead
 
 HEADS = {
     "q": lambda **kwargs: QHead(6, 3, **kwargs),
@@ -273,9 +274,9 @@ def test_a_noisy_implicit_head_is_one_network_for_all_levels_of_a_row() -> None:
 
 @pytest.mark.parametrize("twin", [False, True])
 def test_policy_and_value_ignore_noise(twin: bool) -> None:
-    head, x, generator = PolicyValueHead(6, 3, twin), torch.randn(2, 5, 6), rng()
+    head, x, generator = PolicyValueHead(6, spaces.Discrete(3), twin), torch.randn(2, 5, 6), rng()
     with_noise, without = head(x, generator), head(x)
-    assert torch.equal(with_noise.logits, without.logits)
+    assert torch.equal(with_noise.policy, without.policy)
     assert torch.equal(with_noise.value, without.value)
     assert with_noise.value.shape == (2, 5)
     assert torch.equal(generator.get_state(), rng().get_state())

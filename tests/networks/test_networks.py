@@ -10,9 +10,10 @@ import torch
 from gymnasium import spaces
 
 from networks.cores import build_core
-from networks.heads import PolicyValueHead, QHead
+from networks.heads import QHead
 from networks.inputs import Normalize
 from networks.model import Model, map_tree, orthogonal_init
+from networks.policies import PolicyValueHead
 from networks.torsos import build_torso, torso_name
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -130,7 +131,7 @@ def test_dueling_head_by_hand() -> None:
 
 
 def test_twin_head_reads_halves() -> None:
-    head = PolicyValueHead(4, 2, twin=True)
+    head = PolicyValueHead(4, spaces.Discrete(2), twin=True)
     x = torch.randn(1, 4, requires_grad=True)
     head(x).value.sum().backward()
     assert x.grad[0, :2].tolist() == [0.0, 0.0]
@@ -138,9 +139,9 @@ def test_twin_head_reads_halves() -> None:
 
 def test_orthogonal_init_gains() -> None:
     torso = build_torso(FRAME, "nature")
-    model = Model(torso, build_core("none", torso.out_dim, 0), PolicyValueHead(torso.out_dim, 6))
+    model = Model(torso, build_core("none", torso.out_dim, 0), PolicyValueHead(torso.out_dim, spaces.Discrete(6)))
     orthogonal_init(model, {"policy": 0.01, "value": 1.0})
-    gram = model.head.policy.weight @ model.head.policy.weight.T
+    gram = model.head.policy.layer.weight @ model.head.policy.layer.weight.T
     torch.testing.assert_close(gram, 1e-4 * torch.eye(6), atol=1e-7, rtol=1e-3)
     assert model.head.value.weight.norm().item() == pytest.approx(1.0, abs=1e-4)
     hidden = model.torso.fc[0].weight

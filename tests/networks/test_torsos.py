@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from networks.convnets import ConvNet, ImpalaResNet, ResidualBlock
 from networks.cores import build_core
-from networks.heads import PolicyValueHead
 from networks.inputs import Style
 from networks.model import Model, he_init
+from networks.policies import PolicyValueHead
 from networks.torsos import TORSOS, DictTorso, Flat, build_torso
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -299,11 +299,11 @@ def test_unknown_names_are_answered_with_all_that_there_are() -> None:
 
 def test_he_init_by_hand() -> None:
     torso = build_torso(FRAME, "nature")
-    model = Model(torso, build_core("none", torso.out_dim, 0), PolicyValueHead(torso.out_dim, 60))
+    model = Model(torso, build_core("none", torso.out_dim, 0), PolicyValueHead(torso.out_dim, spaces.Discrete(60)))
     he_init(model)
     fans = {  # fan in, of each layer
         "torso.convs.0": 4 * 8 * 8, "torso.convs.1": 32 * 4 * 4, "torso.convs.2": 64 * 3 * 3, "torso.fc.0": 3136,
-        "head.policy": 512, "head.value": 512,
+        "head.policy.layer": 512, "head.value": 512,
     }  # fmt: skip
     layers = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
     assert layers.keys() == fans.keys()

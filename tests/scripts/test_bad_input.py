@@ -482,7 +482,7 @@ def test_a_loss_that_is_no_number_stops_the_run(command: str, names: str, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "at"),
-    [("head.value.bias", 4), ("head.policy.weight", 2), ("torso.value.layers.0.weight", 2)],
+    [("head.value.bias", 4), ("head.policy.layer.weight", 2), ("torso.value.layers.0.weight", 2)],
     ids=["found when saving", "found when acting", "found in the loss"],
 )
 def test_a_poisoned_weight_is_named_and_never_saved(name: str, at: int, tmp_path: Path, monkeypatch: Any) -> None:

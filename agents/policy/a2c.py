@@ -1,0 +1,66 @@
+"""A2C (Mnih et al. 2016, synchronous): one step down the policy gradient after every few rows of all environments.
+
+Differs from the paper: environments in step instead of asynchronous ones, so one gradient instead of many stale ones;
+bootstrapped time limits. RMSProp, 16 environments of 5 rows and lambda 1 as in Stable-Baselines3's recipe for Atari,
+which scores 17.3 on Pong and 280 on Breakout after 10M steps.
+
+    python scripts/train.py a2c --env CartPole-v1
+    python scripts/train.py a2c --env joypad/MemoryChain-v0 --core gru
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from agents.learner import OptimizerName
+from agents.losses import masked_normalize, ppo_value_loss
+from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
+from agents.rollouts import Metrics
+
+
+@dataclass(frozen=True)
+class A2CConfig(ActorCriticConfig):
+    """Settings of A2C."""
+
+    learning_rate: float = 7e-4
+    """The optimizer's step size at the start."""
+    optimizer: OptimizerName = "rmsprop"
+    """adam, radam (rectified) or rmsprop."""
+    num_envs: int = 16
+    """Environments stepped side by side."""
+    rollout_length: int = 5
+    """Rows collected from each environment between updates."""
+    epochs: int = 1
+    """Passes over each rollout; more than one would be off-policy."""
+    minibatches: int = 1
+    """Minibatches in a pass; more than one would be off-policy."""
+    sequence_length: int = 0
+    """Rows unrolled together; 0 stands for the whole rollout."""
+    gae_lambda: float = 1.0
+    """Decay of the sum of residuals; 1 is the n-step return."""
+    normalize_advantage: bool = False
+    """Over the rollout."""
+
+    def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
+        super().validate()
+        for name in ("epochs", "minibatches"):
+            self.require(getattr(self, name) == 1, name, "must be 1: what A2C learned from it cannot use again")
+
+
+class A2C(ActorCritic):
+    """Advantage actor-critic."""
+
+    config: A2CConfig
+
+    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
+        """Policy gradient, value loss and entropy bonus over the rollout."""
+        mask, encode = part["mask"], self.value_scale.encode
+        output, _ = self.model(part["obs"], carry, part["first"])
+        advantage = masked_normalize(part["advantage"], mask) if self.config.normalize_advantage else part["advantage"]
+        policy_loss = -advantage * self.policy.log_prob(output.policy, part["action"])
+        value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
+        return self.combine(policy_loss, value_loss, output, mask, progress)

@@ -1,0 +1,156 @@
+"""Policies: from features to a distribution of actions, for every kind of action space; and the actor-critic head.
+
+A policy's parameters are one tensor [..., P], so that nothing but tensors flows: log-probabilities side by side for
+numbered actions, means and logarithms of standard deviations for continuous ones.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+ILLEGAL = -1e8
+"""Logit of an action that is masked out (Huang & Ontanon 2022): its probability is 0, and no gradient is NaN."""
+
+
+class Policy(nn.Module, ABC):
+    """Features [..., F] -> parameters [..., P]; and what these say of actions."""
+
+    def __init__(self, in_dim: int, width: int):
+        super().__init__()
+        self.layer = nn.Linear(in_dim, width)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> [..., P]."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw actions [N, ...] for parameters [N, P]."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Return the logarithm of the probability (or density) of actions [..., *shape]: [...]."""
+
+    @abstractmethod
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Return the entropy in nats, [...]."""
+
+
+class CategoricalPolicy(Policy):
+    """Independent choices among `sizes` numbers each: Discrete (one choice), MultiDiscrete, MultiBinary."""
+
+    def __init__(self, in_dim: int, sizes: Sequence[int], scalar: bool):
+        self.sizes, self.scalar = tuple(int(size) for size in sizes), scalar
+        super().__init__(in_dim, sum(self.sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> log-probabilities [..., sum of sizes]."""
+        return self._normalized(self.layer(x))
+
+    def masked(self, parameters: Tensor, legal: Tensor) -> Tensor:
+        """Return the log-probabilities given that the action is a legal one; `legal` is truth values [..., P]."""
+        return self._normalized(parameters.masked_fill(~legal, ILLEGAL))
+
+    def sample(self, parameters: Tensor, rng: torch.Generator) -> Tensor:
+        """[N, P] -> int64 [N], or [N, K] for K choices."""
+        drawn = [torch.multinomial(part.exp(), 1, generator=rng) for part in parameters.split(self.sizes, dim=-1)]
+        return drawn[0].squeeze(-1) if self.scalar else torch.cat(drawn, dim=-1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """[..., P] and [...] or [..., K] -> [...]."""
+        choices = action[..., None] if self.scalar else action
+        parts = parameters.split(self.sizes, dim=-1)
+        taken = [part.gather(-1, choices[..., k : k + 1]).squeeze(-1) for k, part in enumerate(parts)]
+        return taken[0] if len(taken) == 1 else torch.stack(taken).sum(dim=0)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """[..., P] -> [...], summed over the choices."""
+        return -(parameters.exp() * parameters).sum(dim=-1)
+
+    def _normalized(self, logits: Tensor) -> Tensor:
+        if len(self.sizes) == 1:
+            return logits.log_softmax(dim=-1)
+        return torch.cat([part.log_softmax(dim=-1) for part in logits.split(self.sizes, dim=-1)], dim=-1)
+
+
+class GaussianPolicy(Policy):
+    """Independent normal distributions, for Box: means from the features, standard deviations learned for themselves.
+
+    As in the reference PPO (Huang et al. 2022, details of continuous actions 1 to 4). The environment clips.
+    """
+
+    def __init__(self, in_dim: int, shape: tuple[int, ...], log_std: float = 0.0):
+        super().__init__(in_dim, int(np.prod(shape)))
+        self.shape = shape
+        self.log_std = nn.Parameter(torch.full((int(np.prod(shape)),), log_std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> means and log standard deviations [..., 2 D]."""
+        mean = self.layer(x)
+        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+
+    def sample(self, parameters: Tensor, rng: torch.Generator) -> Tensor:
+        """[N, 2 D] -> float32 [N, *shape]."""
+        mean, log_std = parameters.chunk(2, dim=-1)
+        noise = torch.randn(mean.shape, generator=rng, device=mean.device)
+        return (mean + log_std.exp() * noise).unflatten(-1, self.shape)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """[..., 2 D] and [..., *shape] -> [...]."""
+        mean, log_std = parameters.chunk(2, dim=-1)
+        distance = (action.flatten(-len(self.shape)) - mean) * (-log_std).exp()
+        return -(0.5 * distance**2 + log_std + 0.5 * math.log(2.0 * math.pi)).sum(dim=-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """[..., 2 D] -> [...]."""
+        return (parameters.chunk(2, dim=-1)[1] + 0.5 * math.log(2.0 * math.pi * math.e)).sum(dim=-1)
+
+
+def build_policy(space: spaces.Space, in_dim: int) -> Policy:
+    """Build the policy over features of width `in_dim`; raise ValueError for actions that none is for."""
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return CategoricalPolicy(in_dim, [int(space.n)], scalar=True)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        return CategoricalPolicy(in_dim, space.nvec.tolist(), scalar=False)
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+        return CategoricalPolicy(in_dim, [2] * space.shape[0], scalar=False)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and space.shape:
+        return GaussianPolicy(in_dim, space.shape)
+    raise ValueError(f"no policy acts in {space}; there are those for numbers from 0, lists of them, and vectors")
+
+
+class PolicyOutput(NamedTuple):
+    """A policy and the state's value."""
+
+    policy: Tensor
+    """[..., P], parameters of the distribution of actions"""
+    value: Tensor
+    """[...], or [..., V] where several values are learned"""
+
+
+class PolicyValueHead(nn.Module):
+    """A linear policy and a linear value, or several; with `twin` each reads its own half of the features."""
+
+    def __init__(self, in_dim: int, actions: spaces.Space, twin: bool = False, values: int = 1):
+        super().__init__()
+        self.twin, self.values = twin, values
+        width = in_dim // 2 if twin else in_dim
+        self.policy = build_policy(actions, width)
+        self.value = nn.Linear(width, values)
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None, legal: Tensor | None = None) -> PolicyOutput:
+        """[..., F] -> policy [..., P], value [...] or [..., V]; `legal` [..., P] masks actions out."""
+        for_policy, for_value = x.chunk(2, dim=-1) if self.twin else (x, x)
+        policy, value = self.policy(for_policy), self.value(for_value)
+        if legal is not None:
+            assert isinstance(self.policy, CategoricalPolicy)
+            policy = self.policy.masked(policy, legal)
+        return PolicyOutput(policy, value.squeeze(-1) if self.values == 1 else value)
