@@ -15,14 +15,14 @@ from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
-from networks.model import Model, map_tree
+from networks.model import Model, Network, map_tree
 from networks.torsos import build_torso
 
 
 class Learner(ABC):
     """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
 
-    model: Model
+    model: Network
     optimizer: torch.optim.Optimizer
 
     def __init__(
@@ -61,7 +61,7 @@ class Learner(ABC):
         core = build_core(self.config.core, torso.out_dim, self.config.core_size)
         return Model(torso, core, head(core.out_dim), self.bf16)
 
-    def place(self, model: Model) -> Model:
+    def place(self, model: Network) -> Network:
         """Move the model to the device, convolutions with their channels last.
 
         It stays in eval mode outside of updates: spectral normalisation refines its estimates in train mode, and a
@@ -106,13 +106,18 @@ class Learner(ABC):
             )  # fmt: skip
         return torch.optim.Adam(self.model.parameters(), lr=self.learning_rate, eps=epsilon, fused=True)
 
+    def clipped_apart(self) -> list[nn.Module]:
+        """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
+        return [self.model]
+
     def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:
-        """Take one gradient step down `loss`; return the norm of the gradient before it was scaled down."""
+        """Take one gradient step down `loss`; return the norm of the gradient (the largest part's) before scaling."""
         self.optimizer.zero_grad()
         loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_grad_norm)
+        parts = self.clipped_apart()
+        grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in parts]
         self.optimizer.step()
-        return grad_norm
+        return torch.stack(grad_norms).amax()
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return the optimizer's tensors by name, and the counters."""

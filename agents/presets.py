@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
+from agents.off_policy import ReplayConfig
 from agents.policy.ppo import PPO, PPOConfig
 from agents.rollouts import RolloutConfig
 from agents.value.c51 import C51, C51Config
@@ -260,12 +261,13 @@ def preset(algorithm: str, name: str) -> TrainConfig:
 def tiny(config: TrainConfig) -> TrainConfig:
     """Return the same settings at a size that trains, saves and acts within seconds."""
     small: dict[str, Any] = {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
-    if isinstance(config, DQNConfig):
+    if isinstance(config, ReplayConfig):
         small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10,
-                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3),
-                  "head_hidden": min(config.head_hidden, 16)}  # fmt: skip
+                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3)}  # fmt: skip
         if config.core != "none":
             small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
+    if isinstance(config, DQNConfig):
+        small |= {"head_hidden": min(config.head_hidden, 16)}
     if isinstance(config, RolloutConfig):
         small |= {"rollout_length": 32, "epochs": 2, "minibatches": 2}
     return replace(config, **small)
@@ -274,7 +276,8 @@ def tiny(config: TrainConfig) -> TrainConfig:
 def without_memory(config: Any) -> dict[str, Any]:
     """Return the fields that take a recurrent agent its core, and leave it as many rows to learn from."""
     off = {"core": "none", "sequence_length": 1, "burn_in": 0}
-    return off | ({"batch_size": config.batch_size * config.sequence_length} if isinstance(config, DQNConfig) else {})
+    replayed = isinstance(config, ReplayConfig)
+    return off | ({"batch_size": config.batch_size * config.sequence_length} if replayed else {})
 
 
 def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
@@ -288,7 +291,7 @@ def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
         recurrent = without_memory(config)
     elif config.core == "none":
         recurrent |= {"sequence_length": 16}
-        if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
+        if isinstance(config, ReplayConfig):  # a sequence is as much work as its rows
             recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
     known = {field.name for field in fields(config)}
     return replace(config, **{name: value for name, value in recurrent.items() if name in known})
