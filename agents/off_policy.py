@@ -212,7 +212,7 @@ class ReplayLearner(Learner):
 
     @torch.no_grad()
     def copy_to_target(self) -> None:
-        """Move the target network to the online one, or towards it; unlike `load_state_dict` without a look at any."""
+        """Make the target network the followed one, or more like it; `load_state_dict` would look at every value."""
         tau = self.config.target_tau
         for weight, online in zip(self.target.parameters(), self.followed.parameters(), strict=True):
             weight.copy_(online) if tau == 1.0 else weight.lerp_(online, tau)

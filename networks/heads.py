@@ -41,6 +41,13 @@ class QuantileOutput(NamedTuple):
     """[..., N] in 0 to 1, the probability that each quantile stands for (tau)."""
 
 
+class LogitsOutput(NamedTuple):
+    """A categorical policy."""
+
+    logits: Tensor
+    """[..., A]"""
+
+
 class PolicyOutput(NamedTuple):
     """A categorical policy and the state's value."""
 
@@ -209,6 +216,18 @@ class ImplicitQuantileHead(nn.Module):
         embedded = F.relu(self.embedding(torch.cos(taus[..., None] * self.frequencies)))  # [..., N, F]
         quantiles = self.streams(x[..., None, :] * embedded, noise).squeeze(-1).transpose(-1, -2)
         return QuantileOutput(quantiles.mean(dim=-1), quantiles, taus)
+
+
+class PolicyHead(nn.Module):
+    """A linear policy."""
+
+    def __init__(self, in_dim: int, num_actions: int):
+        super().__init__()
+        self.policy = nn.Linear(in_dim, num_actions)
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> LogitsOutput:
+        """[..., F] -> logits [..., A]; nothing in it is drawn."""
+        return LogitsOutput(self.policy(x))
 
 
 class PolicyValueHead(nn.Module):
