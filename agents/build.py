@@ -18,8 +18,9 @@ from agents.learner import Learner
 from agents.presets import ALGORITHMS
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import Replay, ReplayLayout
+from agents.rollouts import RolloutLearner
 from networks.convnets import HEAVY
-from networks.model import map_tree
+from networks.model import ACTION_MASK, map_tree
 from networks.torsos import is_image, torso_name
 
 NORM_STEPS = 200
@@ -111,19 +112,27 @@ def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None
         raise ConfigError("--input-norm center works on one array of pixels or numbers, not on a Dict; use scale")
     rng = np.random.default_rng(seed)
     seeds = [int(number) for number in rng.integers(2**31, size=envs.num_envs)]
-    envs.reset(seed=seeds)  # type: ignore[arg-type]
+    obs: Any = envs.reset(seed=seeds)[0]  # type: ignore[arg-type]
     envs.action_space.seed(seed)
     seen = []
     for _ in range(NORM_STEPS):
-        seen.append(envs.step(envs.action_space.sample())[0])
+        obs = envs.step(_random_actions(envs, obs))[0]
+        seen.append(obs)
     if how == "running":
-        obs = (
-            {key: np.stack([row[key] for row in seen]) for key in seen[0]}
-            if isinstance(seen[0], dict)
-            else np.stack(seen)
-        )
-        agent.follow_inputs(map_tree(agent.tensor, obs), torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool))
+        assert isinstance(agent, RolloutLearner)  # those that learn from a replay refuse it
+        parts = {key: np.stack([row[key] for row in seen]) for key in obs} if isinstance(obs, dict) else np.stack(seen)
+        everything = torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool, device=agent.device)
+        agent.follow_inputs(map_tree(agent.tensor, parts), everything)
         return
     samples = torch.from_numpy(np.concatenate(seen[:: max(envs.num_envs // 8, 1)]))
     for normalize in agent.normalizers():
         normalize.center(samples)
+
+
+def _random_actions(envs: gym.vector.VectorEnv, obs: Any) -> Any:
+    """Draw an action for each environment, a legal one where the observation says which are."""
+    space = envs.action_space
+    legal = obs.get(ACTION_MASK) if isinstance(obs, dict) else None
+    if legal is None or not isinstance(envs.single_action_space, spaces.Discrete):
+        return space.sample()
+    return space.sample(mask=tuple(legal.astype(np.int8)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
-from networks.model import ACTION_MASK, Model, map_tree
-from networks.torsos import build_torso, normalized_parts
+from networks.model import ACTION_MASK, Model, Network, map_tree
+from networks.torsos import build_torso
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 OptimizerName = Literal["adam", "radam", "rmsprop"]
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),
@@ -30,7 +31,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 class Learner(ABC):
     """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
 
-    model: Model
+    model: Network
     optimizer: Optimizer
 
     def __init__(
@@ -77,7 +78,7 @@ class Learner(ABC):
         core = build_core(self.config.core, torso.out_dim, self.config.core_size)
         return Model(torso, core, head(core.out_dim), self.bf16)
 
-    def place(self, model: Model) -> Model:
+    def place(self, model: AnyNetwork) -> AnyNetwork:
         """Move the model to the device, convolutions with their channels last.
 
         It stays in eval mode outside of updates: spectral normalisation refines its estimates in train mode, and a
@@ -104,15 +105,6 @@ class Learner(ABC):
         """Return the input normalisations of every network, for `center`."""
         return [part for module in self.modules().values() for part in module.modules() if isinstance(part, Normalize)]
 
-    def follow_inputs(self, obs: Any, mask: Tensor) -> None:
-        """Merge observations [T, N, ...], where `mask` [T, N] is true, into the statistics that normalise inputs.
-
-        Each normalisation is of its own part of a Dict observation.
-        """
-        live = mask.flatten()
-        for normalize, part in normalized_parts(self.model.torso, obs):
-            normalize.follow(part.flatten(0, 1)[live])
-
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""
         return {"model": self.model}
@@ -126,13 +118,18 @@ class Learner(ABC):
             options = {**options, "capturable": self.device.type == "cuda"}
         return kind(self.model.parameters(), lr=self.learning_rate, eps=epsilon, **options)
 
+    def clipped_apart(self) -> list[nn.Module]:
+        """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
+        return [self.model]
+
     def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:
-        """Take one gradient step down `loss`; return the norm of the gradient before it was scaled down."""
+        """Take one gradient step down `loss`; return the norm of the gradient (the largest part's) before scaling."""
         self.optimizer.zero_grad()
         loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_grad_norm)
+        parts = self.clipped_apart()
+        grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in parts]
         self.optimizer.step()
-        return grad_norm
+        return torch.stack(grad_norms).amax()
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return the optimizer's tensors by name, and the counters."""

@@ -12,10 +12,12 @@ from typing import Any, TypeVar, get_args
 
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
+from agents.off_policy import ReplayConfig
 from agents.policy.a2c import A2C, A2CConfig
 from agents.policy.impala import Impala, ImpalaConfig
 from agents.policy.ppo import PPO, PPOConfig
 from agents.policy.reinforce import Reinforce, ReinforceConfig
+from agents.policy.sac import SAC, SACConfig
 from agents.rollouts import RolloutConfig
 from agents.value.c51 import C51, C51Config
 from agents.value.dqn import DQN, DQNConfig
@@ -37,6 +39,7 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "a2c": (A2CConfig, A2C),
     "ppo": (PPOConfig, PPO),
     "impala": (ImpalaConfig, Impala),
+    "sac": (SACConfig, SAC),
 }
 """Name -> (config class, agent class). Rainbow, BTR and R2D2 are sets of switches: presets of their own."""
 
@@ -156,6 +159,17 @@ PPO_MINIGRID = PPOConfig(
     minibatches=8, adam_epsilon=1e-8,
 )  # fmt: skip
 
+# DQN's with the rate doubled, chosen among three on CartPole; half of the most entropy instead of CleanRL's 0.89, at
+# which of two actions one is still taken every third time
+SAC_CLASSIC = derive(SACConfig, DQN_CLASSIC, learning_rate=1e-3, hidden=(128, 128), target_entropy_scale=0.5)
+
+# CleanRL's sac_atari.py, whose target networks are copied every 8000 env steps
+SAC_ATARI = derive(
+    SACConfig, DQN_ATARI, learning_rate=3e-4, adam_epsilon=1e-4, batch_size=64, target_period=2_000,
+)  # fmt: skip
+
+SAC_MINATAR = derive(SACConfig, DQN_MINATAR, learning_rate=3e-4, target_entropy_scale=0.5)
+
 # Small frames, a small network and per-pixel centring, for a Pong that is solved in minutes on two cores: rl_games'
 # big rollouts and KL-adaptive rate (ppo_pong_envpool.yaml), at 42x42 as in universe-starter-agent
 PPO_FAST = PPOConfig(
@@ -200,6 +214,8 @@ DQN_TOY = replace(
     replay_ratio=0.25, **TOY,
 )  # fmt: skip
 
+SAC_TOY = derive(SACConfig, DQN_TOY, learning_rate=1e-3, target_entropy_scale=0.3, target_period=1, target_tau=0.01)
+
 VALUE_BASES: dict[str, DQNConfig] = {
     "classic": DQN_CLASSIC,
     "box2d": DQN_BOX2D,
@@ -208,7 +224,7 @@ VALUE_BASES: dict[str, DQNConfig] = {
     "minigrid": DQN_MINIGRID,
     "toy": DQN_TOY,
 }
-"""What the agents that learn from replay start from, by game family."""
+"""What the DQN family starts from, by game family."""
 
 RANGES: dict[str, dict[str, Any]] = {
     "classic": {"v_min": -100.0, "v_max": 100.0, "atoms": 101},
@@ -222,7 +238,7 @@ RANGES: dict[str, dict[str, Any]] = {
 
 
 def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainConfig]:
-    """Return the presets of all agents that learn from replay, for one game family."""
+    """Return the presets of the whole DQN family, for one game family."""
     atari, toy = family == "atari", family == "toy"
     image = atari or family == "minatar"
     span = RANGES[family]
@@ -296,6 +312,12 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("impala", "minatar"): replace(IMPALA_ATARI, total_steps=3_000_000, clip_rewards=False, checkpoint_steps=500_000),
     ("impala", "minigrid"): replace(IMPALA_CLASSIC, entropy_coef=0.01),
     ("impala", "toy"): replace(IMPALA_CLASSIC, rollout_length=16, num_envs=8, entropy_coef=0.01, **TOY),
+    ("sac", "classic"): SAC_CLASSIC,
+    ("sac", "box2d"): replace(SAC_CLASSIC, total_steps=500_000),
+    ("sac", "atari"): SAC_ATARI,
+    ("sac", "minatar"): SAC_MINATAR,
+    ("sac", "minigrid"): derive(SACConfig, DQN_MINIGRID, learning_rate=3e-4, target_entropy_scale=0.5),
+    ("sac", "toy"): SAC_TOY,
 }  # fmt: skip
 """(algorithm, family or a name for --preset) -> config."""
 
@@ -313,12 +335,13 @@ def preset(algorithm: str, name: str) -> TrainConfig:
 def tiny(config: TrainConfig) -> TrainConfig:
     """Return the same settings at a size that trains, saves and acts within seconds."""
     small: dict[str, Any] = {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
-    if isinstance(config, DQNConfig):
+    if isinstance(config, ReplayConfig):
         small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10,
-                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3),
-                  "head_hidden": min(config.head_hidden, 16)}  # fmt: skip
+                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3)}  # fmt: skip
         if config.core != "none":
             small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
+    if isinstance(config, DQNConfig):
+        small |= {"head_hidden": min(config.head_hidden, 16)}
     if isinstance(config, RolloutConfig):
         small |= {"rollout_length": 32, "epochs": min(config.epochs, 2), "minibatches": min(config.minibatches, 2)}
     return replace(config, **small)
@@ -329,7 +352,8 @@ def without_memory(config: Any) -> dict[str, Any]:
     off: dict[str, Any] = {"core": "none", "burn_in": 0}
     whole = isinstance(config, RolloutConfig) and config.sequence_length == 0  # which it is with a memory or without
     off |= {} if whole else {"sequence_length": 1}
-    return off | ({"batch_size": config.batch_size * config.sequence_length} if isinstance(config, DQNConfig) else {})
+    replayed = isinstance(config, ReplayConfig)
+    return off | ({"batch_size": config.batch_size * config.sequence_length} if replayed else {})
 
 
 def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
@@ -344,7 +368,7 @@ def memory(config: TrainConfig, core: CoreName | str | None) -> TrainConfig:
     elif config.core == "none":
         if getattr(config, "sequence_length", 0) == 1:
             recurrent |= {"sequence_length": gcd(16, getattr(config, "rollout_length", 16))}
-        if isinstance(config, DQNConfig):  # a sequence is as much work as its rows
+        if isinstance(config, ReplayConfig):  # a sequence is as much work as its rows
             recurrent |= {"batch_size": max(config.batch_size // 4, 4), "replay_ratio": config.replay_ratio / 2}
     known = {field.name for field in fields(config)}
     return replace(config, **{name: value for name, value in recurrent.items() if name in known})

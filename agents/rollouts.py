@@ -17,7 +17,8 @@ from agents.interface import Rollout
 from agents.learner import Learner, OptimizerName
 from agents.returns import gae
 from networks.images import take_columns
-from networks.model import map_tree
+from networks.model import Model, map_tree
+from networks.torsos import normalized_parts
 
 Metrics = dict[str, Tensor]
 
@@ -91,6 +92,7 @@ class RolloutLearner(Learner):
     """Learns in `epochs` passes over a rollout's shuffled columns: `sequence_length` rows of one environment each."""
 
     config: RolloutConfig
+    model: Model
 
     @abstractmethod
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
@@ -147,6 +149,15 @@ class RolloutLearner(Learner):
     @abstractmethod
     def value(self, output: Any) -> Tensor:
         """Return the value of the state, [...], from the head's output."""
+
+    def follow_inputs(self, obs: Any, mask: Tensor) -> None:
+        """Merge observations [T, N, ...], where `mask` [T, N] is true, into the statistics that normalise inputs.
+
+        Each normalisation is of its own part of a Dict observation.
+        """
+        live = mask.flatten()
+        for normalize, part in normalized_parts(self.model.torso, obs):
+            normalize.follow(part.flatten(0, 1)[live])
 
     def _columns(self, x: Tensor) -> Tensor:
         """[T, N, ...] -> [L, T/L * N, ...]: every column is L consecutive rows of one environment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -15,7 +16,29 @@ ACTION_MASK = "action_mask"
 """Part of a Dict observation that says which actions are legal, one truth value for each."""
 
 
-class Model(nn.Module):
+class Network(nn.Module, ABC):
+    """What an agent runs: from observations [B, ...] or [T, B, ...] and a memory to outputs and the new memory."""
+
+    @property
+    @abstractmethod
+    def carry_dim(self) -> int:
+        """Width of the carry; 0 when feed-forward."""
+
+    def initial_carry(self, batch: int) -> Tensor:
+        """Return an empty memory [batch, carry_dim]."""
+        return torch.zeros(batch, self.carry_dim, device=next(self.parameters()).device)
+
+    @abstractmethod
+    def forward(
+        self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
+    ) -> tuple[Any, Tensor]:
+        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike.
+
+        A head that draws numbers (noisy layers, quantile levels) draws them from `noise`; without it, it is certain.
+        """
+
+
+class Model(Network):
     """Observation -> features -> memory -> output.
 
     `bf16` runs the torso and core under bfloat16 autocast; heads, losses and weights stay float32.
@@ -31,16 +54,11 @@ class Model(nn.Module):
         """Width of the carry; 0 when feed-forward."""
         return self.core.carry_dim
 
-    def initial_carry(self, batch: int) -> Tensor:
-        """Return an empty memory [batch, carry_dim]."""
-        return torch.zeros(batch, self.carry_dim, device=next(self.parameters()).device)
-
     def forward(
         self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Any, Tensor]:
-        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike.
+        """See `Network`: torso on all rows at once, core over time, head.
 
-        A head that draws numbers (noisy layers, quantile levels) draws them from `noise`; without it, it is certain.
         The part `action_mask` of a Dict goes past torso and core to the head.
         """
         single = first.dim() == 1

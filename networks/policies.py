@@ -127,6 +127,25 @@ def build_policy(space: spaces.Space, in_dim: int) -> Policy:
     raise ValueError(f"no policy acts in {space}; there are those for numbers from 0, lists of them, and vectors")
 
 
+class LogitsOutput(NamedTuple):
+    """A categorical policy alone."""
+
+    logits: Tensor
+    """[..., A]"""
+
+
+class PolicyHead(nn.Module):
+    """A linear policy over numbered actions, without a value."""
+
+    def __init__(self, in_dim: int, num_actions: int):
+        super().__init__()
+        self.policy = nn.Linear(in_dim, num_actions)
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> LogitsOutput:
+        """[..., F] -> logits [..., A]; nothing in it is drawn."""
+        return LogitsOutput(self.policy(x))
+
+
 class PolicyOutput(NamedTuple):
     """A policy and the state's value."""
 

@@ -25,7 +25,7 @@ from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import ReplayLayout
 from scripts import common, options
 
-REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2")
+REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2", "sac")
 ROWS = 1_000_000
 """Env steps held by the replay that sampling is timed on."""
 

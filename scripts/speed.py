@@ -22,10 +22,10 @@ from rich.table import Table
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import TrainConfig
 from agents.loops import RolloutCollector, interact, learning_view
+from agents.off_policy import ReplayConfig
 from agents.policy.ppo import PPOConfig
 from agents.presets import preset
 from agents.run import Clock
-from agents.value.dqn import DQNConfig
 from scripts import common
 
 GAME = "ALE/Pong-v5"
@@ -38,7 +38,7 @@ class Ours:
 
     def __init__(self, algorithm: str):
         base = replace(preset(algorithm, "atari"), env=GAME)
-        if isinstance(base, DQNConfig):
+        if isinstance(base, ReplayConfig):
             base = replace(base, replay_capacity=SB3_REPLAY, learning_starts=2_000)
         self.config = cast(Any, base)
         self.envs = common.environments(base, base.num_envs)

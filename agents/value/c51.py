@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from agents.interface import Sequences, Transitions
 from agents.losses import project
-from agents.value.dqn import DQN, DQNConfig, Outputs
+from agents.off_policy import Outputs
+from agents.value.dqn import DQN, DQNConfig
 from networks.heads import CategoricalHead
 
 

@@ -46,6 +46,8 @@ def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
 class Table(nn.Module):
     """Action values that are looked up: row k of `q` where the observation is k."""
 
+    carry_dim = 0
+
     def __init__(self, q: list[list[float]]):
         super().__init__()
         self.q = nn.Parameter(torch.tensor(q))

@@ -24,6 +24,7 @@ from agents import machine, preflight
 from agents.build import build_agent, build_replay, replay_layout
 from agents.checkpoint import weights_sha256
 from agents.config import ConfigError, TrainConfig
+from agents.off_policy import ReplayConfig
 from agents.preflight import plan, warnings_for
 from agents.presets import PRESETS, memory, tiny
 from agents.rollouts import RolloutConfig
@@ -87,13 +88,16 @@ def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
     """A new warning needs its line in the table above."""
     source = Path(preflight.__file__).read_text()
     told = [warning for warning, *_ in MISTAKES] + ["more memory than is free", "more disk than is free"]
-    of_dqn = ast.parse(textwrap.dedent(inspect.getsource(DQNConfig.warnings)))
-    (known,) = [
-        node.value for node in ast.walk(of_dqn) if isinstance(node, ast.Assign) and "known" in ast.unparse(node)
-    ]
-    assert isinstance(known, ast.Tuple)
+    of_replays = 0
+    for kind in (ReplayConfig, DQNConfig):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind.warnings)))
+        (known,) = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and "known" in ast.unparse(node)
+        ]
+        assert isinstance(known, ast.Tuple)
+        of_replays += len(known.elts)
     of_rollouts = inspect.getsource(RolloutConfig.warnings).count("return [") - 1  # one of which returns none
-    assert source.count(".append(") + len(known.elts) + of_rollouts == len(set(told))
+    assert source.count(".append(") + of_replays + of_rollouts == len(set(told))
 
 
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))

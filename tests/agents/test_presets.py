@@ -46,7 +46,7 @@ def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
     config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
     if name.startswith("atari"):
         config = replace(config, image_size=44, total_steps=150)
-    if isinstance(config, RolloutConfig) and core != "none":
+    if isinstance(config, RolloutConfig) and core != "none" and config.sequence_length:
         config = replace(config, sequence_length=8)
     return replace(config, stop_return=None)
 
@@ -109,7 +109,7 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     [("dqn", "classic", "none"), ("dqn", "toy", "lstm"), ("dqn", "minatar", "none"), ("ppo", "classic", "none"),
      ("rainbow", "classic", "none"), ("iqn", "minatar", "none"), ("btr", "atari", "none"), ("r2d2", "toy", "lstm"),
      ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"),
-     ("dqn", "atari", "none")],
+     ("dqn", "atari", "none"), ("sac", "minatar", "none"), ("sac", "toy", "lstm")],
 )  # fmt: skip
 def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:
     config = small(algorithm, name, core)
@@ -133,8 +133,8 @@ def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
 
 
 def test_unknown_names_are_answered_with_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="unknown algorithm 'sac'; there are dqn, c51"):
-        preset("sac", "classic")
+    with pytest.raises(ConfigError, match="unknown algorithm 'sarsa'; there are dqn, c51"):
+        preset("sarsa", "classic")
     with pytest.raises(ConfigError, match="dqn has no preset 'fast'; there are classic"):
         preset("dqn", "fast")
     with pytest.raises(ConfigError, match="--core must be one of none, gru, lstm, not elman"):

@@ -43,6 +43,8 @@ RNG = torch.Generator
 class Table(nn.Module):
     """A network that looks its output up: row k of every array where the observation is k."""
 
+    carry_dim = 0
+
     def __init__(self, kind: Any, learned: Tensor, **more: Any):
         super().__init__()
         self.kind, self.learned, self.more = kind, nn.Parameter(learned), more

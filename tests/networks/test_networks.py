@@ -140,7 +140,7 @@ def test_twin_head_reads_halves() -> None:
 def test_orthogonal_init_gains() -> None:
     torso = build_torso(FRAME, "nature")
     model = Model(torso, build_core("none", torso.out_dim, 0), PolicyValueHead(torso.out_dim, spaces.Discrete(6)))
-    orthogonal_init(model, {"policy": 0.01, "value": 1.0})
+    orthogonal_init(model, {"policy.layer": 0.01, "value": 1.0})
     gram = model.head.policy.layer.weight @ model.head.policy.layer.weight.T
     torch.testing.assert_close(gram, 1e-4 * torch.eye(6), atol=1e-7, rtol=1e-3)
     assert model.head.value.weight.norm().item() == pytest.approx(1.0, abs=1e-4)
