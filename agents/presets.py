@@ -17,6 +17,7 @@ from agents.policy.a2c import A2C, A2CConfig
 from agents.policy.impala import Impala, ImpalaConfig
 from agents.policy.ppo import PPO, PPOConfig
 from agents.policy.reinforce import Reinforce, ReinforceConfig
+from agents.policy.rnd import RND, RNDConfig
 from agents.policy.sac import SAC, SACConfig
 from agents.rollouts import RolloutConfig
 from agents.value.c51 import C51, C51Config
@@ -38,6 +39,7 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "reinforce": (ReinforceConfig, Reinforce),
     "a2c": (A2CConfig, A2C),
     "ppo": (PPOConfig, PPO),
+    "rnd": (RNDConfig, RND),
     "impala": (ImpalaConfig, Impala),
     "sac": (SACConfig, SAC),
 }
@@ -276,6 +278,17 @@ def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainC
     }
 
 
+PPO_BASES: dict[str, PPOConfig] = {
+    "classic": PPO_CLASSIC,
+    "box2d": replace(PPO_CLASSIC, total_steps=1_000_000, num_envs=16, gamma=0.999, gae_lambda=0.98,
+                     rollout_length=128, epochs=4, entropy_coef=0.01),
+    "atari": PPO_ATARI,
+    "minatar": PPO_MINATAR,
+    "minigrid": PPO_MINIGRID,
+    "toy": replace(PPO_CLASSIC, rollout_length=16, entropy_coef=0.01, **TOY),
+}  # fmt: skip
+"""Family -> PPO's preset, which those of PPO with novelty derive from."""
+
 PRESETS: dict[tuple[str, str], TrainConfig] = {
     **{key: config for family, base in VALUE_BASES.items() for key, config in _value_presets(family, base).items()},
     ("dqn", "atari-100k"): DQN_100K,
@@ -286,14 +299,9 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("pqn", "minatar"): PQN_MINATAR,
     ("pqn", "minigrid"): replace(PQN_MINATAR, total_steps=1_000_000),
     ("pqn", "toy"): replace(PQN_CLASSIC, rollout_length=16, **TOY),
-    ("ppo", "classic"): PPO_CLASSIC,
-    ("ppo", "box2d"): replace(PPO_CLASSIC, total_steps=1_000_000, num_envs=16, gamma=0.999, gae_lambda=0.98,
-                              rollout_length=128, epochs=4, entropy_coef=0.01),
-    ("ppo", "atari"): PPO_ATARI,
+    **{("ppo", family): base for family, base in PPO_BASES.items()},
     ("ppo", "fast"): PPO_FAST,
-    ("ppo", "minatar"): PPO_MINATAR,
-    ("ppo", "minigrid"): PPO_MINIGRID,
-    ("ppo", "toy"): replace(PPO_CLASSIC, rollout_length=16, entropy_coef=0.01, **TOY),
+    **{("rnd", family): derive(RNDConfig, base) for family, base in PPO_BASES.items()},
     ("a2c", "classic"): A2C_CLASSIC,
     ("a2c", "box2d"): replace(A2C_CLASSIC, total_steps=1_000_000, gamma=0.995, entropy_coef=0.01),
     ("a2c", "atari"): A2C_ATARI,

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from agents.losses import masked_mean, masked_variance, rescale, symexp, symlog, unrescale
+from agents.losses import rescale, symexp, symlog, unrescale
+from networks.moments import Moments
 
 ValueScaleName = Literal["none", "symlog", "rescale", "normalize"]
 
@@ -62,16 +63,21 @@ class Normalized(ValueScale):
     al. 2016, "Learning values across many orders of magnitude", section 2).
     """
 
-    mean: Tensor
-    std: Tensor
-    count: Tensor
+    LEAST_STD = 1e-2
 
-    def __init__(self, epsilon: float = 1e-2):
+    def __init__(self) -> None:
         super().__init__()
-        self.epsilon = epsilon
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.moments = Moments()
+
+    @property
+    def mean(self) -> Tensor:
+        """Of all returns so far."""
+        return self.moments.mean
+
+    @property
+    def std(self) -> Tensor:
+        """Of all returns so far, within reason."""
+        return self.moments.variance.sqrt().clamp(min=self.LEAST_STD)
 
     def encode(self, value: Tensor) -> Tensor:
         """(v - mean) / std."""
@@ -83,20 +89,11 @@ class Normalized(ValueScale):
 
     @torch.no_grad()
     def follow(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
-        """Merge the returns into the statistics (Chan et al. 1983), and keep the critic's meaning."""
-        count = mask.sum().double()
-        total = (self.count + count).clamp(min=1.0)
-        share = (count / total).float()
-        mean, variance = masked_mean(returns, mask), masked_variance(returns, mask)
-        delta = mean - self.mean
-        new_mean = self.mean + share * delta
-        new_std = ((1.0 - share) * self.std**2 + share * variance + share * (1.0 - share) * delta**2).sqrt()
-        new_std = new_std.clamp(min=self.epsilon)
-        layer.weight.mul_(self.std / new_std)
-        layer.bias.copy_((layer.bias * self.std + self.mean - new_mean) / new_std)
-        self.mean.copy_(new_mean)
-        self.std.copy_(new_std)
-        self.count.copy_(total)
+        """Merge the returns into the statistics, and keep the critic's meaning."""
+        mean, std = self.mean.clone(), self.std
+        self.moments.merge(returns[mask > 0])
+        layer.weight.mul_(std / self.std)
+        layer.bias.copy_((layer.bias * std + mean - self.mean) / self.std)
 
 
 SCALES: dict[str, type[ValueScale]] = dict(

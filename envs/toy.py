@@ -122,11 +122,47 @@ class EndlessRewardEnv(gym.Env):
         return np.ones(1, np.float32), 1.0, False, self.count >= self.limit, {}
 
 
+class DeepSeaEnv(gym.Env):
+    """A diver sinks one row a step, to the left or to the right; only `size` times to the right finds the treasure, 1.
+
+    Each step to the right costs 0.01 / size, so that what is known at first says to go left; which number goes right
+    differs from cell to cell, as a seed has it. Random play finds the treasure in one game of 2 ** size; the optimal
+    return is 0.99. From bsuite (Osband et al. 2020, "Behaviour suite for reinforcement learning", deep sea).
+    """
+
+    def __init__(self, size: int = 10):
+        self.size, self.row, self.column = size, 0, 0
+        self.rights = np.random.default_rng(size).integers(2, size=(size, size))
+        self.observation_space = spaces.Box(0.0, 1.0, (size * size,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start at the surface, on the left."""
+        super().reset(seed=seed)
+        self.row, self.column = 0, 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Sink."""
+        right = action == self.rights[self.row, self.column]
+        found = right and self.row == self.column == self.size - 1
+        self.column = min(self.column + 1, self.size - 1) if right else max(self.column - 1, 0)
+        self.row += 1
+        return self._observe(), float(found) - 0.01 / self.size * right, self.row == self.size, False, {}
+
+    def _observe(self) -> np.ndarray:
+        obs = np.zeros(self.size * self.size, np.float32)
+        if self.row < self.size:
+            obs[self.row * self.size + self.column] = 1.0
+        return obs
+
+
 TOYS: dict[str, Any] = {
     "joypad/Counting-v0": CountingEnv,
     "joypad/Chain-v0": ChainEnv,
     "joypad/MemoryChain-v0": MemoryChainEnv,
     "joypad/EndlessReward-v0": EndlessRewardEnv,
+    "joypad/DeepSea-v0": DeepSeaEnv,
 }
 
 

@@ -9,6 +9,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from networks.moments import Moments
+
 
 @dataclass(frozen=True)
 class Style:
@@ -44,8 +46,6 @@ class Normalize(nn.Module):
     BOUND = 10.0
     mean: Tensor
     inverse_std: Tensor
-    variance: Tensor
-    count: Tensor
 
     def __init__(self, space: spaces.Box):
         super().__init__()
@@ -54,8 +54,7 @@ class Normalize(nn.Module):
         scale = float(np.max(space.high)) if integral and np.all(np.isfinite(space.high)) else 1.0
         self.register_buffer("mean", torch.zeros(space.shape))
         self.register_buffer("inverse_std", torch.full(space.shape, 1.0 / max(scale, 1.0)))
-        self.register_buffer("variance", torch.ones(space.shape))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.moments = Moments(space.shape)
         self.register_load_state_dict_post_hook(lambda module, keys: module._look())
         self._look()
 
@@ -68,21 +67,14 @@ class Normalize(nn.Module):
         self._look()
 
     def follow(self, samples: Tensor) -> None:
-        """Merge `samples` [B, ...] into mean and variance (Chan et al. 1983); `self.count` are in them already.
+        """Normalise by mean and std of all that was ever followed, `samples` [B, ...] among it.
 
         The std of pixels is floored at its average, as many hardly ever change; that of other numbers at 0.01.
         """
-        samples = samples.to(self.mean.device, torch.float32)
-        if not len(samples):
-            return
-        self.count += len(samples)
-        share = float(len(samples) / self.count)
-        variance, mean = torch.var_mean(samples, dim=0, correction=0)
-        delta = mean - self.mean
-        self.variance.mul_(1.0 - share).add_(share * variance + share * (1.0 - share) * delta**2)
-        self.mean.add_(share * delta)
-        std = self.variance.sqrt()
+        self.moments.merge(samples.to(self.mean.device))
+        std = self.moments.variance.sqrt()
         floor = std.mean().clamp(min=1e-2) if std.dim() == 3 else torch.tensor(1e-2, device=std.device)
+        self.mean.copy_(self.moments.mean)
         self.inverse_std.copy_(1.0 / torch.maximum(std, floor))
         self._look()
 
@@ -90,7 +82,7 @@ class Normalize(nn.Module):
         """Note whether one factor is all there is to it, which spares a pass over every batch, and whether to cut."""
         first = self.inverse_std.flatten()[0].item()
         self.factor = first if not self.mean.any() and bool((self.inverse_std == first).all()) else None
-        self.bounded = bool(self.count > 0)
+        self.bounded = bool(self.moments.count > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] of any type -> the same shape, float32 or what autocast works in."""

@@ -152,24 +152,31 @@ class PolicyOutput(NamedTuple):
     policy: Tensor
     """[..., P], parameters of the distribution of actions"""
     value: Tensor
-    """[...], or [..., V] where several values are learned"""
+    """[...]"""
+    novelty_value: Tensor | None = None
+    """[...], the value of what is new, where it is learned"""
 
 
 class PolicyValueHead(nn.Module):
-    """A linear policy and a linear value, or several; with `twin` each reads its own half of the features."""
+    """A linear policy and a linear value; with `twin` each reads its own half of the features.
 
-    def __init__(self, in_dim: int, actions: spaces.Space, twin: bool = False, values: int = 1):
+    With `novelty` there is a second value, of what is new (Burda et al. 2019, section 2.3).
+    """
+
+    def __init__(self, in_dim: int, actions: spaces.Space, twin: bool = False, novelty: bool = False):
         super().__init__()
-        self.twin, self.values = twin, values
+        self.twin = twin
         width = in_dim // 2 if twin else in_dim
         self.policy = build_policy(actions, width)
-        self.value = nn.Linear(width, values)
+        self.value = nn.Linear(width, 1)
+        self.novelty_value = nn.Linear(width, 1) if novelty else None
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None, legal: Tensor | None = None) -> PolicyOutput:
-        """[..., F] -> policy [..., P], value [...] or [..., V]; `legal` [..., P] masks actions out."""
+        """[..., F] -> policy [..., P] and values [...]; `legal` [..., P] masks actions out."""
         for_policy, for_value = x.chunk(2, dim=-1) if self.twin else (x, x)
-        policy, value = self.policy(for_policy), self.value(for_value)
+        policy, value = self.policy(for_policy), self.value(for_value).squeeze(-1)
         if legal is not None:
             assert isinstance(self.policy, CategoricalPolicy)
             policy = self.policy.masked(policy, legal)
-        return PolicyOutput(policy, value.squeeze(-1) if self.values == 1 else value)
+        novelty = self.novelty_value(for_value).squeeze(-1) if self.novelty_value is not None else None
+        return PolicyOutput(policy, value, novelty)

@@ -18,7 +18,7 @@ from agents.interface import Rollout
 from agents.losses import masked_mean, masked_variance
 from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
 from agents.value_scale import SCALES, ValueScaleName
-from networks.model import orthogonal_init
+from networks.model import Model, orthogonal_init
 from networks.policies import Policy, PolicyOutput, PolicyValueHead
 from networks.torsos import MLP, TwinTorso
 
@@ -75,11 +75,15 @@ class ActorCritic(RolloutLearner):
             model = self.assemble(torso, lambda width: self.head(width, twin))
         except ValueError as error:
             raise ConfigError(f"{type(self).__name__} on {config.env or 'this environment'}: {error}") from error
-        orthogonal_init(model, {"policy.layer": 0.01, "value": 1.0})
+        self.equip(model)
+        orthogonal_init(model, {"policy.layer": 0.01, "value": 1.0, "novelty_value": 1.0})
         self.model = self.place(model)
         self.policy: Policy = model.head.policy  # type: ignore[assignment]
         self.value_scale = SCALES[config.value_scale]().to(self.device)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, config.optimizer)
+
+    def equip(self, model: Model) -> None:
+        """Give the model what a subclass learns beside policy and values, before its weights are drawn."""
 
     def head(self, width: int, twin: bool) -> PolicyValueHead:
         """Return the head over features of this width."""
@@ -97,8 +101,12 @@ class ActorCritic(RolloutLearner):
         output, carry = self.forward(obs, first, carry)
         action = self.policy.sample(output.policy, rng)
         log_prob = self.policy.log_prob(output.policy, action)
-        extras = {"value": self.value(output).cpu().numpy(), "log_prob": log_prob.cpu().numpy()}
-        return action.cpu().numpy(), carry, extras
+        extras = {"log_prob": log_prob, **self.values(output)}
+        return action.cpu().numpy(), carry, {name: x.cpu().numpy() for name, x in extras.items()}
+
+    def values(self, output: PolicyOutput) -> dict[str, Tensor]:
+        """Return what is noted of the critic when acting, [N] each."""
+        return {"value": self.value(output)}
 
     def value(self, output: PolicyOutput) -> Tensor:
         """Return the critic's value [...], in the rewards that are learned from."""
@@ -110,9 +118,10 @@ class ActorCritic(RolloutLearner):
         advantage = self.advantage(rollout, self.config.gae_lambda)
         return {**noted, "advantage": advantage, "target": noted["value"] + advantage}
 
-    def combine(self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, mask: Tensor, progress: float
-                ) -> tuple[Tensor, Metrics]:  # fmt: skip
+    def combine(self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, part: dict[str, Any],
+                progress: float) -> tuple[Tensor, Metrics]:  # fmt: skip
         """Return the whole loss and its parts, from the two losses [L, M] and the entropy of the policy."""
+        mask = part["mask"]
         entropy = masked_mean(self.policy.entropy(output.policy), mask)
         policy_loss, value_loss = masked_mean(policy_loss, mask), masked_mean(value_loss, mask)
         loss = policy_loss + self.config.value_coef * value_loss - self.config.entropy_weight(progress) * entropy

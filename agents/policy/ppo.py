@@ -69,7 +69,7 @@ class PPO(ActorCritic):
         policy_loss = ppo_policy_loss(log_prob, part["log_prob"], advantage, config.clip)
         value_clip = config.clip if config.clip_value else None
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), value_clip)
-        loss, metrics = self.combine(policy_loss, value_loss, output, mask, progress)
+        loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         with torch.no_grad():
             log_ratio = log_prob - part["log_prob"]
             approx_kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)  # Schulman's k3 estimator

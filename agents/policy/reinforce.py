@@ -74,5 +74,5 @@ class Reinforce(ActorCritic):
         advantage = masked_normalize(part["advantage"], mask) if self.config.normalize_advantage else part["advantage"]
         policy_loss = -advantage * self.policy.log_prob(output.policy, part["action"])
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
-        loss, metrics = self.combine(policy_loss, value_loss, output, mask, progress)
+        loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         return loss, {**metrics, "train/known_fraction": mask.mean()}
