@@ -193,7 +193,7 @@ A2C_ATARI = A2CConfig(
 )  # fmt: skip
 
 REINFORCE_CLASSIC = ReinforceConfig(
-    total_steps=500_000, num_envs=8, checkpoint_steps=100_000, log_steps=2_000, learning_rate=5e-3,
+    total_steps=500_000, num_envs=8, checkpoint_steps=100_000, log_steps=2_000, learning_rate=1e-2,
     rollout_length=512, entropy_coef=0.001,
 )  # fmt: skip
 
@@ -311,6 +311,9 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("a2c", "toy"): replace(A2C_CLASSIC, rollout_length=16, num_envs=8, entropy_coef=0.01, **TOY),
     ("reinforce", "classic"): REINFORCE_CLASSIC,
     ("reinforce", "box2d"): replace(REINFORCE_CLASSIC, total_steps=1_000_000, rollout_length=1_024, entropy_coef=0.01),
+    ("reinforce", "atari"): replace(REINFORCE_CLASSIC, total_steps=10_000_000, checkpoint_steps=1_000_000, num_envs=4,
+                                    log_steps=10_240, rollout_length=2_048, learning_rate=1e-3, entropy_coef=0.01,
+                                    clip_rewards=True),
     ("reinforce", "minatar"): replace(REINFORCE_CLASSIC, total_steps=3_000_000, num_envs=32, entropy_coef=0.01),
     ("reinforce", "minigrid"): replace(REINFORCE_CLASSIC, rollout_length=1_024, entropy_coef=0.01),
     ("reinforce", "toy"): replace(REINFORCE_CLASSIC, rollout_length=64, entropy_coef=0.01, **TOY),

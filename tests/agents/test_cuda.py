@@ -1,0 +1,79 @@
+"""On a GPU: every agent trains there, in float32 and bfloat16, and plays on a CPU what it plays on the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents import checkpoint
+from agents.build import build_agent, center_inputs
+from agents.learner import Learner
+from agents.loops import interact
+from agents.presets import ALGORITHMS
+from networks.cores import CoreName
+from scripts.common import environments
+from tests.agents.helpers import fit
+from tests.agents.test_presets import small
+from tests.conftest import CPU
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CASES: list[tuple[str, str, CoreName]] = [
+    *((algorithm, "atari", "none") for algorithm in ALGORITHMS),
+    *((algorithm, "minigrid", "lstm") for algorithm in ALGORITHMS),
+    ("ppo", "fast", "none"),
+    ("dqn", "atari-100k", "none"),
+]
+
+
+def values(agent: Learner, config, rows: int = 10) -> np.ndarray:
+    """The values [rows, N] that the agent notes of states that random actions lead through, the same for all agents."""
+    envs = environments(config, 2, threads=1)
+    envs.action_space.seed(0)
+    obs, carry, first, found = envs.reset(seed=3)[0], agent.initial_carry(2), np.ones(2, bool), []
+    rng = torch.Generator(agent.device).manual_seed(0)
+    for _ in range(rows):
+        _, carry, extras = agent.act(obs, first, carry, None, rng)
+        found.append(extras["value"])
+        obs, first = envs.step(envs.action_space.sample())[0], np.zeros(2, bool)
+    envs.close()
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(("algorithm", "name", "core"), CASES)
+def test_trained_on_a_gpu_played_on_a_cpu(
+    algorithm: str, name: str, core: CoreName, bf16: bool, tmp_path: Path
+) -> None:
+    config = small(algorithm, name, core)
+    envs = environments(config, config.num_envs, threads=1)
+    agent = build_agent(algorithm, config, envs, {"device": "cuda", "threads": 1, "bf16": bf16})
+    center_inputs(agent, envs, config.seed)
+    run = fit(agent, envs, tmp_path)
+    envs.close()
+    assert run.updates > 0
+    assert all(weight.is_cuda for weight in agent.model.parameters())
+    assert all(bool(torch.isfinite(weight).all()) for weight in agent.model.parameters())
+    envs = environments(config, 1, threads=1)
+    twin = build_agent(algorithm, config, envs, CPU)
+    envs.close()
+    checkpoint.load_agent(checkpoint.resolve(tmp_path / "checkpoints"), twin)
+    assert checkpoint.weights_sha256(twin) == checkpoint.weights_sha256(agent)
+    tolerance = 0.1 if bf16 else 1e-2  # TF32 in cuDNN's convolutions
+    here, there = values(agent, config), values(twin, config)
+    np.testing.assert_allclose(here, there, rtol=tolerance, atol=tolerance * max(float(np.abs(there).max()), 0.1))
+
+
+def test_a_seed_decides_what_is_drawn_on_a_gpu() -> None:
+    config = replace(small("ppo", "minigrid", "none"), total_steps=100)
+    drawn = []
+    for _ in range(2):
+        envs = environments(config, 2, threads=1)
+        agent = build_agent("ppo", config, envs, {"device": "cuda", "threads": 1, "bf16": False})
+        rows = interact(agent, envs, [0, 1], torch.Generator("cuda").manual_seed(4), 0)
+        drawn.append(np.stack([row.action for row, _ in zip(rows, range(30), strict=False)]))
+        envs.close()
+    np.testing.assert_array_equal(drawn[0], drawn[1])
