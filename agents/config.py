@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from gymnasium import spaces
@@ -25,6 +25,9 @@ class TrainConfig:
     """classic or machado for Atari, native elsewhere; auto takes classic for Atari."""
     image_size: int | None = None
     """Side, in pixels, of the frame an Atari agent sees; None leaves it to the protocol (84)."""
+    env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """What the environment is made with, in pairs: --env-kwargs horizon 8. Any image game takes `flicker`, the chance
+    that a frame is blank."""
     seed: int = 0
     """Everything random in the run follows from this number."""
     total_steps: int = 1_000_000
@@ -113,7 +116,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
         """Rebuild a config from what `dataclasses.asdict` and JSON made of it."""
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(f"config.json has fields that this version does not know: {', '.join(unknown)}")

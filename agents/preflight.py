@@ -87,8 +87,6 @@ def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any],
     image = any(is_image(part) for part in parts_of(space))
     if image and config.torso == "mlp":
         found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
-    if "frameskip" in card["env_kwargs"] and card["protocol"]["frame_skip"] > 1:
-        found.append("frames are skipped twice: in the environment and by the protocol")
     if config.life_loss_ends and card["protocol"]["frame_skip"] > 1 and not card["protocol"]["life_information"]:
         found.append(f"--life-loss-ends has no effect: the protocol {card['protocol']['name']} hides lives")
     if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 
@@ -17,10 +17,14 @@ from envs import toy
 from envs.ale import AtariGame, rom_name
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
-from envs.wrappers import ChannelsFirst, GridPlanes, SeededMinAtar, bounded_actions
+from envs.wrappers import ChannelsFirst, Flicker, GridPlanes, SeededMinAtar, bounded_actions
 
 EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""
+
+
+FLICKER = "flicker"
+"""The argument that any image game takes."""
 
 
 class EnvError(ValueError):
@@ -100,18 +104,27 @@ def make_envs(
     """Make `num_envs` environments stepped together, for training and judging.
 
     Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.card` describes
-    what a score means here. Atari runs in ale-py's C++ vector environment on `threads` threads (0: one a core).
+    what a score means here. `env_kwargs` go to the environment, but for `flicker`, the chance that a frame is blank,
+    which any image game takes. Atari runs in ale-py's C++ vector environment on `threads` threads (0: one a core).
     """
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
     env_kwargs = env_kwargs or {}
     card = describe(env_id, protocol, env_kwargs, family(env_id))
     if card["family"] == "atari":
-        return RecordEpisodes(_atari_vector(env_id, num_envs, protocol, threads), card)
-    thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
-    autoreset = gym.vector.AutoresetMode.NEXT_STEP
-    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
-        return RecordEpisodes(gym.vector.SyncVectorEnv(thunks, autoreset_mode=autoreset), card)
+        _own_kwargs(env_id, env_kwargs)
+        envs = _atari_vector(env_id, num_envs, protocol, threads)
+    else:
+        thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
+        with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
+            envs = gym.vector.SyncVectorEnv(thunks, autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
+    recorded = RecordEpisodes(envs, card)
+    if not env_kwargs.get(FLICKER):
+        return recorded
+    try:
+        return cast(RecordEpisodes, Flicker(recorded, env_kwargs[FLICKER], card["frame_stack"]))
+    except ValueError as error:
+        raise EnvError(f"{env_id} cannot flicker: {error}") from error
 
 
 def make_env(
@@ -123,14 +136,14 @@ def make_env(
     """Make one environment that observes what a row of `make_envs` does and renders at native size, in colour."""
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
-    kind = family(env_id)
+    kind, own = family(env_id), _own_kwargs(env_id, env_kwargs or {})
     if kind == "atari":
         return AtariGame(env_id, protocol, render_mode=render_mode)
     try:
         rendering: dict[str, Any] = (
             {"render_mode": render_mode} if render_mode and kind != "toy" else {}
         )  # toys have no picture
-        env = gym.make(env_id, **rendering, **(env_kwargs or {}))
+        env = gym.make(env_id, **rendering, **own)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""
         raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
@@ -146,6 +159,16 @@ def make_env(
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.shape[2] < space.shape[0]:
         return ChannelsFirst(env)
     return env
+
+
+def _own_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are the environment's own; raise EnvError where an Atari game is given any."""
+    own = {name: value for name, value in env_kwargs.items() if name != FLICKER}
+    if own and family(env_id) == "atari":
+        raise EnvError(
+            f"{env_id} is made as its protocol says; --env-kwargs takes {FLICKER} for it, not {', '.join(own)}"
+        )
+    return own
 
 
 def _atari_vector(env_id: str, num_envs: int, protocol: Protocol, threads: int) -> gym.vector.VectorEnv:

@@ -78,13 +78,15 @@ class ChainEnv(gym.Env):
 
 
 class MemoryChainEnv(gym.Env):
-    """A cue is shown once, then `delay` blank steps; naming the cue at the end pays 1, the other -1.
+    """A cue is shown once; naming it `horizon` steps later, after blank ones, pays 1, naming the other -1.
 
-    Without memory the expected return is 0, with it 1. The shortest form of the T-maze of Bakker 2002.
+    Without memory the expected return is 0, with it 1.
     """
 
-    def __init__(self, delay: int = 4):
-        self.delay, self.cue, self.count = delay, 0, 0
+    def __init__(self, horizon: int = 4):
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1, not {horizon}")
+        self.horizon, self.cue, self.count = int(horizon), 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(2)
 
@@ -96,10 +98,71 @@ class MemoryChainEnv(gym.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Wait, then answer; the second number is 1 when the answer is due."""
-        if self.count == self.delay:
+        if self.count == self.horizon:
             return np.zeros(2, np.float32), 1.0 if action == self.cue else -1.0, True, False, {}
         self.count += 1
-        return np.array([0, self.count == self.delay], np.float32), 0.0, False, False, {}
+        return np.array([0, self.count == self.horizon], np.float32), 0.0, False, False, {}
+
+
+class TMazeEnv(gym.Env):
+    """A sign at the start says which way to turn at the end of a corridor `horizon` steps long; the right turn pays 1.
+
+    Actions: walk on, turn left, turn right; what cannot be done takes a step all the same. Without memory the expected
+    return is 1/2 at best. After Bakker 2002, "Reinforcement learning with long short-term memory", section 4.
+    """
+
+    def __init__(self, horizon: int = 8):
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1, not {horizon}")
+        self.horizon, self.sign, self.at, self.count = int(horizon), 0, 0, 0
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Draw a sign, and show it."""
+        super().reset(seed=seed)
+        self.sign, self.at, self.count = 2 * int(self.np_random.integers(2)) - 1, 0, 0
+        return np.array([self.sign, 0], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Walk, or turn; whoever dawdles for eight times the way is sent home."""
+        self.count += 1
+        junction = self.at == self.horizon
+        if junction and action != 0:
+            return np.zeros(2, np.float32), float(2 * action - 3 == self.sign), True, False, {}
+        self.at += not junction and action == 0
+        late = self.count >= 8 * (self.horizon + 1)
+        return np.array([0, self.at == self.horizon], np.float32), 0.0, False, late, {}
+
+
+class RepeatPreviousEnv(gym.Env):
+    """One of four symbols is shown at every step; name the one of `horizon` steps ago, for a share of 1.
+
+    The first `horizon` of its horizon + 24 answers do not count. Without memory the expected return is 1/4. From POPGym
+    (Morad et al. 2023), without its punishment for wrong answers.
+    """
+
+    SYMBOLS, ANSWERS = 4, 24
+
+    def __init__(self, horizon: int = 4):
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1, not {horizon}")
+        self.horizon, self.shown = int(horizon), [0]
+        self.observation_space = spaces.Discrete(self.SYMBOLS)
+        self.action_space = spaces.Discrete(self.SYMBOLS)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Show the first symbol."""
+        super().reset(seed=seed)
+        self.shown = [int(self.np_random.integers(self.SYMBOLS))]
+        return self.shown[-1], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Compare, and show the next symbol."""
+        answered = len(self.shown) - self.horizon  # the number of this answer, from 1 on
+        right = answered >= 1 and action == self.shown[-1 - self.horizon]
+        self.shown.append(int(self.np_random.integers(self.SYMBOLS)))
+        return self.shown[-1], right / self.ANSWERS, answered == self.ANSWERS, False, {}
 
 
 class EndlessRewardEnv(gym.Env):
@@ -161,6 +224,8 @@ TOYS: dict[str, Any] = {
     "joypad/Counting-v0": CountingEnv,
     "joypad/Chain-v0": ChainEnv,
     "joypad/MemoryChain-v0": MemoryChainEnv,
+    "joypad/TMaze-v0": TMazeEnv,
+    "joypad/RepeatPrevious-v0": RepeatPreviousEnv,
     "joypad/EndlessReward-v0": EndlessRewardEnv,
     "joypad/DeepSea-v0": DeepSeaEnv,
 }

@@ -112,6 +112,8 @@ def as_options(values: dict[str, Any]) -> list[str]:
             found.append(f"--{option}" if value else f"--no-{option}")
         elif isinstance(value, tuple):
             found += [f"--{option}", *(str(part) for part in value)]
+        elif isinstance(value, dict):
+            found += [f"--{option}", *(str(part) for pair in value.items() for part in pair)]
         else:
             found.append(f"--{option}={value}")
     return found

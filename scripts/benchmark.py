@@ -6,9 +6,10 @@ benchmark.py cost                          what an update of each agent costs, a
 benchmark.py cost --algorithm dqn rainbow -- --head-hidden 256        (what stands behind the -- is not for the first)
 benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
+benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
 
-`learn` and `ablate` train every contender on every game with every seed, each in a folder of its own. What is trained
-already is not trained again, so they can be stopped and repeated. What stands behind the -- goes to train.py.
+`learn`, `ablate` and `exam` train every contender on every game with every seed, each in a folder of its own. What is
+trained already is not trained again, so they can be stopped and repeated. What stands behind the -- goes to train.py.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, baseline, cli, common, cost, jobs, speed, suite
+from scripts import ablation, baseline, cli, common, cost, exam, jobs, speed, suite
 
 
 def main() -> None:
     """Parse; then measure, or train and judge."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam")
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     fast.add_argument("--repeats", type=int, default=5, help="turns of each contender (default: 5)")
@@ -46,8 +47,15 @@ def main() -> None:
     ablate = commands.add_parser("ablate", help="train an algorithm as it is, and with one component off at a time")
     ablate.add_argument("algorithm", metavar="ALGO")
     ablate.add_argument("--list", action="store_true", help="show what would be switched off, and stop")
+    sit = commands.add_parser("exam", help="train algorithms on tasks of memory, and find how far back they remember")
+    sit.add_argument("algorithms", nargs="+", metavar="ALGO", help="as train.py has them")
+    sit.add_argument("--tasks", nargs="+", choices=exam.TASKS, default=list(exam.TASKS)[:3], metavar="T",
+                     help=f"of {', '.join(exam.TASKS)} (default: all but the last, which takes hours)")  # fmt: skip
+    sit.add_argument("--horizons", nargs="+", type=int, default=list(exam.HORIZONS), metavar="H",
+                     help=f"steps to remember over (default: {' '.join(map(str, exam.HORIZONS))})")  # fmt: skip
     for command in (learn, ablate):
         command.add_argument("--env", nargs="+", required=True, metavar="ID")
+    for command in (learn, ablate, sit):
         command.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each (default: 3)")
         command.add_argument("--first-seed", type=int, default=0, metavar="S")
         command.add_argument("--total-steps", type=int, metavar="N", help="env steps of each run")
@@ -70,6 +78,10 @@ def main() -> None:
         speed.compare(arguments) if arguments.what == "speed" else cost.compare(arguments, words[split + 1 :])
     elif arguments.what == "learn":
         suite.learn(arguments.algorithms, settings(arguments, words[split + 1 :]))
+    elif arguments.what == "exam":
+        arguments.env = [exam.TASKS[name].env for name in arguments.tasks]
+        chosen = settings(arguments, words[split + 1 :])
+        exam.exam(arguments.algorithms, arguments.tasks, arguments.horizons, chosen)
     else:
         ablation.ablate(arguments.algorithm, settings(arguments, words[split + 1 :]), arguments.list)
 

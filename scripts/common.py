@@ -51,7 +51,7 @@ def guarded(main: Callable[[], None]) -> None:
 def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> RecordEpisodes:
     """Make the environments that a config describes."""
     protocol = resolve_protocol(config.env, config.protocol, config.image_size)
-    envs = make_envs(config.env, num_envs, protocol, threads=threads)
+    envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
     wrapped: Any = ObserveLast(envs) if config.observe_last else envs

@@ -56,7 +56,6 @@ def with_card(**changes: Any) -> dict[str, Any]:
 MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
     ("--torso mlp flattens it", replace(DQN, torso="mlp"), FRAMES, ATARI),
     ("--torso mlp flattens it", replace(PPO, torso="mlp"), FRAMES, ATARI),
-    ("frames are skipped twice", PPO, FRAMES, with_card(env_kwargs={"frameskip": 4})),
     ("--life-loss-ends has no effect", PPO, FRAMES, describe("ALE/Pong-v5", MACHADO, {}, "atari")),
     ("raise --checkpoint-steps", replace(CLASSIC_DQN, checkpoint_steps=1_000), VECTOR, CARTPOLE),
     ("raise --checkpoint-steps", replace(PPO, num_envs=512, checkpoint_steps=200_000), FRAMES, ATARI),

@@ -23,6 +23,16 @@ class Done(NamedTuple):
     err: str
 
 
+class Ended:
+    """A process that is over."""
+
+    def __init__(self, returncode: int):
+        self.returncode = returncode
+
+    def poll(self) -> int:
+        return self.returncode
+
+
 def call(name: str, *arguments: object) -> Done:
     """Run scripts/NAME.py to its end, with a pre-flight that hardly measures; threads and arguments are put back."""
     out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()

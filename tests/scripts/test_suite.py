@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,45 +21,13 @@ from agents.value.dqn import DQN, DQNConfig
 from envs.make import make_env
 from envs.toy import CountingEnv
 from networks.torsos import build_torso
-from scripts import ablation, baseline, jobs, speed, training
+from scripts import ablation, baseline, jobs, speed
 from scripts.jobs import Settings
-from tests.scripts.inside import Done, assert_one_line, call
+from tests.scripts.inside import Ended, assert_one_line, call
 from tests.scripts.runner import started
 
 CHAIN = "joypad/Chain-v0"
 QUICK = ("--preset", "tiny", "--total-steps", "400", "--eval-episodes", "2")
-
-
-class Ended:
-    """A process that is over."""
-
-    def __init__(self, returncode: int):
-        self.returncode = returncode
-
-    def poll(self) -> int:
-        return self.returncode
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
-    """Run benchmark.py on a folder of its own, its jobs in this process; `commands` are those of the last call."""
-
-    def start(command: list[str], log: Path, threads: int) -> Ended:
-        bench.commands.append(command)
-        done = call(Path(command[1]).stem, *command[2:])
-        with open(log, "a") as file:
-            file.write(done.out + done.err)
-        return Ended(done.code)
-
-    def bench(*arguments: object) -> Done:
-        bench.commands = []
-        words = [str(part) for part in arguments]
-        place = words.index("--") if "--" in words else len(words)
-        return call("benchmark", *words[:place], "--dir", tmp_path / "bench", *words[place:])
-
-    monkeypatch.setattr(jobs, "start", start)
-    monkeypatch.setattr(training, "write_report", lambda runs, page: page)  # half the time of so short a run
-    return bench
 
 
 def latest(folder: Path) -> dict[str, Any]:

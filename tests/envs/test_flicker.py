@@ -1,0 +1,107 @@
+"""Flicker blanks frames, each in every stack that it is part of, as the seeds say; and arguments reach environments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from envs.make import EnvError, make_env, make_envs
+from envs.protocols import CLASSIC
+from envs.replays import verify
+from envs.toy import CountingEnv
+from envs.wrappers import Flicker
+
+HALF = {"flicker": 0.5}
+
+
+def play(envs: gym.vector.VectorEnv, steps: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return observations [T + 1, N, ...] and which rows end episodes [T, N], of random play."""
+    rng = np.random.default_rng(0)
+    seen, ends = [envs.reset(seed=seed)[0].copy()], []  # type: ignore[arg-type]
+    for _ in range(steps):
+        obs, _, terminated, truncated, _ = envs.step(rng.integers(2, size=envs.num_envs))
+        seen.append(obs.copy())
+        ends.append(terminated | truncated)
+    return np.stack(seen), np.stack(ends)
+
+
+def test_a_frame_is_blank_in_every_stack_or_in_none(vector: Any) -> None:
+    plain, ends = play(vector(CountingEnv, 3, image=True, stack=3), 200, [1, 2, 3])
+    seen, _ = play(Flicker(vector(CountingEnv, 3, image=True, stack=3), 0.5, 3), 200, [1, 2, 3])
+    shown = seen.any(axis=(-1, -2))  # [T, N, K]
+    np.testing.assert_array_equal(seen[shown], plain[shown])
+    exists = plain.any(axis=(-1, -2))  # the stack begins with zeros
+    # an episode opens at the start, and at the row after the one that ended
+    opens = np.vstack([np.ones((1, 3), bool), np.zeros((1, 3), bool), ends[:-1]])
+    for step, env in np.argwhere(~opens[1:]):
+        older, newer = shown[step, env, 1:], shown[step + 1, env, :-1]
+        both = exists[step, env, 1:]
+        np.testing.assert_array_equal(newer[both], older[both])
+    fresh = shown[:, :, -1]
+    assert fresh.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_seeds_decide_what_is_blank(vector: Any) -> None:
+    def blank(seed: list[int]) -> np.ndarray:
+        return play(Flicker(vector(CountingEnv, 2, image=True), 0.3), 60, seed)[0].any(axis=(-1, -2))
+
+    np.testing.assert_array_equal(blank([4, 5]), blank([4, 5]))
+    assert (blank([4, 5]) != blank([4, 6])).any()
+    assert 1 - blank([4, 5]).mean() == pytest.approx(0.3, abs=0.12)
+
+
+def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_again() -> None:
+    protocol = replace(CLASSIC, image_size=42)
+    envs, plain = make_envs("ALE/Pong-v5", 2, protocol, HALF, 1), make_envs("ALE/Pong-v5", 2, protocol, None, 1)
+    assert envs.card["env_kwargs"] == HALF
+    assert envs.card["fingerprint"] != plain.card["fingerprint"]
+    rng = np.random.default_rng(1)
+    pair = envs.reset(seed=[7, 8])[0], plain.reset(seed=[7, 8])[0]
+    records: list[Any] = []
+    share = []
+    while not records:
+        shown = pair[0].any(axis=(-1, -2))
+        share.append(shown[:, -1])
+        np.testing.assert_array_equal(pair[0], pair[1] * shown[:, :, None, None])
+        actions = rng.integers(6, size=2)
+        obs, reward, *_, info = envs.step(actions)
+        other = plain.step(actions)
+        np.testing.assert_array_equal(reward, other[1])
+        pair = obs, other[0]
+        records = info.get("episodes", [])
+    assert np.mean(share) == pytest.approx(0.5, abs=0.05)
+    assert records[0].env_kwargs == HALF
+    verify(records[0], [], make_env)
+    envs.close()
+    plain.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "words"),
+    [
+        ("CartPole-v1", HALF, "not images"),
+        ("ALE/Pong-v5", {"flicker": 1.0}, "must lie in 0 to below 1, not 1.0"),
+        ("ALE/Pong-v5", {"flicker": -0.5}, "must lie in 0 to below 1"),
+        ("ALE/Pong-v5", {"flicker": "often"}, "must lie in 0 to below 1"),
+        ("ALE/Pong-v5", {"difficulty": 1}, "not difficulty"),
+        ("CartPole-v1", {"wind": 3}, "does not take these arguments"),
+        ("joypad/TMaze-v0", {"horizon": 0}, "horizon must be at least 1"),
+    ],
+)
+def test_arguments_that_an_environment_does_not_take_are_refused(env_id: str, kwargs: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        make_envs(env_id, 1, env_kwargs=kwargs, threads=1)
+    assert isinstance(caught.value, EnvError) or "horizon" in words
+
+
+def test_arguments_reach_the_environment_and_its_fingerprint() -> None:
+    long, short = (make_envs("joypad/TMaze-v0", 1, env_kwargs={"horizon": horizon}) for horizon in (9, 2))
+    for envs, horizon in ((long, 9), (short, 2)):
+        envs.reset(seed=[0])
+        seen = [envs.step(np.zeros(1, int))[0][0, 1] for _ in range(horizon)]
+        assert seen == [0.0] * (horizon - 1) + [1.0]
+    assert long.card["fingerprint"] != short.card["fingerprint"]

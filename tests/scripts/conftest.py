@@ -1,0 +1,33 @@
+"""What tests of several scripts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts import jobs, training
+from tests.scripts.inside import Done, Ended, call
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
+    """Run benchmark.py on a folder of its own, its jobs in this process; `commands` are those of the last call."""
+
+    def start(command: list[str], log: Path, threads: int) -> Ended:
+        bench.commands.append(command)
+        done = call(Path(command[1]).stem, *command[2:])
+        with open(log, "a") as file:
+            file.write(done.out + done.err)
+        return Ended(done.code)
+
+    def bench(*arguments: object) -> Done:
+        bench.commands = []
+        words = [str(part) for part in arguments]
+        place = words.index("--") if "--" in words else len(words)
+        return call("benchmark", *words[:place], "--dir", tmp_path / "bench", *words[place:])
+
+    monkeypatch.setattr(jobs, "start", start)
+    monkeypatch.setattr(training, "write_report", lambda runs, page: page)  # half the time of so short a run
+    return bench
