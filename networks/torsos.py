@@ -55,7 +55,10 @@ class OneHot(Torso):
 
 
 class Tokens(Torso):
-    """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word."""
+    """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word.
+
+    On a CPU each text is read once, however many rows have it: a mission stays the same for a whole episode.
+    """
 
     def __init__(self, vocabulary_size: int, embedding: int = 32, out_dim: int = 128):
         super().__init__()
@@ -65,6 +68,13 @@ class Tokens(Torso):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L] -> [B, out_dim]."""
+        if x.device.type == "cpu":  # elsewhere the number of texts would have to be waited for
+            texts, which = torch.unique(x, dim=0, return_inverse=True)
+            longest = int((texts != 0).any(dim=0).sum().clamp(min=1))
+            return self._read(texts[:, :longest])[which]
+        return self._read(x)
+
+    def _read(self, x: Tensor) -> Tensor:
         tokens = x.long()
         states, _ = self.gru(self.embedding(tokens))  # [B, L, out_dim]
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1

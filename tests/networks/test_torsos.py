@@ -17,7 +17,7 @@ from networks.cores import build_core
 from networks.inputs import Style
 from networks.model import Model, he_init
 from networks.policies import PolicyValueHead
-from networks.torsos import TORSOS, DictTorso, Flat, build_torso
+from networks.torsos import TORSOS, DictTorso, Flat, Tokens, build_torso
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL = spaces.Box(-np.inf, np.inf, (4, 20, 20), np.float32)
@@ -312,3 +312,23 @@ def test_he_init_by_hand() -> None:
         assert layer.weight.std().item() == pytest.approx(math.sqrt(gain / fans[name]), rel=0.1), name
         assert layer.weight.abs().max() > 1.9 * layer.weight.std(), name  # Gaussian: a uniform one ends at 1.73 stds
         assert not layer.bias.any(), name
+
+
+def test_texts_are_read_once_with_the_outcome_of_reading_each_row() -> None:
+    torch.manual_seed(0)
+    torso = Tokens(9, embedding=4, out_dim=5)
+    texts = torch.tensor([[3, 4, 0, 0, 0], [8, 1, 2, 0, 0], [0, 0, 0, 0, 0], [3, 4, 5, 0, 0]])
+    rows = texts[[1, 0, 1, 3, 2, 0, 1]]
+    weight = torch.randn(7, 5)
+    (torso(rows) * weight).sum().backward()
+    grads = [parameter.grad.clone() for parameter in torso.parameters() if parameter.grad is not None]
+    torso.zero_grad()
+    alone = []
+    for row in rows:
+        words = row[row != 0] if row.any() else row[:1]
+        alone.append(torso.gru(torso.embedding(words)[None])[0][0, -1])
+    assert torch.allclose(torso(rows), torch.stack(alone), atol=1e-6)
+    (torch.stack(alone) * weight).sum().backward()
+    for grad, parameter in zip(grads, torso.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(grad, parameter.grad, atol=1e-6)
