@@ -20,6 +20,11 @@ ValueScaleName = Literal["none", "symlog", "rescale", "normalize"]
 class ValueScale(nn.Module):
     """Values as they are."""
 
+    @property
+    def unit(self) -> Tensor | float:
+        """Size of an advantage that counts as 1."""
+        return 1.0
+
     def encode(self, value: Tensor) -> Tensor:
         """Return what the critic is to predict."""
         return value
@@ -78,6 +83,11 @@ class Normalized(ValueScale):
     def std(self) -> Tensor:
         """Of all returns so far, within reason."""
         return self.moments.variance.sqrt().clamp(min=self.LEAST_STD)
+
+    @property
+    def unit(self) -> Tensor:
+        """The deviation: the policy learns from normalised advantages too (Hessel et al. 2019, PopArt-IMPALA)."""
+        return self.std
 
     def encode(self, value: Tensor) -> Tensor:
         """(v - mean) / std."""

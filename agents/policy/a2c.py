@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from agents.learner import OptimizerName
-from agents.losses import masked_normalize, ppo_value_loss
+from agents.losses import ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.rollouts import Metrics
 
@@ -41,8 +41,6 @@ class A2CConfig(ActorCriticConfig):
     """Rows unrolled together; 0 stands for the whole rollout."""
     gae_lambda: float = 1.0
     """Decay of the sum of residuals; 1 is the n-step return."""
-    normalize_advantage: bool = False
-    """Over the rollout."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -60,7 +58,6 @@ class A2C(ActorCritic):
         """Policy gradient, value loss and entropy bonus over the rollout."""
         mask, encode = part["mask"], self.value_scale.encode
         output, _ = self.model(part["obs"], carry, part["first"])
-        advantage = masked_normalize(part["advantage"], mask) if self.config.normalize_advantage else part["advantage"]
-        policy_loss = -advantage * self.policy.log_prob(output.policy, part["action"])
+        policy_loss = -self.weights(part["advantage"], mask) * self.policy.log_prob(output.policy, part["action"])
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
         return self.combine(policy_loss, value_loss, output, part, progress)

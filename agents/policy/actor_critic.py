@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from agents.config import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Rollout
-from agents.losses import masked_mean, masked_variance
+from agents.losses import masked_mean, masked_normalize, masked_variance
 from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
 from agents.value_scale import SCALES, ValueScaleName
 from networks.model import Model, orthogonal_init
@@ -35,6 +35,8 @@ class ActorCriticConfig(RolloutConfig):
     """Its weight at the end of training, reached in a straight line; None keeps it as it is."""
     value_coef: float = 0.5
     """Weight of the value loss, which is half the squared error."""
+    normalize_advantage: bool = False
+    """Give the advantages of each minibatch mean 0 and deviation 1; else they are in units of the critic's scale."""
     value_scale: ValueScaleName = "none"
     """What the critic predicts: values as they are, their symlog or rescale, or normalize(d) by all returns so far."""
 
@@ -117,6 +119,12 @@ class ActorCritic(RolloutLearner):
         noted = {name: rollout.extras[name] for name in ("log_prob", "value")}
         advantage = self.advantage(rollout, self.config.gae_lambda)
         return {**noted, "advantage": advantage, "target": noted["value"] + advantage}
+
+    def weights(self, advantage: Tensor, mask: Tensor) -> Tensor:
+        """Return what the policy is to go by, from advantages in rewards; both [L, M]."""
+        if self.config.normalize_advantage:
+            return masked_normalize(advantage, mask)
+        return advantage / self.value_scale.unit
 
     def combine(self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, part: dict[str, Any],
                 progress: float) -> tuple[Tensor, Metrics]:  # fmt: skip

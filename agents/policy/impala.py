@@ -96,5 +96,6 @@ class Impala(ActorCritic):
             ratio = (log_prob - part["log_prob"]).exp()
             target, advantage = self._vtrace(ratio, part, self.value(output), part["last_value"][-1])
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(target), None)
-        loss, metrics = self.combine(-advantage * log_prob, value_loss, output, part, progress)
+        policy_loss = -self.weights(advantage, mask) * log_prob
+        loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         return loss, {**metrics, "train/ratio": masked_mean(ratio, mask)}

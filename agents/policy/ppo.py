@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.losses import masked_mean, masked_normalize, ppo_policy_loss, ppo_value_loss
+from agents.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.rollouts import Metrics
 
@@ -65,8 +65,7 @@ class PPO(ActorCritic):
         config, mask, encode = self.config, part["mask"], self.value_scale.encode
         output, _ = self.model(part["obs"], carry, part["first"])
         log_prob = self.policy.log_prob(output.policy, part["action"])
-        advantage = masked_normalize(part["advantage"], mask) if config.normalize_advantage else part["advantage"]
-        policy_loss = ppo_policy_loss(log_prob, part["log_prob"], advantage, config.clip)
+        policy_loss = ppo_policy_loss(log_prob, part["log_prob"], self.weights(part["advantage"], mask), config.clip)
         value_clip = config.clip if config.clip_value else None
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), value_clip)
         loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)

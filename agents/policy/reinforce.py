@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from agents.interface import Rollout
-from agents.losses import masked_normalize, ppo_value_loss
+from agents.losses import ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import rewards_to_go
 from agents.rollouts import Metrics
@@ -71,8 +71,7 @@ class Reinforce(ActorCritic):
         """Policy gradient, and the baseline's squared error."""
         mask, encode = part["mask"], self.value_scale.encode
         output, _ = self.model(part["obs"], carry, part["first"])
-        advantage = masked_normalize(part["advantage"], mask) if self.config.normalize_advantage else part["advantage"]
-        policy_loss = -advantage * self.policy.log_prob(output.policy, part["action"])
+        policy_loss = -self.weights(part["advantage"], mask) * self.policy.log_prob(output.policy, part["action"])
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
         loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         return loss, {**metrics, "train/known_fraction": mask.mean()}

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from agents.presets import ALGORITHMS, PRESETS, memory
-from envs.toy import ChainEnv, EndlessRewardEnv, MemoryChainEnv
+from agents.rollouts import RolloutLearner
+from envs.toy import ChainEnv, DeepSeaEnv, EndlessRewardEnv, MemoryChainEnv, RepeatPreviousEnv, TMazeEnv
 from envs.wrappers import ObserveLast
 from tests.agents.helpers import mean_return, train
 
@@ -37,10 +38,31 @@ def test_memory_chain_needs_memory(algorithm, core, least, most, vector, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["dqn", "c51", "iqn", "pqn", "ppo"])
+@pytest.mark.parametrize("algorithm", ["dqn", "c51", "iqn", "pqn", "ppo", "a2c", "impala", "reinforce", "rnd"])
 def test_value_under_time_limits(algorithm, vector, tmp_path) -> None:
     config = replace(PRESETS[algorithm, "toy"], gamma=0.8, total_steps=20_000)
     agent, _ = train(algorithm, config, vector(EndlessRewardEnv, config.num_envs), tmp_path)
     output, _ = agent.model(torch.ones(1, 1), agent.initial_carry(1), torch.ones(1, dtype=torch.bool))
-    value = output.value if algorithm == "ppo" else output.q.max()
+    value = agent.value(output) if isinstance(agent, RolloutLearner) else output.q.max()
     assert value.item() == pytest.approx(1 / (1 - 0.8), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "horizon", "chance"), [(TMazeEnv, 8, 0.5), (RepeatPreviousEnv, 2, 0.25)])
+def test_tasks_of_memory_need_memory(kind, horizon, chance, vector, tmp_path) -> None:
+    base = replace(PRESETS["ppo", "toy"], num_envs=16, rollout_length=64, total_steps=80_000, core_size=64)
+    for core in ("none", "gru"):
+        config = replace(memory(base, core), sequence_length=64 if core == "gru" else 1)
+        agent, _ = train("ppo", config, vector(kind, 16, horizon=horizon), tmp_path / core)
+        found = mean_return(agent, vector(kind, 8, horizon=horizon), 400)
+        assert found > 0.9 if core == "gru" else found == pytest.approx(chance, abs=0.08)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "steps", "least", "most"), [("rnd", 100_000, 0.9, 1.0), ("ppo", 50_000, -1.0, 0.1)]
+)
+def test_novelty_finds_the_treasure_that_chance_does_not(algorithm, steps, least, most, vector, tmp_path) -> None:
+    config = replace(PRESETS[algorithm, "toy"], num_envs=16, gamma=0.99, total_steps=steps)
+    agent, _ = train(algorithm, config, vector(DeepSeaEnv, 16), tmp_path)
+    assert least <= mean_return(agent, vector(DeepSeaEnv, 4)) <= most

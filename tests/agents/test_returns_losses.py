@@ -20,7 +20,7 @@ from agents.losses import (
     soft_policy,
     unrescale,
 )
-from agents.returns import gae
+from agents.returns import gae, rewards_to_go, vtrace
 
 
 def column(*values: float) -> torch.Tensor:
@@ -156,3 +156,78 @@ def test_masked_rows_do_not_count() -> None:
     normalized = masked_normalize(x, mask)[:2]
     assert normalized.mean().item() == pytest.approx(0.0, abs=1e-6)
     assert normalized.std().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def ends_of(shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, ...]:
+    """Random rewards, values, value after the last row, ratios, and ends of both kinds with a dead row after each."""
+    generator = torch.Generator().manual_seed(seed)
+    reward, value = (torch.randn(shape, generator=generator) for _ in range(2))
+    ratio = (0.7 * torch.randn(shape, generator=generator)).exp()
+    kind = torch.rand(shape, generator=generator)
+    terminated, truncated = kind < 0.15, (kind > 0.8) & (kind < 0.95)
+    both = kind > 0.95
+    return reward, value, torch.randn(shape[1], generator=generator), terminated | both, truncated | both, ratio
+
+
+def test_vtrace_is_the_papers_sum_over_the_episode() -> None:
+    """Equation 1 of Espeholt et al. 2018, term by term, for every row by itself."""
+    gamma, trace, rho_bar, c_bar = 0.9, 0.8, 1.2, 0.7
+    reward, value, last, terminated, truncated, ratio = ends_of((12, 5), 0)
+    target, advantage = vtrace(ratio, reward, value, last, terminated, truncated, gamma, trace, rho_bar, c_bar)
+    values = torch.cat([value, last[None]])
+
+    def discount(t: int, n: int) -> float:
+        return 0.0 if terminated[t, n] else gamma
+
+    for n in range(5):
+        for s in range(12):
+            total, weight = values[s, n].item(), 1.0
+            for t in range(s, 12):
+                rho = min(ratio[t, n].item(), rho_bar)
+                total += weight * rho * (reward[t, n] + discount(t, n) * values[t + 1, n] - values[t, n]).item()
+                if terminated[t, n] or truncated[t, n]:
+                    break
+                weight *= gamma * trace * min(ratio[t, n].item(), c_bar)
+            assert target[s, n].item() == pytest.approx(total, abs=1e-5)
+    targets = torch.cat([target, last[None]])
+    for n in range(5):
+        for s in range(12):
+            follows = values[s + 1, n] if truncated[s, n] else targets[s + 1, n]
+            expected = min(ratio[s, n].item(), rho_bar) * (reward[s, n] + discount(s, n) * follows - values[s, n])
+            assert advantage[s, n].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.6, 1.0])
+def test_vtrace_of_the_policy_that_acted_are_lambda_returns(trace: float) -> None:
+    reward, value, last, terminated, truncated, _ = ends_of((20, 4), 1)
+    target, _ = vtrace(torch.ones(20, 4), reward, value, last, terminated, truncated, 0.95, trace)
+    expected = value + gae(reward, value, last, terminated, truncated, 0.95, trace)
+    torch.testing.assert_close(target, expected)
+
+
+def test_vtrace_cuts_large_ratios_and_is_pulled_to_the_critic_by_small_ones() -> None:
+    reward, value, last, terminated, truncated, _ = ends_of((8, 3), 2)
+    arguments = reward, value, last, terminated, truncated, 0.9
+    huge, ones = (vtrace(torch.full((8, 3), size), *arguments)[0] for size in (50.0, 1.0))
+    torch.testing.assert_close(huge, ones)
+    assert not torch.allclose(vtrace(torch.full((8, 3), 50.0), *arguments, 1.0, 2.0, 2.0)[0], ones)
+    torch.testing.assert_close(vtrace(torch.zeros(8, 3), *arguments)[0], value)
+
+
+def test_rewards_to_go_are_known_where_the_end_was_seen() -> None:
+    reward, value, last, terminated, truncated, _ = ends_of((14, 6), 3)
+    total, known = rewards_to_go(reward, value, last, terminated, truncated, 0.9)
+    assert 0 < int(known.sum()) < known.numel()
+    values = torch.cat([value, last[None]])
+    for n in range(6):
+        for s in range(14):
+            expected, weight, seen = 0.0, 1.0, False
+            for t in range(s, 14):
+                expected += weight * reward[t, n].item()
+                weight *= 0.9
+                if terminated[t, n] or truncated[t, n]:
+                    expected += 0.0 if terminated[t, n] else weight * values[t + 1, n].item()
+                    seen = True
+                    break
+            assert bool(known[s, n]) == seen
+            assert total[s, n].item() == pytest.approx(expected if seen else 0.0, abs=1e-5)
