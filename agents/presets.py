@@ -172,6 +172,13 @@ SAC_ATARI = derive(
 
 SAC_MINATAR = derive(SACConfig, DQN_MINATAR, learning_rate=3e-4, target_entropy_scale=0.5)
 
+# rl_games' ppo_pong_envpool.yaml: big rollouts, a KL-adaptive rate, inputs and values normalised by all play, lives
+# that don't count. Its critic coefficient of 2 is for the mean of the squared error, here halved
+PPO_ATARI_FAST = replace(
+    PPO_ATARI, total_steps=2_000_000, num_envs=64, learning_rate=3e-4, schedule="kl", clip=0.2, clip_value=False,
+    max_grad_norm=1.0, input_norm="running", value_scale="normalize", value_coef=1.0, life_loss_ends=False,
+)  # fmt: skip
+
 # Small frames, a small network and per-pixel centring, for a Pong that is solved in minutes on two cores: rl_games'
 # big rollouts and KL-adaptive rate (ppo_pong_envpool.yaml), at 42x42 as in universe-starter-agent
 PPO_FAST = PPOConfig(
@@ -281,7 +288,7 @@ def _value_presets(family: str, base: DQNConfig) -> dict[tuple[str, str], TrainC
 PPO_BASES: dict[str, PPOConfig] = {
     "classic": PPO_CLASSIC,
     "box2d": replace(PPO_CLASSIC, total_steps=1_000_000, num_envs=16, gamma=0.999, gae_lambda=0.98,
-                     rollout_length=128, epochs=4, entropy_coef=0.01),
+                     rollout_length=128, epochs=4, entropy_coef=0.01, value_scale="normalize"),
     "atari": PPO_ATARI,
     "minatar": PPO_MINATAR,
     "minigrid": PPO_MINIGRID,
@@ -301,6 +308,7 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("pqn", "toy"): replace(PQN_CLASSIC, rollout_length=16, **TOY),
     **{("ppo", family): base for family, base in PPO_BASES.items()},
     ("ppo", "fast"): PPO_FAST,
+    ("ppo", "atari-fast"): PPO_ATARI_FAST,
     **{("rnd", family): derive(RNDConfig, base) for family, base in PPO_BASES.items()},
     ("a2c", "classic"): A2C_CLASSIC,
     ("a2c", "box2d"): replace(A2C_CLASSIC, total_steps=1_000_000, gamma=0.995, entropy_coef=0.01),

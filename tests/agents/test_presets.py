@@ -28,6 +28,7 @@ GAMES = {
     "box2d": "LunarLander-v3",
     "atari": "ALE/Pong-v5",
     "atari-100k": "ALE/Pong-v5",
+    "atari-fast": "ALE/Pong-v5",
     "fast": "ALE/Pong-v5",
     "minatar": "MinAtar/Breakout-v1",
     "minigrid": "MiniGrid-Empty-5x5-v0",
@@ -36,7 +37,7 @@ GAMES = {
 """Preset -> a game that it is for."""
 TWINS: list[tuple[str, str, CoreName]] = [
     *((algorithm, name, "none") for algorithm, name in PRESETS),
-    *((algorithm, name, "lstm") for algorithm, name in PRESETS if name not in ("atari", "atari-100k", "box2d")),
+    *((algorithm, name, "lstm") for algorithm, name in PRESETS if name not in ("atari", "atari-100k", "atari-fast", "box2d")),
 ]
 """Every preset, and those of small observations with a memory too."""
 
