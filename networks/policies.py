@@ -36,6 +36,10 @@ class Policy(nn.Module, ABC):
         """Draw actions [N, ...] for parameters [N, P]."""
 
     @abstractmethod
+    def mode(self, parameters: Tensor) -> Tensor:
+        """Return the likeliest actions [N, ...] for parameters [N, P]."""
+
+    @abstractmethod
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the probability (or density) of actions [..., *shape]: [...]."""
 
@@ -63,6 +67,11 @@ class CategoricalPolicy(Policy):
         """[N, P] -> int64 [N], or [N, K] for K choices."""
         drawn = [torch.multinomial(part.exp(), 1, generator=rng) for part in parameters.split(self.sizes, dim=-1)]
         return drawn[0].squeeze(-1) if self.scalar else torch.cat(drawn, dim=-1)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """[N, P] -> int64 [N], or [N, K] for K choices."""
+        best = [part.argmax(dim=-1) for part in parameters.split(self.sizes, dim=-1)]
+        return best[0] if self.scalar else torch.stack(best, dim=-1)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """[..., P] and [...] or [..., K] -> [...]."""
@@ -102,6 +111,10 @@ class GaussianPolicy(Policy):
         mean, log_std = parameters.chunk(2, dim=-1)
         noise = torch.randn(mean.shape, generator=rng, device=mean.device)
         return (mean + log_std.exp() * noise).unflatten(-1, self.shape)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """[N, 2 D] -> float32 [N, *shape]."""
+        return parameters.chunk(2, dim=-1)[0].unflatten(-1, self.shape)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """[..., 2 D] and [..., *shape] -> [...]."""

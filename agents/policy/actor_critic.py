@@ -35,6 +35,8 @@ class ActorCriticConfig(RolloutConfig):
     """Its weight at the end of training, reached in a straight line; None keeps it as it is."""
     value_coef: float = 0.5
     """Weight of the value loss, which is half the squared error."""
+    eval_greedy: bool = False
+    """Take the likeliest action when judged, instead of drawing one."""
     normalize_advantage: bool = False
     """Give the advantages of each minibatch mean 0 and deviation 1; else they are in units of the critic's scale."""
     value_scale: ValueScaleName = "none"
@@ -99,9 +101,10 @@ class ActorCritic(RolloutLearner):
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Sample from the policy, when judged too; extras: `value` [N], `log_prob` [N]."""
+        """Draw from the policy, or take its likeliest action when judged; extras: `value` [N], `log_prob` [N]."""
         output, carry = self.forward(obs, first, carry)
-        action = self.policy.sample(output.policy, rng)
+        greedy = env_steps is None and self.config.eval_greedy
+        action = self.policy.mode(output.policy) if greedy else self.policy.sample(output.policy, rng)
         log_prob = self.policy.log_prob(output.policy, action)
         extras = {"log_prob": log_prob, **self.values(output)}
         return action.cpu().numpy(), carry, {name: x.cpu().numpy() for name, x in extras.items()}

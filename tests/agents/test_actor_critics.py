@@ -264,3 +264,16 @@ def test_agents_of_action_values_say_that_they_take_no_masks(algorithm: str) -> 
     config = replace(tiny(PRESETS[algorithm, "classic"]), env="Taxi-v4", mask_actions=True)
     with pytest.raises(ConfigError, match="--mask-actions is for agents that learn a policy"):
         build_agent(algorithm, config, ObserveMask(make_envs("Taxi-v4", 2)), CPU)
+
+
+@pytest.mark.parametrize("algorithm", FAMILY)
+def test_it_is_judged_by_draws_or_by_its_likeliest_action_as_told(algorithm: str, vector: Any) -> None:
+    obs, first = np.zeros((400, 2), np.float32), np.ones(400, bool)
+    for greedy in (False, True):
+        agent = build_agent(algorithm, settings(algorithm, eval_greedy=greedy), vector(MemoryChainEnv, 4), CPU)
+        assert isinstance(agent, ActorCritic)
+        acted = [agent.act(obs, first, agent.initial_carry(400), steps, torch.Generator().manual_seed(0))[0]
+                 for steps in (0, None)]  # fmt: skip
+        likeliest = agent.policy.mode(agent.forward(obs, first, agent.initial_carry(400))[0].policy).numpy()
+        assert 100 < acted[0].sum() < 300  # explores in any case
+        assert (acted[1] == likeliest).all() == greedy

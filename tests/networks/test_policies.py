@@ -148,3 +148,14 @@ def test_moments_are_those_of_all_numbers_seen() -> None:
     moments.merge(seen[1])
     assert torch.equal(other.mean, moments.mean)
     assert torch.equal(other.variance, moments.variance)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_mode_is_likelier_than_whatever_is_drawn(name: str) -> None:
+    policy, x = parameters(name, 8)
+    best = policy.mode(x)
+    drawn = policy.sample(x, torch.Generator().manual_seed(0))
+    assert (best.shape, best.dtype) == (drawn.shape, drawn.dtype)
+    for seed in range(20):
+        other = policy.sample(x, torch.Generator().manual_seed(seed))
+        assert (policy.log_prob(x, best) >= policy.log_prob(x, other)).all()
