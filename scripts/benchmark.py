@@ -4,6 +4,7 @@ benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CN
 benchmark.py speed --algorithm ppo --no-sb3 --seconds 10
 benchmark.py cost                          what an update of each agent costs, and prioritized sampling
 benchmark.py cost --algorithm dqn rainbow -- --head-hidden 256        (what stands behind the -- is not for the first)
+benchmark.py cost --algorithm ppo ppo -- --core lstm                  (what a memory costs)
 benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
@@ -34,7 +35,9 @@ def main() -> None:
     fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
     fast.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     costs = commands.add_parser("cost", help="time of an update of each agent, in turns, and of prioritized sampling")
-    costs.add_argument("--algorithm", nargs="+", choices=cost.REPLAY_BASED, default=list(cost.REPLAY_BASED))
+    kinds = (*cost.REPLAY_BASED, *cost.WITH_ROLLOUTS)
+    costs.add_argument("--algorithm", nargs="+", choices=kinds, default=list(cost.REPLAY_BASED), metavar="ALGO",
+                       help=f"of {', '.join(kinds)}; the others are compared with the first")  # fmt: skip
     costs.add_argument("--env", default=speed.GAME, metavar="ID", help=f"an Atari game (default: {speed.GAME})")
     costs.add_argument("--batch-size", type=int, metavar="B", help="of agents without a memory (default: their own)")
     costs.add_argument("--repeats", type=int, default=5, help="turns of each agent (default: 5)")

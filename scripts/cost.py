@@ -1,7 +1,8 @@
 """What an update costs: agents on the same frames, batch and network, in turns; and what sampling costs.
 
-Costs are wall-clock medians in milliseconds. "Times DQN" are medians of the ratios within each turn, so that a machine
-that slows down slows both down. Rows of a recurrent agent count without its burn-in, which it must still compute.
+Costs are wall-clock medians in milliseconds. Ratios are medians of those within each turn, so that a machine that slows
+down slows both down. A replay's agent samples a batch, learns from it and notes priorities; one of rollouts acts on the
+rows of a rollout and learns from it. Rows of a recurrent agent count without its burn-in, which it must still compute.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,22 +21,46 @@ from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
 
-from agents.build import build_agent, build_replay, frame_stack, resolve_machine
+from agents.build import build_agent, build_replay, center_inputs, frame_stack, resolve_machine
 from agents.interface import Row
+from agents.loops import RolloutCollector, interact
 from agents.replay.prioritized import PrioritizedReplay
 from agents.replay.ring import ReplayLayout
 from scripts import common, options
 
 REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2", "sac")
+WITH_ROLLOUTS = ("ppo", "a2c", "impala", "rnd", "pqn")
 ROWS = 1_000_000
 """Env steps held by the replay that sampling is timed on."""
 
 
-class Update:
-    """An agent's update on one batch of random frames, again and again."""
+class Learning:
+    """Acting on the rows of one rollout, and learning from it, again and again."""
 
-    def __init__(self, algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()):
-        config: Any = options.parse(algorithm, env_id, None, list(overrides))
+    def __init__(self, algorithm: str, config: Any):
+        envs = common.environments(config, config.num_envs)
+        self.agent: Any = build_agent(algorithm, config, envs, resolve_machine(config, envs))
+        center_inputs(self.agent, envs, 0)
+        self.rng = torch.Generator(self.agent.device).manual_seed(0)
+        collector, self.seen = RolloutCollector(config.rollout_length, self.agent.device), []
+        for row in islice(interact(self.agent, envs, range(config.num_envs), self.rng, 0), config.rollout_length):
+            collector.add(row)
+            self.seen.append((row.obs, row.first))
+        self.rollout, self.rows = collector.rollout(), config.rollout_length * config.num_envs
+        envs.close()
+
+    def __call__(self) -> None:
+        """Act, and learn."""
+        carry = self.rollout.carry[0]
+        for obs, first in self.seen:
+            _, carry, _ = self.agent.act(obs, first, carry, 0, self.rng)
+        self.agent.update(self.rollout, self.rng)
+
+
+class Update:
+    """A replay agent's update on one batch of random frames, again and again."""
+
+    def __init__(self, algorithm: str, config: Any, batch_size: int | None):
         config = replace(config, num_envs=8, replay_capacity=4_000)
         if batch_size is not None and config.core == "none":
             config = replace(config, batch_size=batch_size)
@@ -54,6 +80,12 @@ class Update:
         batch = self.replay.sample(self.batch_size, self.numpy_rng, 0.5)
         _, priorities = self.agent.update(batch, self.rng)
         self.replay.update_priorities(batch.indices, priorities)
+
+
+def measured(algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()) -> Update | Learning:
+    """Return what is to be timed for this algorithm."""
+    config = options.parse(algorithm, env_id, None, list(overrides))
+    return Learning(algorithm, config) if algorithm in WITH_ROLLOUTS else Update(algorithm, config, batch_size)
 
 
 def random_rows(layout: ReplayLayout, rng: np.random.Generator, count: int) -> Any:
@@ -108,8 +140,10 @@ def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Measure and print; with --out the raw numbers too. `overrides` are not for the first agent, which is the base."""
     console = Console(highlight=False)
     base, *others = arguments.algorithm
-    updates = {base: Update(base, arguments.env, arguments.batch_size)}
-    updates |= {name: Update(name, arguments.env, arguments.batch_size, overrides) for name in others}
+    updates = {base: measured(base, arguments.env, arguments.batch_size)}
+    for name in others:
+        label = " ".join([name, *overrides]) if name == base else name
+        updates[label] = measured(name, arguments.env, arguments.batch_size, overrides)
     costs: dict[str, list[float]] = {name: [] for name in updates}
     for update in updates.values():
         update()
@@ -125,7 +159,7 @@ def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         results[name] = {"ms": values, "rows": rows, "times": times, "per_row": per_row}
         table.add_row(name, f"{statistics.median(values):.1f}", f"{rows:,}", f"{times:.2f}", f"{per_row:.2f}")
     console.print(table)
-    drawn = sampling(arguments.repeats, min(arguments.seconds, 1.0))
+    drawn = {} if base in WITH_ROLLOUTS else sampling(arguments.repeats, min(arguments.seconds, 1.0))
     for name, value in drawn.items():
         console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
     if arguments.out is not None:

@@ -32,7 +32,8 @@ def test_costs_are_printed_and_written(tmp_path: Path) -> None:
 
 
 def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
-    update = cost.Update("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
+    update = cost.measured("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
+    assert isinstance(update, cost.Update)
     assert update.agent.config.head_hidden == 16
     assert update.replay.layout.prioritized
     before = update.replay.tree.leaves.copy()
@@ -42,12 +43,28 @@ def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
     assert 1 <= (update.replay.tree.leaves != before).sum() <= 4  # the batch's priorities are new, and no others
 
 
+def test_an_agent_of_rollouts_is_compared_with_itself_and_a_memory(tmp_path: Path) -> None:
+    out = tmp_path / "cost.json"
+    shown = ["--env", "MinAtar/Breakout-v1", "--repeats", 1, "--seconds", 0.01, "--out", out]
+    memory = ["--core", "gru", "--core-size", 8, "--rollout-length", 8, "--sequence-length", 4]
+    done = call("benchmark", "cost", "--algorithm", "a2c", "a2c", "ppo", *shown, "--", *memory)
+    assert done.code == 0, done.err
+    found = json.loads(out.read_text())["updates"]
+    recurrent = "a2c --core gru --core-size 8 --rollout-length 8 --sequence-length 4"
+    assert found.keys() == {"a2c", recurrent, "ppo"}
+    assert (found["a2c"]["rows"], found[recurrent]["rows"], found["ppo"]["rows"]) == (5 * 64, 8 * 64, 8 * 64)
+    learning = cost.measured("a2c", "MinAtar/Breakout-v1", None)
+    assert isinstance(learning, cost.Learning)
+    learning()
+    assert learning.agent.updates == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
         (("--repeats", "0"), ("--repeats must be at least 1",)),
         (("--seconds", "0"), ("--seconds above 0",)),
-        (("--algorithm", "pqn"), ("pqn", "--help")),
+        (("--algorithm", "sb3-dqn"), ("sb3-dqn", "--help")),
         (("--algorithm", "dqn", "c51", "--", "--atom", "3"), ("c51 has no option --atom", "--atoms")),
     ],
 )
