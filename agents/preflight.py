@@ -56,7 +56,9 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     speed = _steps_per_second(agent, envs)
     result = Plan(warnings=warnings_for(config, envs.single_observation_space, card, frame_stack(envs)))
     lines = result.lines
-    lines["game"] = f"{config.env} under the protocol {card['protocol']['name']} (fingerprint {card['fingerprint']})"
+    made = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
+    game = f"{config.env} with {made}" if made else config.env
+    lines["game"] = f"{game} under the protocol {card['protocol']['name']} (fingerprint {card['fingerprint']})"
     lines["observation"] = str(envs.single_observation_space)
     lines["network"] = _network(agent)
     small = smaller_than_published(config, card)

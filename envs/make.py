@@ -147,8 +147,11 @@ def make_env(
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""
         raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
-    except TypeError as error:
-        raise EnvError(f"{env_id} does not take these arguments: {error}") from error
+    except (TypeError, ValueError, AssertionError) as error:
+        if not own:
+            raise
+        words = str(error).split(" was raised from")[0]
+        raise EnvError(f"{env_id} does not take these arguments: {words}") from error
     if isinstance(env.action_space, gym.spaces.Box):
         env = bounded_actions(env)
     if kind == "minigrid":

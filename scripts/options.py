@@ -83,7 +83,8 @@ def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainCo
             return tyro.cli(type(config), args=rest, default=config)
     except SystemExit as error:
         words = re.sub(r"[╭╮╰╯│─|]+|-{3,}", " ", captured.getvalue())
-        message = re.sub(r"\s+", " ", words).split("For full helptext")[0].strip()
+        message = re.sub(r"\s+", " ", words)
+        message = re.split("For full helptext|Argument helptext", message)[0].strip()
         raise ConfigError(message or f"cannot read {' '.join(rest)}") from error
 
 

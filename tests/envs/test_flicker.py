@@ -90,12 +90,12 @@ def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_a
         ("ALE/Pong-v5", {"difficulty": 1}, "not difficulty"),
         ("CartPole-v1", {"wind": 3}, "does not take these arguments"),
         ("joypad/TMaze-v0", {"horizon": 0}, "horizon must be at least 1"),
+        ("LunarLander-v3", {"gravity": -20}, "does not take these arguments"),
     ],
 )
 def test_arguments_that_an_environment_does_not_take_are_refused(env_id: str, kwargs: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(EnvError, match=words):
         make_envs(env_id, 1, env_kwargs=kwargs, threads=1)
-    assert isinstance(caught.value, EnvError) or "horizon" in words
 
 
 def test_arguments_reach_the_environment_and_its_fingerprint() -> None:
