@@ -156,7 +156,8 @@ class ReplayLearner(Learner):
         if config.augment:
             self.require_pictures()
         self.model = self.place(self.build())
-        self.target = copy.deepcopy(self.followed).requires_grad_(False)
+        # placed again: the recurrent weights of a copy are no longer one block, as cuDNN wants them
+        self.target = self.place(copy.deepcopy(self.followed)).requires_grad_(False)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon)
 
     def require_pictures(self) -> None:
