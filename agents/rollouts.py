@@ -106,7 +106,10 @@ class RolloutLearner(Learner):
         """
 
     def summary(self, rows: dict[str, Any]) -> Metrics:
-        """Return metrics over the whole rollout, from the rows [T, N, ...] that `prepare` and the rollout gave."""
+        """Return metrics over the whole rollout, from the rows [T, N, ...] that `prepare` and the rollout gave.
+
+        Called before anything is learned from it.
+        """
         return {}
 
     def after_epoch(self, metrics: Metrics) -> None:
@@ -119,6 +122,7 @@ class RolloutLearner(Learner):
             "obs": rollout.obs, "first": rollout.first, "action": rollout.action,
             "mask": (~rollout.dead).float(), **self.prepare(rollout),
         }  # fmt: skip
+        whole = self.summary(rows)
         columns = {name: map_tree(self._columns, x) for name, x in rows.items()}
         carry = self._columns(rollout.carry)[0]
         progress = min(max(rollout.env_steps - rollout.dead.numel(), 0) / config.total_steps, 1.0)
@@ -135,7 +139,7 @@ class RolloutLearner(Learner):
         if config.input_norm == "running":  # not before the last epoch: the policy that acted is the one that learns
             self.follow_inputs(rollout.obs, ~rollout.dead)
         self.updates += 1
-        return {**means, **self.summary(rows), "train/learning_rate": self.learning_rate.clone()}, None
+        return {**means, **whole, "train/learning_rate": self.learning_rate.clone()}, None
 
     @torch.no_grad()
     def advantage(self, rollout: Rollout, trace: float) -> Tensor:

@@ -277,3 +277,10 @@ def test_it_is_judged_by_draws_or_by_its_likeliest_action_as_told(algorithm: str
         likeliest = agent.policy.mode(agent.forward(obs, first, agent.initial_carry(400))[0].policy).numpy()
         assert 100 < acted[0].sum() < 300  # explores in any case
         assert (acted[1] == likeliest).all() == greedy
+
+
+@pytest.mark.parametrize("algorithm", FAMILY)
+def test_a_learned_scale_of_values_is_known_before_anything_is_learned_on_it(algorithm: str, vector: Any) -> None:
+    agent, rollout = collect(algorithm, settings(algorithm, value_scale="normalize"), vector, CountingEnv)
+    metrics, _ = agent.update(rollout._replace(reward=1000.0 * rollout.reward), torch.Generator().manual_seed(0))
+    assert 0.1 < metrics["train/value_loss"].item() < 3.0  # half the squared error, in deviations
