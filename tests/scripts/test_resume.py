@@ -23,6 +23,8 @@ CASES = {
     "pqn": ("pqn",),
     "ppo": ("ppo",),
     "sac-gru": ("sac", "--core", "gru", "--core-size", 16, "--prioritized", "--n-step", 3),
+    "rnd": ("rnd", "--input-norm", "running", "--value-scale", "normalize"),
+    "a2c-gru": ("a2c", "--core", "gru", "--core-size", 16, "--value-scale", "normalize", "--entropy-coef-end", 0),
     "ppo-lstm": ("ppo", "--core", "lstm", "--core-size", 16),
 }
 SIZES = {
@@ -90,7 +92,7 @@ def kill_once_beyond(env_steps: int, folder: Path, *command: object) -> int:
     [
         ("dqn", "CartPole-v1"), ("dqn-lstm", "CartPole-v1"), ("ppo", "CartPole-v1"), ("ppo-lstm", "CartPole-v1"),
         ("rainbow", "CartPole-v1"), ("iqn-disk", "CartPole-v1"), ("r2d2", "CartPole-v1"), ("pqn", "CartPole-v1"),
-        ("sac-gru", "CartPole-v1"),
+        ("sac-gru", "CartPole-v1"), ("rnd", "CartPole-v1"), ("a2c-gru", "CartPole-v1"),
         ("dqn", "ALE/Pong-v5"), ("ppo-lstm", "ALE/Pong-v5"),
         pytest.param("rainbow", "ALE/Pong-v5", marks=pytest.mark.slow),
         pytest.param("dqn", "MinAtar/Breakout-v1", marks=pytest.mark.slow),
