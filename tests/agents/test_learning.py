@@ -48,9 +48,12 @@ def test_value_under_time_limits(algorithm, vector, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "horizon", "chance"), [(TMazeEnv, 8, 0.5), (RepeatPreviousEnv, 2, 0.25)])
-def test_tasks_of_memory_need_memory(kind, horizon, chance, vector, tmp_path) -> None:
-    base = replace(PRESETS["ppo", "toy"], num_envs=16, rollout_length=64, total_steps=80_000, core_size=64)
+@pytest.mark.parametrize(
+    ("kind", "horizon", "chance", "gamma"), [(TMazeEnv, 8, 0.5, 0.98), (RepeatPreviousEnv, 2, 0.25, 0.5)]
+)
+def test_tasks_of_memory_need_memory(kind, horizon, chance, gamma, vector, tmp_path) -> None:
+    base = replace(PRESETS["ppo", "toy"], num_envs=16, rollout_length=64, total_steps=120_000, core_size=64)
+    base = replace(base, gamma=gamma)
     for core in ("none", "gru"):
         config = replace(memory(base, core), sequence_length=64 if core == "gru" else 1)
         agent, _ = train("ppo", config, vector(kind, 16, horizon=horizon), tmp_path / core)
