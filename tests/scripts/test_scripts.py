@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envs.recording import check_video
+from tests.scripts.inside import call
 from tests.scripts.runner import script
 
 
@@ -125,3 +126,14 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     for word in ("network", "parameters", "fingerprint", "updates", "epsilon", "replay (exact)", "disk", "predicted"):
         assert word in done.stdout
     assert not folder.exists()
+
+
+def test_the_list_shows_games_that_can_be_played_here() -> None:
+    done = call("train", "--list")
+    assert done.code == 0
+    rows = {line.split()[0]: line.split()[1] for line in done.out.splitlines() if line.split()[:1]}
+    assert rows["atari"] == "104"
+    assert rows["toy"] == "7"
+    assert "CartPole-v1" in done.out
+    for foreign in ("HalfCheetah", "phys2d", "Environment-v0", "Defender-v0"):
+        assert foreign not in done.out
