@@ -183,7 +183,9 @@ def render_frame(env: gym.Env) -> np.ndarray:
         for channel in reversed(range(state.shape[2])):  # what comes first lies on top
             frame[state[:, :, channel]] = MINATAR_COLOURS[channel]
         return enlarge(frame, MINATAR_CELL)
-    picture: Any = env.render()
+    picture: Any = None
+    with contextlib.suppress(NotImplementedError):  # what Gymnasium's base class says for those that cannot draw
+        picture = env.render()
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:
         name = env.spec.id if env.spec else type(game).__name__
         raise RecordingError(f"{name} draws no picture that could be recorded")

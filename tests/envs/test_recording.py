@@ -217,8 +217,9 @@ class TestPictures:
             env.reset(seed=0)
             assert len(np.unique(render_frame(env).reshape(-1, 3), axis=0)) >= 2
 
-    def test_environment_without_a_picture(self):
-        env = make_env("CartPole-v1", render_mode=None)
+    @pytest.mark.parametrize("env_id", ["CartPole-v1", "joypad/Chain-v0"])
+    def test_environment_without_a_picture(self, env_id):
+        env = make_env(env_id, render_mode=None)
         env.reset(seed=0)
         with pytest.raises(RecordingError, match="draws no picture"):
             render_frame(env)
