@@ -86,7 +86,16 @@ class GridPlanes(gym.ObservationWrapper):
         return np.array(numbers + [0] * (self.max_words - len(numbers)), np.int64)
 
 
-class Flicker(gym.vector.VectorWrapper):
+class AroundRecorder(gym.vector.VectorWrapper):
+    """A wrapper around `RecordEpisodes`: what it changes is seen by the agent, and is no part of a recorded game."""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
+        return self.env.card  # type: ignore[attr-defined]
+
+
+class Flicker(AroundRecorder):
     """Blank every frame with a chance of `probability`, so that what the game shows must be remembered.
 
     Flickering Pong of Hausknecht & Stone 2015 (section 5: 0.5). A frame that is blank is so in every stack of
@@ -102,11 +111,6 @@ class Flicker(gym.vector.VectorWrapper):
         if isinstance(probability, bool | str) or not 0.0 <= probability < 1.0:
             raise ValueError(f"the chance of a blank frame must lie in 0 to below 1, not {probability}")
         self.probability, self.frame_stack = probability, frame_stack
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
-        return self.env.card  # type: ignore[attr-defined]
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start all environments anew; without seeds what is blank is drawn from the system's randomness."""
@@ -133,7 +137,7 @@ class Flicker(gym.vector.VectorWrapper):
         return obs * seen[:, :, None, None].astype(obs.dtype)
 
 
-class ObserveLast(gym.vector.VectorWrapper):
+class ObserveLast(AroundRecorder):
     """Show the last action, as a one-hot `last_action`, and the last reward, as `last_reward`, beside the observation.
 
     Both are 0 where an episode begins. The reward is shown as sign(r) log(1 + |r|), since no game bounds it. A plain
@@ -150,11 +154,6 @@ class ObserveLast(gym.vector.VectorWrapper):
         parts["last_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self.single_observation_space = spaces.Dict(parts)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
-        return self.env.card  # type: ignore[attr-defined]
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Start all environments anew."""
@@ -177,7 +176,7 @@ class ObserveLast(gym.vector.VectorWrapper):
         return {**parts, "last_action": action, "last_reward": shown}
 
 
-class ObserveMask(gym.vector.VectorWrapper):
+class ObserveMask(AroundRecorder):
     """Show which actions are legal, `info["action_mask"]`, as the part `action_mask` of a Dict observation.
 
     Numbers of actions side by side where an action consists of several, as of sb3-contrib's maskable PPO. Wants
@@ -194,11 +193,6 @@ class ObserveMask(gym.vector.VectorWrapper):
         parts["action_mask"] = spaces.MultiBinary(int(sum(sizes)))
         self.single_observation_space = spaces.Dict(parts)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
-        return self.env.card  # type: ignore[attr-defined]
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Start all environments anew."""
