@@ -61,16 +61,16 @@ def test_returns_that_are_all_alike_do_not_blow_up() -> None:
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impala", "reinforce", "rnd"])
 def test_what_the_scale_has_learned_is_saved_with_the_agent(algorithm: str, vector, tmp_path) -> None:
-    config = replace(PRESETS[algorithm, "toy"], value_scale="normalize", total_steps=1_500, checkpoint_steps=1_500)
+    config = replace(PRESETS[algorithm, "toy"], value_scale="normalize", total_steps=800, checkpoint_steps=800)
     envs = vector(EndlessRewardEnv, config.num_envs)
     agent, _ = train(algorithm, config, envs, tmp_path)
     state = agent.modules()["value_scale"].state_dict()
-    assert state["moments.count"] > 500
+    assert state["moments.count"] > 400
     fresh = build_agent(algorithm, config, envs, CPU)
     for name, module in fresh.modules().items():
         module.load_state_dict(agent.modules()[name].state_dict())
     args = torch.ones(1, 1), agent.initial_carry(1), torch.ones(1, dtype=torch.bool)
     values = [each.value(each.model(*args)[0]).item() for each in (agent, fresh)]  # type: ignore[attr-defined]
     assert values[0] == values[1]
-    assert values[0] > 1.2  # in rewards: predictions are within some deviations of 0
+    assert values[0] > 0.5  # in rewards: predictions are within some deviations of 0
     assert "value_scale" not in build_agent(algorithm, replace(config, value_scale="none"), envs, CPU).modules()
