@@ -77,6 +77,13 @@ class ChainEnv(gym.Env):
         return np.eye(self.length, dtype=np.float32)[self.at]
 
 
+def checked(horizon: int) -> int:
+    """Return the steps that a task of memory asks for, or raise ValueError where there are none."""
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1, not {horizon}")
+    return int(horizon)
+
+
 class MemoryChainEnv(gym.Env):
     """A cue is shown once; naming it `horizon` steps later, after blank ones, pays 1, naming the other -1.
 
@@ -84,9 +91,7 @@ class MemoryChainEnv(gym.Env):
     """
 
     def __init__(self, horizon: int = 4):
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1, not {horizon}")
-        self.horizon, self.cue, self.count = int(horizon), 0, 0
+        self.horizon, self.cue, self.count = checked(horizon), 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(2)
 
@@ -112,9 +117,7 @@ class TMazeEnv(gym.Env):
     """
 
     def __init__(self, horizon: int = 8):
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1, not {horizon}")
-        self.horizon, self.sign, self.at, self.count = int(horizon), 0, 0, 0
+        self.horizon, self.sign, self.at, self.count = checked(horizon), 0, 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(3)
 
@@ -145,9 +148,7 @@ class RepeatPreviousEnv(gym.Env):
     SYMBOLS, ANSWERS = 4, 24
 
     def __init__(self, horizon: int = 4):
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1, not {horizon}")
-        self.horizon, self.shown = int(horizon), [0]
+        self.horizon, self.shown = checked(horizon), [0]
         self.observation_space = spaces.Discrete(self.SYMBOLS)
         self.action_space = spaces.Discrete(self.SYMBOLS)
 

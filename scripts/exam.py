@@ -33,6 +33,12 @@ class Task:
     optimum: float
     argument: str = "horizon"
     """What the environment calls the level."""
+    only: float | None = None
+    """The one level of a game that has no horizon."""
+
+    def levels(self, horizons: Sequence[int]) -> Sequence[float]:
+        """Return the levels to train at."""
+        return horizons if self.only is None else (self.only,)
 
     def score(self, mean_return: float) -> float:
         """0 at chance, 1 at the optimum."""
@@ -43,10 +49,9 @@ TASKS = {
     "recall": Task("joypad/MemoryChain-v0", 0.0, 1.0),
     "t-maze": Task("joypad/TMaze-v0", 0.5, 1.0),
     "repeat-previous": Task("joypad/RepeatPrevious-v0", 0.25, 1.0),
-    "flickering-pong": Task("ALE/Pong-v5", -21.0, 21.0, "flicker"),
+    "flickering-pong": Task("ALE/Pong-v5", -21.0, 21.0, "flicker", 0.5),
 }
-"""Flickering Pong has no horizon: one training with half of all frames blank. An agent that sees nothing scores 0."""
-FLICKER = 0.5
+"""Flickering Pong is one training with half of all frames blank; an agent that sees nothing scores 0."""
 
 
 def exam(algorithms: Sequence[str], tasks: Sequence[str], horizons: Sequence[int], settings: Settings) -> None:
@@ -58,19 +63,14 @@ def exam(algorithms: Sequence[str], tasks: Sequence[str], horizons: Sequence[int
         raise ConfigError(f"--horizons must be at least 1, not {min(horizons)}")
     if not settings.episodes:
         raise ConfigError("--eval-episodes must be at least 1: the exam is what is judged after training")
-    horizons = sorted(set(horizons))
-    asked: list[tuple[str, str, float, Contender]] = []
-    for algorithm in dict.fromkeys(algorithms):
-        for name in dict.fromkeys(tasks):
-            levels: Sequence[float] = horizons if TASKS[name].argument == "horizon" else (FLICKER,)
-            asked += [(algorithm, name, level, _candidate(algorithm, name, level, settings)) for level in levels]
+    algorithms, tasks, horizons = list(dict.fromkeys(algorithms)), list(dict.fromkeys(tasks)), sorted(set(horizons))
+    asked: list[tuple[str, str, float]] = [
+        (algorithm, name, level) for algorithm in algorithms for name in tasks for level in TASKS[name].levels(horizons)
+    ]
     console = wide_console()
-    rows, failed = compete([who for *_, who in asked], settings, console)
-    papers = [_paper(*about[:3], row) for about, row in zip(asked, rows, strict=True)]
-    useful = {
-        algorithm: {name: useful_horizon(papers, algorithm, name) for name in dict.fromkeys(tasks)}
-        for algorithm in dict.fromkeys(algorithms)
-    }
+    rows, failed = compete([_candidate(*about, settings) for about in asked], settings, console)
+    papers = [_paper(*about, row) for about, row in zip(asked, rows, strict=True)]
+    useful = {algorithm: {name: useful_horizon(papers, algorithm, name) for name in tasks} for algorithm in algorithms}
     console.print(exam_table(papers, useful))
     finish({"suite": "exam", "papers": papers, "useful_horizon": useful, "rows": rows}, failed, settings)
 
@@ -91,7 +91,7 @@ def _paper(algorithm: str, name: str, level: float, row: dict[str, Any]) -> dict
 
 def useful_horizon(papers: Sequence[dict[str, Any]], algorithm: str, task: str) -> int | None:
     """Return the longest horizon whose median score, and that of every shorter one, passes; None for a game without."""
-    if TASKS[task].argument != "horizon":
+    if TASKS[task].only is not None:
         return None
     reached = 0
     mine = [paper for paper in papers if (paper["algorithm"], paper["task"]) == (algorithm, task)]
@@ -106,7 +106,7 @@ def exam_table(papers: Sequence[dict[str, Any]], useful: dict[str, dict[str, int
     """Return one line for each algorithm and task."""
     title = f"memory exam: score, 0 without memory and 1 at best; passed from {PASSED:g} on; median over seeds"
     table = Table(box=None, title=title, title_justify="left")
-    levels = sorted({paper["level"] for paper in papers if TASKS[paper["task"]].argument == "horizon"})
+    levels = sorted({paper["level"] for paper in papers if TASKS[paper["task"]].only is None})
     for heading in ("algorithm", "task"):
         table.add_column(heading, overflow="fold")
     for heading in (*(f"horizon {level:g}" for level in levels), "useful horizon", "seconds a run"):

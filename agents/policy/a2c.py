@@ -11,14 +11,9 @@ which scores 17.3 on Pong and 280 on Breakout after 10M steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
 
 from agents.learner import OptimizerName
-from agents.losses import ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
-from agents.rollouts import Metrics
 
 
 @dataclass(frozen=True)
@@ -50,14 +45,6 @@ class A2CConfig(ActorCriticConfig):
 
 
 class A2C(ActorCritic):
-    """Advantage actor-critic."""
+    """Advantage actor-critic: the policy gradient of `ActorCritic`, over the whole of a short rollout at once."""
 
     config: A2CConfig
-
-    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Policy gradient, value loss and entropy bonus over the rollout."""
-        mask, encode = part["mask"], self.value_scale.encode
-        output, _ = self.model(part["obs"], carry, part["first"])
-        policy_loss = -self.weights(part["advantage"], mask) * self.policy.log_prob(output.policy, part["action"])
-        value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
-        return self.combine(policy_loss, value_loss, output, part, progress)

@@ -1,6 +1,6 @@
 """What all agents with a policy and a critic share: the networks, acting, advantages, and the entropy bonus.
 
-A page of its own says what the loss of a minibatch is: reinforce.py, a2c.py, ppo.py, impala.py.
+The loss here is the plain policy gradient, that of a2c.py and reinforce.py; ppo.py and impala.py have others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from agents.config import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Rollout
-from agents.losses import masked_mean, masked_normalize, masked_variance
+from agents.losses import huber, masked_mean, masked_normalize, masked_variance
 from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
 from agents.value_scale import SCALES, ValueScaleName
 from networks.model import Model, orthogonal_init
@@ -122,6 +122,14 @@ class ActorCritic(RolloutLearner):
         noted = {name: rollout.extras[name] for name in ("log_prob", "value")}
         advantage = self.advantage(rollout, self.config.gae_lambda)
         return {**noted, "advantage": advantage, "target": noted["value"] + advantage}
+
+    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
+        """Policy gradient, half the squared error of the values, and entropy bonus."""
+        output, _ = self.model(part["obs"], carry, part["first"])
+        log_prob = self.policy.log_prob(output.policy, part["action"])
+        policy_loss = -self.weights(part["advantage"], part["mask"]) * log_prob
+        value_loss = huber(output.value - self.value_scale.encode(part["target"]), 0.0)
+        return self.combine(policy_loss, value_loss, output, part, progress)
 
     def weights(self, advantage: Tensor, mask: Tensor) -> Tensor:
         """Return what the policy is to go by, from advantages in rewards; both [L, M]."""

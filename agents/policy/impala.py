@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.interface import Rollout
 from agents.learner import OptimizerName
-from agents.losses import masked_mean, ppo_value_loss
+from agents.losses import huber, masked_mean
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import vtrace
 from agents.rollouts import Metrics
@@ -89,13 +89,13 @@ class Impala(ActorCritic):
 
     def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
         """Policy gradient, value loss and entropy bonus, all towards V-trace of the policy as it is now."""
-        mask, encode = part["mask"], self.value_scale.encode
+        mask = part["mask"]
         output, _ = self.model(part["obs"], carry, part["first"])
         log_prob = self.policy.log_prob(output.policy, part["action"])
         with torch.no_grad():
             ratio = (log_prob - part["log_prob"]).exp()
             target, advantage = self._vtrace(ratio, part, self.value(output), part["last_value"][-1])
-        value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(target), None)
+        value_loss = huber(output.value - self.value_scale.encode(target), 0.0)
         policy_loss = -self.weights(advantage, mask) * log_prob
         loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         return loss, {**metrics, "train/ratio": masked_mean(ratio, mask)}

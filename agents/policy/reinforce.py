@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from agents.interface import Rollout
-from agents.losses import ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import rewards_to_go
 from agents.rollouts import Metrics
@@ -68,10 +67,6 @@ class Reinforce(ActorCritic):
         return {"value": value, "target": target, "advantage": target - value, "mask": mask}
 
     def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Policy gradient, and the baseline's squared error."""
-        mask, encode = part["mask"], self.value_scale.encode
-        output, _ = self.model(part["obs"], carry, part["first"])
-        policy_loss = -self.weights(part["advantage"], mask) * self.policy.log_prob(output.policy, part["action"])
-        value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), None)
-        loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
-        return loss, {**metrics, "train/known_fraction": mask.mean()}
+        """Note what share of the rows is learned from, beside the policy gradient and the baseline's error."""
+        loss, metrics = super().loss(part, carry, progress)
+        return loss, {**metrics, "train/known_fraction": part["mask"].mean()}

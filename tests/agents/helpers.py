@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 
 from agents.build import build_agent, build_replay, replay_layout
 from agents.config import TrainConfig
+from agents.interface import Rollout
 from agents.learner import Learner
-from agents.loops import interact, train_off_policy, train_on_policy
+from agents.loops import RolloutCollector, interact, learning_view, train_off_policy, train_on_policy
 from agents.run import Run
 from tests.conftest import CPU
 
@@ -32,6 +35,16 @@ def fit(agent: Learner, envs: gym.vector.VectorEnv, folder: Path) -> Run:
         train_off_policy(agent, envs, build_replay(layout, agent.device), run)
     run.close()
     return run
+
+
+def collect(agent: Learner, envs: gym.vector.VectorEnv, env_steps: int = 0, skip: int = 3) -> Rollout:
+    """Return a rollout as the loop makes it, that begins after `skip` rows: in the middle of episodes."""
+    config: Any = agent.config
+    rows = interact(agent, envs, range(envs.num_envs), torch.Generator().manual_seed(2), 0)
+    collector = RolloutCollector(config.rollout_length, agent.device)
+    for row in islice(rows, skip, skip + config.rollout_length):
+        collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
+    return collector.rollout(env_steps)
 
 
 def mean_return(agent: Learner, envs: gym.vector.VectorEnv, episodes: int = 50) -> float:

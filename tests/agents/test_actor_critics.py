@@ -18,7 +18,7 @@ from agents.build import build_agent, center_inputs
 from agents.checkpoint import load_agent, resolve, weights_sha256
 from agents.config import ConfigError
 from agents.interface import Rollout
-from agents.loops import RolloutCollector, interact
+from agents.loops import interact
 from agents.policy.actor_critic import ActorCritic
 from agents.policy.reinforce import Reinforce
 from agents.presets import PRESETS, memory, tiny
@@ -27,6 +27,7 @@ from envs.replays import verify
 from envs.toy import CountingEnv, MemoryChainEnv
 from envs.wrappers import ObserveMask
 from networks.inputs import Normalize
+from tests.agents import helpers
 from tests.agents.helpers import fit, mean_return, train
 from tests.conftest import CPU
 
@@ -53,11 +54,7 @@ def collect(
     assert isinstance(agent, ActorCritic)
     torch.manual_seed(1)
     torch.nn.init.normal_(agent.model.get_parameter("head.policy.layer.weight"))
-    rows = interact(agent, envs, list(range(config.num_envs)), torch.Generator().manual_seed(2), 0)
-    collector = RolloutCollector(config.rollout_length, agent.device)
-    for row in itertools.islice(rows, 3, 3 + config.rollout_length):
-        collector.add(row)
-    return agent, collector.rollout(64)
+    return agent, helpers.collect(agent, envs, 64)
 
 
 @pytest.mark.parametrize("core", ["none", "gru", "lstm"])

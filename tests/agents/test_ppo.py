@@ -14,10 +14,10 @@ import torch
 from agents.build import build_agent
 from agents.checkpoint import weights_sha256
 from agents.interface import Rollout
-from agents.loops import RolloutCollector, interact, learning_view
 from agents.policy.ppo import PPO, PPOConfig
 from envs.toy import CountingEnv, MemoryChainEnv
 from networks.cores import CoreName
+from tests.agents import helpers
 from tests.conftest import CPU
 
 BASE = PPOConfig(
@@ -38,11 +38,7 @@ def collect(config: PPOConfig, vector: Callable[..., Any], kind: Any = MemoryCha
     torch.manual_seed(1)
     torch.nn.init.normal_(agent.model.get_parameter("head.policy.layer.weight"))
     torch.nn.init.normal_(agent.model.get_parameter("head.value.weight"))
-    rows = interact(agent, envs, list(range(config.num_envs)), torch.Generator().manual_seed(2), 0)
-    collector = RolloutCollector(config.rollout_length, agent.device)
-    for row in itertools.islice(rows, 3, 3 + config.rollout_length):
-        collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
-    return agent, collector.rollout()
+    return agent, helpers.collect(agent, envs)
 
 
 def update(agent: PPO, rollout: Rollout, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,10 @@ from agents.build import build_agent
 from agents.checkpoint import weights_sha256
 from agents.config import ConfigError
 from agents.interface import Rollout
-from agents.loops import RolloutCollector, interact, learning_view
 from agents.value.pqn import PQN, PQNConfig
 from envs.toy import CountingEnv
 from networks.cores import CoreName
+from tests.agents import helpers
 from tests.conftest import CPU
 
 
@@ -32,11 +31,7 @@ def settings(core: CoreName = "none", **changes: Any) -> PQNConfig:
 def collect(config: PQNConfig, vector: Any) -> tuple[PQN, Rollout]:
     envs = vector(CountingEnv, config.num_envs)
     agent: Any = build_agent("pqn", config, envs, CPU)
-    rows = interact(agent, envs, list(range(config.num_envs)), torch.Generator().manual_seed(2), 0)
-    collector = RolloutCollector(config.rollout_length, agent.device)
-    for row in itertools.islice(rows, 3, 3 + config.rollout_length):
-        collector.add(learning_view(row, False, False))
-    return agent, collector.rollout()
+    return agent, helpers.collect(agent, envs)
 
 
 def best_values(agent: PQN, rollout: Rollout) -> torch.Tensor:

@@ -49,10 +49,6 @@ def short_measurements(monkeypatch: Any) -> None:
     monkeypatch.setattr(preflight, "LEARN_SECONDS", 0.05)
 
 
-def with_card(**changes: Any) -> dict[str, Any]:
-    return {**ATARI, **changes}
-
-
 MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
     ("--torso mlp flattens it", replace(DQN, torso="mlp"), FRAMES, ATARI),
     ("--torso mlp flattens it", replace(PPO, torso="mlp"), FRAMES, ATARI),

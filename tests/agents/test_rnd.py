@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,10 @@ import torch
 from agents.build import build_agent
 from agents.config import ConfigError
 from agents.interface import Rollout
-from agents.loops import RolloutCollector, interact
 from agents.policy.rnd import RND
 from agents.presets import PRESETS
 from envs.toy import DeepSeaEnv
+from tests.agents import helpers
 from tests.agents.helpers import fit
 from tests.conftest import CPU
 
@@ -29,11 +28,7 @@ def collect(config: Any, vector: Any) -> tuple[RND, Rollout]:
     envs = vector(DeepSeaEnv, config.num_envs, size=5)
     agent = build_agent("rnd", config, envs, CPU)
     assert isinstance(agent, RND)
-    rows = interact(agent, envs, [0, 1, 2, 3], torch.Generator().manual_seed(0), 0)
-    collector = RolloutCollector(config.rollout_length, agent.device)
-    for row in itertools.islice(rows, config.rollout_length):
-        collector.add(row)
-    return agent, collector.rollout(64)
+    return agent, helpers.collect(agent, envs, 64)
 
 
 def test_the_deep_sea_pays_for_the_whole_way_alone() -> None:
