@@ -13,16 +13,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from agents import statistics as st
-from agents.statistics import Group
+from agents.statistics import Group, RunData
 
 INK, GRID = "#010203", "#010204"
 """Stand-ins that become the page's own colours, light or dark, once a chart is drawn."""
 
 
-def chart(groups: Sequence[Group], colours: dict[str, str], axis: int, window: int) -> str:
-    """Draw episode returns over column `axis` of the games, as inline SVG."""
-    unit, label = 1.0, "env steps"
-    if axis == 1:
+AXES = ("env steps", "wall-clock", "updates")
+"""What a return can be drawn over."""
+
+
+def chart(groups: Sequence[Group], colours: dict[str, str], axis: str, window: int) -> str:
+    """Draw episode returns over one of AXES, as inline SVG."""
+    unit, label = 1.0, axis
+    if axis == "wall-clock":
         longest = max(run.wall_seconds for group in groups for run in group.runs)
         unit, label = next((u for u in ((3600.0, "hours"), (60.0, "minutes")) if longest >= 2 * u[0]), (1.0, "seconds"))
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "joypad", "font.size": 9, "path.simplify": True}
@@ -34,7 +38,7 @@ def chart(groups: Sequence[Group], colours: dict[str, str], axis: int, window: i
         axes.set_xlabel(label, color=INK)
         axes.set_ylabel("episode return", color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(EngFormatter(sep="") if axis == 0 else "{x:g}")
+        axes.xaxis.set_major_formatter("{x:g}" if axis == "wall-clock" else EngFormatter(sep=""))
         axes.tick_params(colors=INK, length=0)
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -49,18 +53,25 @@ def chart(groups: Sequence[Group], colours: dict[str, str], axis: int, window: i
     return svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)")
 
 
-def _draw_group(axes: Any, group: Group, colour: str, axis: int, unit: float, window: int) -> None:
+def _along(run: RunData, rows: np.ndarray, axis: str) -> np.ndarray:
+    """Return where on `axis` games or evaluations lie; updates are counted at some steps, and even in between."""
+    if axis == "updates":
+        return np.interp(rows[:, 0], np.append(0.0, run.updates[:, 0]), np.append(0.0, run.updates[:, 2]))
+    return rows[:, AXES.index(axis)]
+
+
+def _draw_group(axes: Any, group: Group, colour: str, axis: str, unit: float, window: int) -> None:
     rng = np.random.default_rng(0)
     curves = []
     for run in group.runs:
         if not len(run.games):
             continue
-        x, smooth = run.games[:, axis] / unit, st.running_mean(run.games[:, 2], window)
+        x, smooth = _along(run, run.games, axis) / unit, st.running_mean(run.games[:, 2], window)
         dots = np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int)
         axes.plot(x[dots], run.games[dots, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
         alone = len(group.runs) == 1
         axes.plot(x[dots], smooth[dots], color=colour, linewidth=1.7 if alone else 0.7, alpha=1 if alone else 0.45)
-        axes.plot(run.evals[:, axis] / unit, run.evals[:, 2], "D", color=colour, markersize=3.5)
+        axes.plot(_along(run, run.evals, axis) / unit, run.evals[:, 2], "D", color=colour, markersize=3.5)
         curves.append((x, smooth))
     if len(curves) < 2:
         return

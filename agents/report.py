@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from agents import statistics as st
-from agents.charts import chart
+from agents.charts import AXES, chart
 from agents.statistics import Group, ReportError, RunData
 
 PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
@@ -93,6 +93,7 @@ def _page(runs: Sequence[RunData], out: Path, title: str, seed: int, video_bytes
         _time(runs),
         "".join(table for _, table in verdicts),
         _aggregates(groups, seed),
+        *(_published(members) for members in arenas.values()),
         _differences(groups),
         _origins(runs),
     ]
@@ -191,8 +192,9 @@ def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> 
     window = int(np.clip(min(lengths) // 20, 1, st.LAST_GAMES))
     legend = "".join(f"<span>{_chip(colours[group.label])}{escape(group.label)}</span>" for group in groups)
     figures = "".join(
-        f"<figure>{chart(groups, colours, axis, window)}<figcaption>Return over {name}</figcaption></figure>"
-        for axis, name in enumerate(("env steps", "wall-clock"))
+        f"<figure>{chart(groups, colours, axis, window)}<figcaption>Return over {axis}</figcaption></figure>"
+        for axis in AXES
+        if axis != "updates" or all(len(run.updates) for group in groups for run in group.runs)
     )
     told = f"Running mean over {window} games; dots are single games (thinned), diamonds are evaluations. "
     if max(len(group.runs) for group in groups) > 1:
@@ -303,6 +305,35 @@ def _aggregates(groups: Sequence[Group], seed: int) -> str:
     told = "<p class='soft'>Compare rows only where they cover the same games under the same protocol.</p>"
     table = _table(("Runs", "Games", "Scores", "IQM", "Median", "Mean", "Optimality gap"), rows)
     return f"<h2>Human-normalised scores over games</h2>{table}{told}"
+
+
+def _published(groups: Sequence[Group]) -> str:
+    """Tabulate what was published for the game under the protocol of these groups, with the groups among it."""
+    run = groups[0].runs[0]
+    protocol, found = st.protocol_name(run), st.published(run.env_id, st.protocol_name(run))
+    if not found:
+        return ""
+    lines = [
+        (line.score, escape(line.agent), line.frames, escape(line.source), escape(line.protocol)) for line in found
+    ]
+    for group in (group for group in groups if len(group.scores)):
+        frames = _span([4 * member.env_steps for member in group.runs], _si)
+        told = f"mean of the last {_last_games(group)} training games"
+        if len(group.runs) > 1:
+            told = f"IQM of {len(group.runs)} runs, {told}"
+        lines.append((float(st.iqm([group.scores])), f"<b>{escape(group.label)}</b>", frames, "this page", told))
+    rows = []
+    for score, *cells in sorted(lines, key=lambda line: -line[0]):
+        human = st.human_normalized(run.env_id, score)
+        rows.append((cells[0], f"{score:,.1f}", f"{human:.0%}" if human is not None else "–", *cells[1:]))
+    size = (run.card.get("protocol") or {}).get("image_size") or 84
+    small = f"These runs see frames of {size}x{size}, the published ones of 84x84. " if size != 84 else ""
+    sticky = "with sticky actions" if protocol == "machado" else "without sticky actions"
+    told = f"{small}Only scores {sticky} are shown. Budgets, ends of games and what was averaged differ: see the table."
+    table = _table(("Agent", "Score", "Human-normalised", "Frames", "Source", "What was measured"), rows)
+    opened = " open" if len(rows) < 12 else ""
+    heading = f"<h2>Published scores on {escape(run.env_id)}, {escape(protocol)}</h2><p class='soft'>{told}</p>"
+    return f"{heading}<details{opened}><summary>{len(found)} published scores</summary>{table}</details>"
 
 
 def _differences(groups: Sequence[Group]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import trim_mean
@@ -94,20 +94,58 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return (total[ends] - total[starts]) / (ends - starts)
 
 
+DATA = Path(__file__).parent / "data"
+
+
 @lru_cache(maxsize=1)
-def atari_scores() -> dict[str, tuple[float, float]]:
-    """Return game -> (random play, human), dqn_zoo's table as described in atari_scores.csv's source notes."""
-    with open(Path(__file__).parent / "data" / "atari_scores.csv", newline="", encoding="utf-8") as file:
-        return {row["game"]: (float(row["random"]), float(row["human"])) for row in csv.DictReader(file)}
+def _atari_table() -> dict[str, dict[str, str]]:
+    """Return game -> one score a column, as text; atari_columns.csv says what the columns are."""
+    with open(DATA / "atari_scores.csv", newline="", encoding="utf-8") as file:
+        return {row["game"]: row for row in csv.DictReader(file)}
+
+
+def _atari_game(env_id: str) -> str:
+    """Return Pong for ALE/Pong-v5; nothing for what is no Atari game."""
+    match = re.fullmatch(r"ALE/(\w+)-v\d+", env_id)
+    return match[1] if match else ""
 
 
 def human_normalized(env_id: str, score: float) -> float | None:
     """Return (score - random) / (human - random), or None for what is no game of Atari-57."""
-    match = re.fullmatch(r"ALE/(\w+)-v\d+", env_id)
-    if match is None or match[1] not in atari_scores():
+    row = _atari_table().get(_atari_game(env_id))
+    if row is None:
         return None
-    random, human = atari_scores()[match[1]]
+    random, human = float(row["random"]), float(row["human"])
     return (score - random) / (human - random)
+
+
+class Published(NamedTuple):
+    """A score that somebody published for a game of Atari-57."""
+
+    agent: str
+    sticky: str
+    """yes or no: whether the game repeats an action by chance, as under `machado`."""
+    frames: str
+    """Emulator frames of training, four to an env step."""
+    source: str
+    protocol: str
+    """What else the score depends on."""
+    score: float
+
+
+def published(env_id: str, protocol: str) -> list[Published]:
+    """Return what was published for a game with sticky actions (`machado`) or without (`classic`), best first.
+
+    The two are never mixed; other protocols and games that are not of Atari-57 have none.
+    """
+    sticky = {"classic": "no", "machado": "yes"}.get(protocol)
+    row = _atari_table().get(_atari_game(env_id))
+    if row is None or sticky is None:
+        return []
+    with open(DATA / "atari_columns.csv", newline="", encoding="utf-8") as file:
+        columns = [line for line in csv.DictReader(file) if line["sticky"] == sticky and row[line["column"]]]
+    scores = [(float(row[line.pop("column")]), line) for line in columns]
+    return [Published(**line, score=score) for score, line in sorted(scores, key=lambda pair: -pair[0])]
 
 
 @dataclass(frozen=True)
@@ -126,6 +164,8 @@ class RunData:
     """[games, 3]: env steps and wall seconds at the end of each game, and its raw return."""
     evals: np.ndarray
     """[evaluations, 3]: likewise with the mean return of each evaluation."""
+    updates: np.ndarray
+    """[lines, 3]: likewise with the updates made so far."""
     env_steps: int
     wall_seconds: float
     shares: dict[str, float]
@@ -167,6 +207,7 @@ def read_run(folder: Path) -> RunData:
         folder=folder, algo=str(meta["algo"]), env_id=str(meta["env_id"]), seed=meta.get("seed"),
         config=meta.get("config") or {}, card=meta["card"], meta=meta,
         games=_column(lines, "episode/return"), evals=_column(lines, "eval/return_mean"),
+        updates=_column(lines, "time/updates"),
         env_steps=int(max(line["env_steps"] for line in lines)),
         wall_seconds=float(max(line["wall_seconds"] for line in lines)),
         shares=shares, notes=tuple(notes),

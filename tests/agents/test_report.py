@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import report
+from agents import charts, report
 from agents.report import write_report
 from agents.statistics import Group, ReportError, read_run
 
@@ -142,6 +142,20 @@ def test_curves_end_where_the_runs_do(tmp_path: Path) -> None:
     assert (points[-1, 1] - points[0, 1]) / scale == pytest.approx(97.0 - 0.0, abs=1.0)  # window of 5 games
 
 
+def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "counted", [float(n) for n in range(100)])
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"env_steps": 50_000, "wall_seconds": 100.0, "time/updates": 40}) + "\n")
+        file.write(json.dumps({"env_steps": 100_000, "wall_seconds": 200.0, "time/updates": 400}) + "\n")
+    at = charts._along(read_run(run), read_run(run).games, "updates")
+    assert at[[24, 49, 74, 99]] == pytest.approx([20.0, 40.0, 220.0, 400.0])
+    page = write_report([run], tmp_path / "a.html").read_text()
+    assert page.count("<svg") == 3
+    assert "Return over updates" in page
+    other = write_run(tmp_path / "not", [1.0] * 20, seed=1)
+    assert "Return over updates" not in write_report([run, other], tmp_path / "b.html").read_text()
+
+
 def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
     text = text_of(write_report(sides(tmp_path, [10, 11, 12, 13, 14], [1, 2, 3]), tmp_path / "r.html").read_text())
     assert "12.00 mean 12.00" in text
@@ -200,6 +214,29 @@ def test_normalised_scores_over_two_games(tmp_path: Path) -> None:
     text = text_of(write_report(runs, tmp_path / "r.html", allow_mixed=True).read_text())
     assert "ppo · classic ALE/Pong-v5, ALE/Boxing-v5 4 0.750" in text
     assert "0.250 0.250 to 0.250 Compare rows" in text  # optimality gap: (0 + 0 + 0.5 + 0.5) / 4
+
+
+def test_published_scores_stand_beside_the_runs_of_their_protocol(tmp_path: Path) -> None:
+    classic = [write_run(tmp_path / f"c{seed}", [18.0] * 5, seed=seed) for seed in range(2)]
+    text = text_of(write_report(classic, tmp_path / "c.html").read_text())
+    assert "Published scores on ALE/Pong-v5, classic" in text
+    assert "without sticky actions" in text
+    dqn, ours = text.index("DQN 18.9 112% 200M Mnih et al. 2015"), text.index("ppo 18.0 110% 20k this page")
+    assert dqn < ours  # the better one first
+    assert "Dopamine" not in text.split("Published scores")[1]
+    sticky = write_report([write_run(tmp_path / "m", [18.0] * 5, card=STICKY)], tmp_path / "m.html")
+    text = text_of(sticky.read_text()).split("Published scores on ALE/Pong-v5, machado")[1]
+    assert "DQN (Dopamine)" in text
+    assert "Mnih" not in text
+
+
+def test_small_frames_and_other_games_are_not_mistaken_for_published_ones(tmp_path: Path) -> None:
+    small = {**PONG, "protocol": {**PONG["protocol"], "image_size": 42}}
+    text = text_of(write_report([write_run(tmp_path / "s", [18.0] * 5, card=small)], tmp_path / "s.html").read_text())
+    assert "These runs see frames of 42x42, the published ones of 84x84." in text
+    cartpole = {**PONG, "env_id": "CartPole-v1", "protocol": {"name": "native"}}
+    page = write_report([write_run(tmp_path / "n", [400.0] * 5, card=cartpole)], tmp_path / "n.html").read_text()
+    assert "Published" not in page
 
 
 def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:

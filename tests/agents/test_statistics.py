@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import product
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_human_normalised_score_of_pong() -> None:
     assert st.human_normalized("ALE/Pong-v5", 14.6) == pytest.approx(1.0)
     assert st.human_normalized("CartPole-v1", 500.0) is None
     assert st.human_normalized("ALE/Tetris-v5", 5.0) is None
-    assert len(st.atari_scores()) == 57
+    assert len(st._atari_table()) == 57
 
 
 def write_run(folder: Path, lines: list[str], seed: int = 0, fingerprint: str = "aaa", **config: object) -> Path:
@@ -189,3 +190,21 @@ def test_labels_that_would_be_equal_are_numbered() -> None:
 def test_differences_are_found_in_depth() -> None:
     tables: list[dict[str, Any]] = [{"a": {"b": 1, "c": 2}, "d": 5}, {"a": {"b": 1, "c": 3}}]
     assert st.differences(tables) == {"a.c": [2, 3], "d": [5, "-"]}
+
+
+def test_published_scores_are_of_one_protocol_and_best_first() -> None:
+    classic, sticky = st.published("ALE/Pong-v5", "classic"), st.published("ALE/Pong-v5", "machado")
+    assert {line.sticky for line in classic} == {"no"}
+    assert {line.sticky for line in sticky} == {"yes"}
+    assert [line.score for line in classic] == sorted((line.score for line in classic), reverse=True)
+    told = {line.agent: (line.score, line.frames) for line in classic}
+    assert told["DQN"] == (18.9, "200M")  # Mnih et al. 2015
+    assert told["Rainbow"] == (20.9, "200M")  # Hessel et al. 2018
+    assert all(line.source and line.protocol for line in (*classic, *sticky))
+    assert st.published("ALE/Pong-v5", "native") == st.published("CartPole-v1", "classic") == []
+
+
+def test_every_column_of_scores_is_described() -> None:
+    with open(st.DATA / "atari_columns.csv", newline="", encoding="utf-8") as file:
+        described = [line["column"] for line in csv.DictReader(file)]
+    assert sorted(described) == sorted(st._atari_table()["Pong"].keys() - {"game", "random", "human"})
