@@ -97,7 +97,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
                 run.clock.lap("log")
             metrics, _ = agent.update(collector.rollout(run.env_steps), learning)
-            run.learned(metrics)
+            run.learned(metrics, config.epochs * config.minibatches)
             run.clock.lap("learn")
             run.log_if_due()
         run.checkpoint(agent, leg)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from agents import statistics as st
-from agents.charts import AXES, chart
+from agents.charts import AXES, chart, profile_chart
 from agents.statistics import Group, ReportError, RunData
 
 PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
@@ -293,9 +293,10 @@ def _aggregates(groups: Sequence[Group], seed: int) -> str:
     if not sides or sum(len(group.runs) for group in groups) < 2:
         return ""
     names = [f"{side[0].runs[0].algo} · {st.protocol_name(side[0].runs[0])}" for side in sides.values()]
-    rows = []
+    rows, normal = [], {}
     for name, side in zip(st.unique(names), sides.values(), strict=True):
         tasks = [np.array([st.human_normalized(g.runs[0].env_id, s) for s in g.scores], float) for g in side]
+        normal[name] = tasks
         cells = []
         for statistic in (st.iqm, st.median, st.mean, st.optimality_gap):
             span = st.bootstrap(tasks, statistic, np.random.default_rng(seed))
@@ -304,7 +305,14 @@ def _aggregates(groups: Sequence[Group], seed: int) -> str:
         rows.append((escape(name), games, str(sum(map(len, tasks))), *cells))
     told = "<p class='soft'>Compare rows only where they cover the same games under the same protocol.</p>"
     table = _table(("Runs", "Games", "Scores", "IQM", "Median", "Mean", "Optimality gap"), rows)
-    return f"<h2>Human-normalised scores over games</h2>{table}{told}"
+    heading = "<h2>Human-normalised scores over games</h2>"
+    if len({frozenset((g.runs[0].env_id, g.runs[0].fingerprint) for g in side) for side in sides.values()}) > 1:
+        return heading + table + told  # profiles of other games or protocols do not belong in one picture
+    colours = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(normal)}
+    legend = "".join(f"<span>{_chip(colour)}{escape(name)}</span>" for name, colour in colours.items())
+    caption = "Performance profiles: the share of runs whose score is above a threshold; higher is better"
+    figure = f"<figure>{profile_chart(normal, colours)}<figcaption>{caption}</figcaption></figure>"
+    return f"{heading}{table}{told}<div class='legend'>{legend}</div><div class='charts'>{figure}</div>"
 
 
 def _published(groups: Sequence[Group]) -> str:
@@ -381,7 +389,7 @@ def _chip(colour: str) -> str:
 
 def _si(number: float) -> str:
     for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if float(f"{number:.3g}") >= size:  # 999,900 is 1M, not 1000k
             return f"{number / size:.3g}{suffix}"
     return f"{number:.0f}"
 

@@ -158,9 +158,9 @@ class Run:
         if self.display is not None and self.display.due():
             self._show()
 
-    def learned(self, metrics: dict[str, Tensor]) -> None:
-        """Count one update and keep its metrics; on a CPU look at once whether the loss is still a number."""
-        self.updates += 1
+    def learned(self, metrics: dict[str, Tensor], updates: int = 1) -> None:
+        """Count gradient updates and keep their metrics; on a CPU look at once whether the loss is still a number."""
+        self.updates += updates
         self.latest = metrics
         if metrics["train/loss"].device.type == "cpu" and not torch.isfinite(metrics["train/loss"]):
             raise RunError(f"the loss is {float(metrics['train/loss'])} at env step {self.env_steps:,}")

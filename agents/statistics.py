@@ -53,6 +53,12 @@ def optimality_gap(tasks: Tasks, gamma: float = 1.0) -> np.ndarray:
     return gamma - np.mean(np.minimum(np.concatenate(tasks, axis=-1), gamma), axis=-1)
 
 
+def performance_profile(tasks: Tasks, thresholds: np.ndarray) -> np.ndarray:
+    """Return for each threshold [K] the share of run x task scores above it, [..., K] (section 4.3)."""
+    scores = np.concatenate(tasks, axis=-1)
+    return np.mean(scores[..., None, :] > np.asarray(thresholds)[:, None], axis=-1)
+
+
 def resample(tasks: Tasks, reps: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Draw runs with replacement within each task: one [reps, runs] array per task."""
     return [scores[rng.integers(len(scores), size=(reps, len(scores)))] for scores in tasks]

@@ -156,6 +156,11 @@ def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> Non
     assert "Return over updates" not in write_report([run, other], tmp_path / "b.html").read_text()
 
 
+def test_large_numbers_are_short() -> None:
+    told = [report._si(number) for number in (950, 999.6, 9_994, 999_400, 999_900, 2_500_000, 999_999_999)]
+    assert told == ["950", "1k", "9.99k", "999k", "1M", "2.5M", "1B"]
+
+
 def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
     text = text_of(write_report(sides(tmp_path, [10, 11, 12, 13, 14], [1, 2, 3]), tmp_path / "r.html").read_text())
     assert "12.00 mean 12.00" in text
@@ -211,7 +216,9 @@ def test_normalised_scores_over_two_games(tmp_path: Path) -> None:
     boxing = {**PONG, "env_id": "ALE/Boxing-v5", "fingerprint": "b0b0b0b0b0b0"}  # random 0.1, human 12.1
     runs = [write_run(tmp_path / f"p{seed}", [14.6] * 5, seed=seed) for seed in range(2)]
     runs += [write_run(tmp_path / f"b{seed}", [6.1] * 5, seed=seed, card=boxing) for seed in range(2)]
-    text = text_of(write_report(runs, tmp_path / "r.html", allow_mixed=True).read_text())
+    page = write_report(runs, tmp_path / "r.html", allow_mixed=True).read_text()
+    text = text_of(page)
+    assert page.count('aria-label="performance profiles"') == 1
     assert "ppo · classic ALE/Pong-v5, ALE/Boxing-v5 4 0.750" in text
     assert "0.250 0.250 to 0.250 Compare rows" in text  # optimality gap: (0 + 0 + 0.5 + 0.5) / 4
 

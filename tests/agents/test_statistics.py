@@ -208,3 +208,12 @@ def test_every_column_of_scores_is_described() -> None:
     with open(st.DATA / "atari_columns.csv", newline="", encoding="utf-8") as file:
         described = [line["column"] for line in csv.DictReader(file)]
     assert sorted(described) == sorted(st._atari_table()["Pong"].keys() - {"game", "random", "human"})
+
+
+def test_performance_profiles_count_what_lies_above() -> None:
+    tasks = [task(0.0, 1.0), task(0.5, 2.0)]
+    assert st.performance_profile(tasks, np.array([-1.0, 0.0, 0.5, 0.75, 2.0])).tolist() == [1.0, 0.75, 0.5, 0.5, 0.0]
+    drawn = st.resample(tasks, 7, np.random.default_rng(0))
+    profiles = st.performance_profile(drawn, np.array([0.25, 1.5]))
+    assert profiles.shape == (7, 2)
+    assert profiles[3].tolist() == st.performance_profile([part[3] for part in drawn], np.array([0.25, 1.5])).tolist()
