@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,36 +29,38 @@ def chart(groups: Sequence[Group], colours: dict[str, str], axis: str, window: i
     if axis == "wall-clock":
         longest = max(run.wall_seconds for group in groups for run in group.runs)
         unit, label = next((u for u in ((3600.0, "hours"), (60.0, "minutes")) if longest >= 2 * u[0]), (1.0, "seconds"))
-    with _canvas(label, "episode return", f"return over {label}") as (axes, drawn):
+
+    def paint(axes: Any) -> None:
         for group in groups:
             _draw_group(axes, group, colours[group.label], axis, unit, window)
         axes.xaxis.set_major_formatter("{x:g}" if axis == "wall-clock" else EngFormatter(sep=""))
-    return "".join(drawn)
+
+    return _picture(paint, label, "episode return", f"return over {label}")
 
 
 def profile_chart(sides: Mapping[str, st.Tasks], colours: dict[str, str]) -> str:
     """Draw the share of scores above each threshold, with 95 % bootstrap bands, as inline SVG; scores by name."""
     highest = max(float(scores.max()) for tasks in sides.values() for scores in tasks)
     thresholds, rng = np.linspace(0.0, max(1.0, highest) * 1.02, 200), np.random.default_rng(0)
-    with _canvas("human-normalised score", "share of runs above it", "performance profiles") as (axes, drawn):
+
+    def paint(axes: Any) -> None:
         for name, tasks in sides.items():
             shares = st.performance_profile(st.resample(tasks, 500, rng), thresholds)
             low, high = np.percentile(shares, (2.5, 97.5), axis=0)
             axes.fill_between(thresholds, low, high, color=colours[name], alpha=0.2, linewidth=0)
             axes.plot(thresholds, st.performance_profile(tasks, thresholds), color=colours[name], linewidth=2)
-    return "".join(drawn)
+
+    return _picture(paint, "human-normalised score", "share of runs above it", "performance profiles")
 
 
-@contextmanager
-def _canvas(x_label: str, y_label: str, told: str) -> Iterator[tuple[Any, list[str]]]:
-    """Give axes to draw on, and a list that holds the picture as SVG afterwards; `told` is for who cannot see it."""
+def _picture(paint: Callable[[Any], None], x_label: str, y_label: str, told: str) -> str:
+    """Return as inline SVG what `paint` draws on the axes that it is given; `told` is for who cannot see it."""
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "joypad", "font.size": 9, "path.simplify": True}
-    drawn: list[str] = []
     with rc_context(settings):
         figure = Figure(figsize=(4.8, 3.1), layout="constrained")
         axes = figure.subplots()
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        yield axes, drawn
+        paint(axes)
         axes.set_xlabel(x_label, color=INK)
         axes.set_ylabel(y_label, color=INK)
         axes.tick_params(colors=INK, length=0)
@@ -72,7 +73,7 @@ def _canvas(x_label: str, y_label: str, told: str) -> Iterator[tuple[Any, list[s
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # two charts on a page would share these
     svg = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{told}">', svg)
-    drawn.append(svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)"))
+    return svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)")
 
 
 def _along(run: RunData, rows: np.ndarray, axis: str) -> np.ndarray:

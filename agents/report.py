@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from itertools import combinations, zip_longest
@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from agents import markup
 from agents import statistics as st
 from agents.charts import AXES, chart, profile_chart
 from agents.statistics import Group, ReportError, RunData
 
-PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
 SHARE_COLOURS = {"env": "#3b82f6", "act": "#16a37b", "learn": "#d6539b", "log": "#d9a521"}
 VIDEO_BYTES = 30_000_000
 """Base64 characters of video in one page; what lies beyond is linked."""
@@ -79,7 +79,7 @@ def _default_title(runs: Sequence[RunData]) -> str:
 
 def _page(runs: Sequence[RunData], out: Path, title: str, seed: int, video_bytes: int) -> str:
     groups = st.group_runs(runs)
-    colours = {group.label: PALETTE[place % len(PALETTE)] for place, group in enumerate(groups)}
+    colours = markup.colours(group.label for group in groups)
     arenas: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         arenas.setdefault((group.runs[0].env_id, group.runs[0].fingerprint), []).append(group)
@@ -119,7 +119,7 @@ def _cards(group: Group) -> str:
     evals = [run.best_eval for run in runs if run.best_eval is not None]
     facts += [(f"{max(evals):,.4g}", "best evaluation")] if evals else []
     steps, seconds = sum(run.env_steps for run in runs), sum(run.wall_seconds for run in runs)
-    facts += [(_si(steps), "env steps"), (_duration(seconds), "wall-clock")]
+    facts += [(markup.si(steps), "env steps"), (markup.duration(seconds), "wall-clock")]
     facts += [(f"{steps / seconds:,.0f}", "env steps a second")] if seconds > 0 else []
     facts.append((f"{sum(len(run.games) for run in runs):,}", "games finished"))
     cards = "".join(f"<div class='card'><b>{number}</b><span>{meaning}</span></div>" for number, meaning in facts)
@@ -138,16 +138,6 @@ def _notes(runs: Sequence[RunData], groups: Sequence[Group], arenas: int) -> str
     return "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out cells that are HTML already; each carries its column's name for narrow screens."""
-    top = "".join(f"<th>{name}</th>" for name in head)
-    body = ""
-    for row in rows:
-        cells = (f"<td data-label='{name}'><div>{cell}</div></td>" for name, cell in zip(head, row, strict=True))
-        body += f"<tr>{''.join(cells)}</tr>"
-    return f"<div class='wide'><table><tr>{top}</tr>{body}</table></div>"
-
-
 def _summary(groups: Sequence[Group], colours: dict[str, str], seed: int) -> str:
     head = ("Runs", "Algorithm", "Game", "Protocol", "Seeds", "Env steps", "Wall-clock", "Final return",
             "95 % interval", "Best eval", "Human-normalised")  # fmt: skip
@@ -162,16 +152,16 @@ def _summary(groups: Sequence[Group], colours: dict[str, str], seed: int) -> str
             told = f"mean {st.mean([scores]):,.2f}, last {_last_games(group)} games"
             final = f"<b>{st.iqm([scores]):,.2f}</b><small>{told}</small>"
         rows.append((
-            f"{_chip(colours[group.label])}{escape(group.label)}", escape(run.algo), escape(run.env_id),
+            f"{markup.chip(colours[group.label])}{escape(group.label)}", escape(run.algo), escape(run.env_id),
             f"{escape(st.protocol_name(run))} <small><code>{escape(run.fingerprint)}</code></small>",
             escape(", ".join(str(member.seed) for member in group.runs)),
-            _span([member.env_steps for member in group.runs], _si),
-            _span([member.wall_seconds for member in group.runs], _duration),
+            markup.span([member.env_steps for member in group.runs], markup.si),
+            markup.span([member.wall_seconds for member in group.runs], markup.duration),
             final,
             f"{interval[0]:,.2f} to {interval[1]:,.2f}" if interval else "needs 2 seeds or more",
             f"{max(evals):,.2f}" if evals else "–", f"{human:.1%}" if human is not None else "–",
         ))  # fmt: skip
-    return _table(head, rows)
+    return markup.table(head, rows)
 
 
 def _interval(group: Group, seed: int) -> st.Interval | None:
@@ -180,7 +170,7 @@ def _interval(group: Group, seed: int) -> st.Interval | None:
 
 
 def _last_games(group: Group) -> str:
-    return _span([min(st.LAST_GAMES, len(run.games)) for run in group.runs if len(run.games)] or [0])
+    return markup.span([min(st.LAST_GAMES, len(run.games)) for run in group.runs if len(run.games)] or [0])
 
 
 def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> str:
@@ -190,7 +180,7 @@ def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> 
     if not lengths:
         return f"<h2>Learning curves{where}</h2><p class='soft'>No game has ended yet.</p>"
     window = int(np.clip(min(lengths) // 20, 1, st.LAST_GAMES))
-    legend = "".join(f"<span>{_chip(colours[group.label])}{escape(group.label)}</span>" for group in groups)
+    legend = markup.legend({group.label: colours[group.label] for group in groups})
     figures = "".join(
         f"<figure>{chart(groups, colours, axis, window)}<figcaption>Return over {axis}</figcaption></figure>"
         for axis in AXES
@@ -199,7 +189,7 @@ def _curves(groups: Sequence[Group], colours: dict[str, str], several: bool) -> 
     told = f"Running mean over {window} games; dots are single games (thinned), diamonds are evaluations. "
     if max(len(group.runs) for group in groups) > 1:
         told += "Thick lines are the IQM over seeds, as far as all seeds got; bands are 95 % bootstrap intervals."
-    return f"<h2>Learning curves{where}</h2><div class='legend'>{legend}</div><div class='charts'>{figures}</div>" \
+    return f"<h2>Learning curves{where}</h2>{legend}<div class='charts'>{figures}</div>" \
         f"<p class='soft'>{told}</p>"  # fmt: skip
 
 
@@ -237,7 +227,7 @@ def _time(runs: Sequence[RunData]) -> str:
         shares = [(name, min(max(share, 0.0), 1.0)) for name, share in run.shares.items()]
         bar = "".join(f"<i style='width:{s:.1%};background:{SHARE_COLOURS.get(n, '#8b95a5')}'></i>" for n, s in shares)
         words = " · ".join(
-            f"{_chip(SHARE_COLOURS.get(name, '#8b95a5'))}{escape(name)} {share:.0%}" for name, share in shares
+            f"{markup.chip(SHARE_COLOURS.get(name, '#8b95a5'))}{escape(name)} {share:.0%}" for name, share in shares
         )
         speed = f" · {run.env_steps / run.wall_seconds:,.0f} env steps a second" if run.wall_seconds > 0 else ""
         rows.append(f"<p>{escape(run.name)}{speed}</p><div class='share'>{bar}</div><p class='soft'>{words}</p>")
@@ -260,7 +250,7 @@ def _comparison(groups: Sequence[Group], seed: int) -> tuple[str, str]:
         return "", ""
     head = ("Pair", "Probability of improvement", "95 % interval", "Verdict")
     where = f"{escape(run.env_id)}, {escape(st.protocol_name(run))}"
-    return "<br>".join(lines), f"<h2>Which is better on {where}?</h2>{_table(head, rows)}"
+    return "<br>".join(lines), f"<h2>Which is better on {where}?</h2>{markup.table(head, rows)}"
 
 
 def verdict(a: Group, b: Group, seed: int = 0) -> str:
@@ -277,7 +267,7 @@ def verdict(a: Group, b: Group, seed: int = 0) -> str:
         text += f", though {n} and {m} runs of equals separate completely 1 time in {odds:.0f}"
     steps = [sum(run.env_steps for run in group.runs) / len(group.runs) for group in (a, b)]
     if max(steps) > 1.05 * min(steps):
-        text += f"; budgets differ ({_si(steps[0])} and {_si(steps[1])} env steps)"
+        text += f"; budgets differ ({markup.si(steps[0])} and {markup.si(steps[1])} env steps)"
     return text
 
 
@@ -304,15 +294,14 @@ def _aggregates(groups: Sequence[Group], seed: int) -> str:
         games = ", ".join(escape(group.runs[0].env_id) for group in side)
         rows.append((escape(name), games, str(sum(map(len, tasks))), *cells))
     told = "<p class='soft'>Compare rows only where they cover the same games under the same protocol.</p>"
-    table = _table(("Runs", "Games", "Scores", "IQM", "Median", "Mean", "Optimality gap"), rows)
+    table = markup.table(("Runs", "Games", "Scores", "IQM", "Median", "Mean", "Optimality gap"), rows)
     heading = "<h2>Human-normalised scores over games</h2>"
     if len({frozenset((g.runs[0].env_id, g.runs[0].fingerprint) for g in side) for side in sides.values()}) > 1:
         return heading + table + told  # profiles of other games or protocols do not belong in one picture
-    colours = {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(normal)}
-    legend = "".join(f"<span>{_chip(colour)}{escape(name)}</span>" for name, colour in colours.items())
+    colours = markup.colours(normal)
     caption = "Performance profiles: the share of runs whose score is above a threshold; higher is better"
     figure = f"<figure>{profile_chart(normal, colours)}<figcaption>{caption}</figcaption></figure>"
-    return f"{heading}{table}{told}<div class='legend'>{legend}</div><div class='charts'>{figure}</div>"
+    return f"{heading}{table}{told}{markup.legend(colours)}<div class='charts'>{figure}</div>"
 
 
 def _published(groups: Sequence[Group]) -> str:
@@ -325,7 +314,7 @@ def _published(groups: Sequence[Group]) -> str:
         (line.score, escape(line.agent), line.frames, escape(line.source), escape(line.protocol)) for line in found
     ]
     for group in (group for group in groups if len(group.scores)):
-        frames = _span([4 * member.env_steps for member in group.runs], _si)
+        frames = markup.span([4 * member.env_steps for member in group.runs], markup.si)
         told = f"mean of the last {_last_games(group)} training games"
         if len(group.runs) > 1:
             told = f"IQM of {len(group.runs)} runs, {told}"
@@ -338,7 +327,7 @@ def _published(groups: Sequence[Group]) -> str:
     small = f"These runs see frames of {size}x{size}, the published ones of 84x84. " if size != 84 else ""
     sticky = "with sticky actions" if protocol == "machado" else "without sticky actions"
     told = f"{small}Only scores {sticky} are shown. Budgets, ends of games and what was averaged differ: see the table."
-    table = _table(("Agent", "Score", "Human-normalised", "Frames", "Source", "What was measured"), rows)
+    table = markup.table(("Agent", "Score", "Human-normalised", "Frames", "Source", "What was measured"), rows)
     opened = " open" if len(rows) < 12 else ""
     heading = f"<h2>Published scores on {escape(run.env_id)}, {escape(protocol)}</h2><p class='soft'>{told}</p>"
     return f"{heading}<details{opened}><summary>{len(found)} published scores</summary>{table}</details>"
@@ -356,7 +345,7 @@ def _differences(groups: Sequence[Group]) -> str:
     if not rows:
         return "<h2>What differs</h2><p>The algorithm only: settings, protocol, versions and machine are equal.</p>"
     cells = [[f"<code>{escape(str(cell))}</code>" for cell in row] for row in rows]
-    return "<h2>What differs</h2>" + _table(["Setting", *(escape(group.label) for group in groups)], cells)
+    return "<h2>What differs</h2>" + markup.table(["Setting", *(escape(group.label) for group in groups)], cells)
 
 
 def _origins(runs: Sequence[RunData]) -> str:
@@ -381,28 +370,6 @@ def _provenance(meta: dict[str, Any]) -> list[str]:
     facts = [f"seed {meta.get('seed')}", str(meta.get("created") or ""), commit]
     facts += [f"{key} {value}" for key, value in (machine | versions).items() if value is not None]
     return [fact for fact in facts if fact]
-
-
-def _chip(colour: str) -> str:
-    return f"<i class='chip' style='background:{colour}'></i>"
-
-
-def _si(number: float) -> str:
-    for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if float(f"{number:.3g}") >= size:  # 999,900 is 1M, not 1000k
-            return f"{number / size:.3g}{suffix}"
-    return f"{number:.0f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m" if hours else f"{minutes}m {rest:02d}s" if minutes else f"{seconds:.3g}s"
-
-
-def _span(numbers: Sequence[float], form: Callable[[float], str] = str) -> str:
-    low, high = form(min(numbers)), form(max(numbers))
-    return low if low == high else f"{low} to {high}"
 
 
 FOOTER = """<footer class="soft"><p><b>How to read this.</b> A return is the game's own score of one full training game.

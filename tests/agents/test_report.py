@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import charts, report
+from agents import charts, markup, report
 from agents.report import write_report
 from agents.statistics import Group, ReportError, read_run
 
@@ -157,7 +157,7 @@ def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> Non
 
 
 def test_large_numbers_are_short() -> None:
-    told = [report._si(number) for number in (950, 999.6, 9_994, 999_400, 999_900, 2_500_000, 999_999_999)]
+    told = [markup.si(number) for number in (950, 999.6, 9_994, 999_400, 999_900, 2_500_000, 999_999_999)]
     assert told == ["950", "1k", "9.99k", "999k", "1M", "2.5M", "1B"]
 
 
