@@ -86,6 +86,16 @@ class TrainConfig:
         """Return the replay that these settings need; None for an agent that learns from what it has just played."""
         return None
 
+    def replay_bytes(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> int:
+        """Return the size of the replay; raise ConfigError where it cannot be had."""
+        layout = self.layout(observation_space, frame_stack, carry_dim)
+        return layout.nbytes if layout is not None else 0
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a checkpoint holds everything that a training goes on from."""
+        return True
+
     @property
     def tames_rewards(self) -> bool:
         """Whether large rewards are brought to a size that can be learned from."""
@@ -95,6 +105,10 @@ class TrainConfig:
     def rows_held(self) -> int:
         """Rows that are kept at once outside a replay."""
         return 1
+
+    def tiny(self) -> dict[str, Any]:
+        """Return what brings these settings to a size that trains, saves and acts within seconds."""
+        return {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
 
     def updates_line(self) -> str:
         """Say how many updates of what size will be made, for the pre-flight."""

@@ -55,6 +55,11 @@ class Learner(ABC):
             raise ConfigError(f"--mask-actions is for agents that learn a policy, which {type(self).__name__} does not")
         return int(space.n)
 
+    @property
+    def carry_dim(self) -> int:
+        """Numbers of memory of one player."""
+        return self.model.carry_dim
+
     @abstractmethod
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator

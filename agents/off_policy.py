@@ -105,6 +105,14 @@ class ReplayConfig(TrainConfig):
         start, end = self.importance_exponent, self.importance_exponent_end
         return linear_schedule(start, end, self.total_steps, env_steps)
 
+    def tiny(self) -> dict[str, Any]:
+        """Return what makes it small."""
+        small: dict[str, Any] = {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10}
+        small |= {"replay_ratio": 0.25, "n_step": min(self.n_step, 3)}
+        if self.core != "none":
+            small |= {"sequence_length": 8, "burn_in": min(self.burn_in, 2)}
+        return {**super().tiny(), **small}
+
     def updates_line(self) -> str:
         """Say how many updates of what size will be made."""
         updates = int(self.replay_ratio * max(self.total_steps - self.learning_starts, 0))

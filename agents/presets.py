@@ -353,17 +353,7 @@ def preset(algorithm: str, name: str) -> TrainConfig:
 
 def tiny(config: TrainConfig) -> TrainConfig:
     """Return the same settings at a size that trains, saves and acts within seconds."""
-    small: dict[str, Any] = {"total_steps": 400, "num_envs": 2, "checkpoint_steps": 200, "log_steps": 100, "threads": 1}
-    if isinstance(config, ReplayConfig):
-        small |= {"replay_capacity": 400, "learning_starts": 50, "batch_size": 8, "target_period": 10,
-                  "replay_ratio": 0.25, "n_step": min(config.n_step, 3)}  # fmt: skip
-        if config.core != "none":
-            small |= {"sequence_length": 8, "burn_in": min(config.burn_in, 2)}
-    if isinstance(config, DQNConfig):
-        small |= {"head_hidden": min(config.head_hidden, 16)}
-    if isinstance(config, RolloutConfig):
-        small |= {"rollout_length": 32, "epochs": min(config.epochs, 2), "minibatches": min(config.minibatches, 2)}
-    return replace(config, **small)
+    return replace(config, **config.tiny())
 
 
 def without_memory(config: Any) -> dict[str, Any]:

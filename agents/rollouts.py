@@ -70,6 +70,11 @@ class RolloutConfig(TrainConfig):
         """Rows of a rollout."""
         return self.rollout_length
 
+    def tiny(self) -> dict[str, Any]:
+        """Return what makes it small."""
+        small = {"rollout_length": 32, "epochs": min(self.epochs, 2), "minibatches": min(self.minibatches, 2)}
+        return {**super().tiny(), **small}
+
     def updates_line(self) -> str:
         """Say how many rollouts of what size will be learned from."""
         rollout = self.rollout_length * self.num_envs

@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -148,8 +148,12 @@ class Run:
 
     def observe(self, row: Row) -> None:
         """Count the row's steps, and log the games that ended with it."""
-        self.env_steps += int(np.count_nonzero(~row.dead))
-        for record in row.next_info.get("episodes", ()):
+        self.count(int(np.count_nonzero(~row.dead)), row.next_info.get("episodes", ()))
+
+    def count(self, env_steps: int, episodes: Iterable[Any]) -> None:
+        """Count steps, and log the games that ended with them."""
+        self.env_steps += env_steps
+        for record in episodes:
             self.returns.append(record.episode_return)
             line = record.to_json(episode=self.episodes, kind="train", env_steps=self.env_steps)
             self.write("replays/train.jsonl", line)

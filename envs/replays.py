@@ -94,6 +94,18 @@ class RecordEpisodes(gym.vector.VectorWrapper):
             info["episodes"] = [self._finish(env, terminated, truncated) for env in self._dead]
         return obs, reward, terminated, truncated, info
 
+    def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """Begin the next episodes of the environments in `ended`, bool [num_envs], whose last step ended one.
+
+        For a learner that knows no NEXT_STEP autoreset: the step after an end is an ordinary one then.
+        """
+        obs, info = self.env.reset(options={"reset_mask": ended})
+        self._hide(info)
+        for env in np.flatnonzero(ended).tolist():
+            self._begin(env, info)
+        self._dead = []
+        return obs, info
+
     def _hide(self, info: dict[str, Any]) -> None:
         """Keep from the learner what the protocol does not let it know."""
         if not self._lives_shown:

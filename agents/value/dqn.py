@@ -70,6 +70,10 @@ class DQNConfig(ReplayConfig):
     eval_epsilon: float = 0.001
     """Chance of a random action when judged."""
 
+    def tiny(self) -> dict[str, Any]:
+        """Return what makes it small."""
+        return {**super().tiny(), "head_hidden": min(self.head_hidden, 16)}
+
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
         super().validate()

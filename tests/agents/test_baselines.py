@@ -1,0 +1,106 @@
+"""Stable-Baselines3's agents behind our runner."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sb3_contrib")
+
+from agents import checkpoint
+from agents.baselines import zoo
+from agents.baselines.adapters import CLASSES, Vector
+from agents.baselines.sb3 import StableBaseline
+from agents.evaluate import evaluate
+from agents.run import Run
+from envs.episodes import load_replays
+from envs.make import make_env, make_envs
+from envs.replays import previous_episodes, verify
+
+CPU = {"device": "cpu", "threads": 1, "bf16": False}
+
+
+def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBaseline, Run]:
+    preset = zoo.PRESETS[name, "classic" if env == "CartPole-v1" else "minatar"]
+    config = replace(preset, **{**preset.tiny(), "env": env, **changes})
+    config.validate()
+    envs = make_envs(env, config.num_envs)
+    agent = StableBaseline(config, envs.single_observation_space, envs.single_action_space, CPU)
+    run = Run(folder, config)
+    run.checkpoint(agent)
+    agent.train(envs, run)
+    run.close()
+    envs.close()
+    return agent, run
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path) -> None:
+    agent, run = trained(name, "CartPole-v1", tmp_path / "run")
+    assert run.env_steps >= 400
+    assert run.updates > 0
+    assert run.episodes > 5
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "train/loss" in text
+    assert "episode/return" in text
+    again = StableBaseline(agent.config, agent.observation_space, agent.action_space, CPU)
+    state = checkpoint.load_agent(checkpoint.resolve(tmp_path / "run" / "checkpoints"), again)
+    assert state["env_steps"] == run.env_steps
+    first, carry = np.ones(3, bool), agent.initial_carry(3)
+    obs = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    action, after, extras = agent.act(obs, first, carry, None, torch.Generator())
+    known = again.act(obs, first, carry, None, torch.Generator())
+    expected, _ = agent.sb3.predict(obs, episode_start=first, deterministic=True)
+    assert np.array_equal(action, expected)
+    assert np.array_equal(action, known[0])
+    assert after.shape == (3, agent.carry_dim)
+    assert extras["value"].shape == (3,)
+
+
+def test_one_seed_gives_one_training(tmp_path: Path) -> None:
+    found = {checkpoint.weights_sha256(trained("sb3-ppo", "CartPole-v1", tmp_path / f"{i}")[0]) for i in range(2)}
+    assert len(found) == 1
+
+
+def test_its_games_can_be_played_again(tmp_path: Path) -> None:
+    trained("sb3-dqn", "MinAtar/Breakout-v1", tmp_path / "run", torso="minatar")
+    records = load_replays(tmp_path / "run" / "replays" / "train.jsonl")
+    for index in range(0, len(records), 5):
+        verify(records[index], previous_episodes(records, index), make_env)
+
+
+def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
+    agent, _ = trained("sb3-recurrent-ppo", "CartPole-v1", tmp_path / "run")
+    result = evaluate(agent, make_envs("CartPole-v1", 2), 4, 7)
+    assert result["episodes"] == 4
+    assert result["return_mean"] >= 8
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+def test_defaults_are_those_of_its_class(name: str) -> None:
+    config = zoo.KINDS[name]()
+    arguments = inspect.signature(CLASSES[type(config)]).parameters
+    for key, value in {**config.hyperparameters(), "learning_rate": config.learning_rate}.items():
+        assert arguments[key].default == value, key
+
+
+def test_lost_lives_end_what_is_learned_from_and_not_the_game() -> None:
+    envs = make_envs("ALE/Breakout-v5", 2)
+    config = replace(zoo.PRESETS["sb3-dqn", "atari"], env="ALE/Breakout-v5")
+    games: list[Any] = []
+    vector = Vector(envs, config, [1, 2], lambda steps, episodes: games.extend(episodes))
+    vector.reset()
+    ends, rng = 0, np.random.default_rng(0)
+    while len(games) < 2:
+        _, reward, done, infos = vector.step(rng.integers(envs.single_action_space.n, size=2))
+        assert set(np.unique(reward)) <= {-1.0, 0.0, 1.0}
+        assert all("terminal_observation" in infos[env] for env in np.flatnonzero(done))
+        ends += int(done.sum())
+    assert ends >= 5 * len(games)
+    envs.close()
