@@ -46,7 +46,7 @@ class StableBaseline(Learner):
         self.sb3: Any = adapters.build(
             self.config, adapters.Spaces(config.num_envs, observation_space, action_space), self.device
         )
-        self.policy = self.sb3.policy
+        self.policy: Any = self.sb3.policy
         self.policy.set_training_mode(False)
         self.valued = isinstance(config, SB3DQNConfig)
         lstm = getattr(self.policy, "lstm_actor", None)
@@ -68,7 +68,7 @@ class StableBaseline(Learner):
         """Choose the greedy actions, as SB3's `predict(deterministic=True)` does."""
         tensors, _ = self.policy.obs_to_tensor(obs)
         if self.valued:
-            network = getattr(self.policy, "q_net", None)
+            network: Any = getattr(self.policy, "q_net", None)
             q = network(tensors) if network is not None else self.policy.quantile_net(tensors).mean(dim=1)
             value, action = q.max(dim=1)
         elif self.layers is None:
@@ -113,7 +113,7 @@ class StableBaseline(Learner):
         """Let a copy learn for a moment; return env steps per second."""
         changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.valued else {}
         vector = self.adapters.Vector(envs, self.config, range(envs.num_envs))
-        twin = self.adapters.build(self.config, vector, self.device, **changes)
+        twin: Any = self.adapters.build(self.config, vector, self.device, **changes)
         freq = self.config.train_freq if isinstance(self.config, SB3DQNConfig) else self.config.rows_held
         steps = max(freq, 64 // freq * freq) * envs.num_envs
         begin = time.perf_counter()
