@@ -92,11 +92,6 @@ class TrainConfig:
         return layout.nbytes if layout is not None else 0
 
     @property
-    def resumable(self) -> bool:
-        """Whether a checkpoint holds everything that a training goes on from."""
-        return True
-
-    @property
     def tames_rewards(self) -> bool:
         """Whether large rewards are brought to a size that can be learned from."""
         return self.clip_rewards

@@ -51,13 +51,28 @@ def interact(
 
 def learning_view(row: Row, clip_rewards: bool, life_loss_ends: bool) -> Row:
     """Return the row as the learner sees it: signs for rewards, lost lives as ends. The game itself is untouched."""
-    reward = np.asarray(row.reward, np.float32)
+    reward, terminated = learning_signal(
+        row.reward, row.terminated, row.info, row.next_info, clip_rewards, life_loss_ends, ~row.dead
+    )
+    return row._replace(reward=reward, terminated=terminated)
+
+
+def learning_signal(
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    info: dict[str, Any],
+    next_info: dict[str, Any],
+    clip_rewards: bool,
+    life_loss_ends: bool,
+    alive: np.ndarray | bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rewards float32 and ends as the learner sees them, for the environments that are `alive`."""
+    reward = np.asarray(reward, np.float32)
     if clip_rewards:
         reward = np.sign(reward)
-    terminated = row.terminated
-    if life_loss_ends and "lives" in row.info:
-        terminated = terminated | ((row.next_info["lives"] < row.info["lives"]) & ~row.dead)
-    return row._replace(reward=reward, terminated=terminated)
+    if life_loss_ends and "lives" in info:
+        terminated = terminated | ((next_info["lives"] < info["lives"]) & alive)
+    return reward, terminated
 
 
 def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run) -> None:

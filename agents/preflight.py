@@ -21,7 +21,7 @@ from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
-from networks.torsos import is_image, parts_of, torso_name
+from networks.torsos import is_image, observation_bytes, parts_of, torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes that Python, torch and the other libraries take."""
@@ -49,8 +49,8 @@ class Plan:
 def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folder: Path) -> Plan:
     """Describe the training; measures for a few seconds, on copies, so that the training itself is not touched."""
     config = agent.config
-    layout = replay_layout(config, envs, agent.model.carry_dim)
-    replay_bytes = layout.nbytes if layout is not None else 0
+    layout = replay_layout(config, envs, agent.carry_dim)
+    replay_bytes = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
     spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
     model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
     speed = _steps_per_second(agent, envs)
@@ -122,8 +122,7 @@ def _network(agent: Learner) -> str:
 
 
 def _rollout_bytes(config: TrainConfig, envs: gym.vector.VectorEnv) -> int:
-    parts = parts_of(envs.single_observation_space)
-    per_env = sum(int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts)
+    per_env = observation_bytes(envs.single_observation_space)
     return 3 * config.rows_held * config.num_envs * per_env
 
 
@@ -143,7 +142,7 @@ def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
     twin, config = copy.deepcopy(agent), cast(Any, agent.config)
     rng, numpy_rng = torch.Generator(agent.device).manual_seed(0), np.random.default_rng(0)
     rows = interact(twin, envs, list(range(envs.num_envs)), rng, 0)
-    layout = replay_layout(config, envs, agent.model.carry_dim)
+    layout = replay_layout(config, envs, agent.carry_dim)
     length = config.rows_held  # a whole rollout, so that its update can be timed on real data
     if layout is not None:  # enough for several samples, however long the sequences
         length = max(32, layout.window + layout.n_step + 2 * layout.stride)

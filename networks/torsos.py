@@ -217,6 +217,11 @@ def parts_of(space: spaces.Space) -> tuple[spaces.Space, ...]:
     return tuple(space.spaces.values()) if isinstance(space, spaces.Dict) else (space,)
 
 
+def observation_bytes(space: spaces.Space) -> int:
+    """Return the size of one observation as an environment hands it out."""
+    return sum(int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts_of(space))
+
+
 def is_image(space: spaces.Space) -> TypeGuard[spaces.Box]:
     """Whether the space is of images [C, H, W]."""
     return isinstance(space, spaces.Box) and len(space.shape) == 3

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import importlib.util
 import json
 import sys
 import time
@@ -35,14 +34,16 @@ import gymnasium as gym
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor, nn
 
 from agents import checkpoint, machine
+from agents.baselines import zoo
+from agents.baselines.sb3 import require
 from agents.evaluate import STUCK_STEPS
 from agents.statistics import LAST_GAMES
 from envs.make import family, make_env, resolve_protocol
 from envs.protocols import describe
-from networks.torsos import build_torso, torso_name
+from networks.inputs import PLAIN
+from networks.torsos import torso_name
 from scripts import cli, common
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -56,16 +57,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULTS["sb3-qr-dqn"] = DEFAULTS["sb3-dqn"] | {
     "learning_rate": 5e-5, "exploration_fraction": 0.005, "exploration_final_eps": 0.01,
 }  # fmt: skip
-CARTPOLE = {
-    "learning_rate": 2.3e-3, "buffer_size": 100_000, "learning_starts": 1_000, "batch_size": 64, "train_freq": 256,
-    "gradient_steps": 128, "target_update_interval": 10, "exploration_fraction": 0.16, "exploration_final_eps": 0.04,
-    "net_arch": [256, 256],
-}  # fmt: skip
-ATARI = {
-    "buffer_size": 100_000, "learning_starts": 100_000, "target_update_interval": 1_000, "exploration_fraction": 0.1,
-    "exploration_final_eps": 0.01,
-}  # fmt: skip
-MINATAR = ATARI | {"learning_rate": 2.5e-4, "learning_starts": 5_000, "target_update_interval": 4_000}
+CARTPOLE = zoo.DQN_CARTPOLE | {"net_arch": list(zoo.DQN_CARTPOLE["net_arch"])}  # as JSON has it
+ATARI = zoo.DQN_ATARI
+MINATAR = {name: value for name, value in zoo.DQN_MINATAR.items() if name != "torso"}
 FRACTIONS = ("gamma", "exploration_fraction", "exploration_final_eps")
 
 
@@ -89,25 +83,6 @@ class RawGames(gym.Wrapper):
         if terminated or truncated:
             self.finished.append((self.score, self.length))
         return obs, reward, terminated, truncated, info
-
-
-class TorsoExtractor(nn.Module):
-    """Our `minatar` torso as SB3 wants a features extractor."""
-
-    def __init__(self, observation_space: gym.Space):
-        super().__init__()
-        self.torso = build_torso(observation_space, "minatar")
-        self.features_dim = self.torso.out_dim
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, features_dim]."""
-        return self.torso(obs)
-
-
-def require() -> None:
-    """Raise ConfigError with the pip line, unless Stable-Baselines3 and its contrib are installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("stable_baselines3", "sb3_contrib")):
-        raise common.ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'")
 
 
 def settings(algorithm: str, env_id: str, total_steps: int, rest: Sequence[str]) -> dict[str, Any]:
@@ -193,11 +168,17 @@ def _model(algorithm: str, config: dict[str, Any], games: RawGames, seed: int) -
     from stable_baselines3.common.atari_wrappers import ClipRewardEnv, EpisodicLifeEnv
     from stable_baselines3.common.vec_env import DummyVecEnv
 
+    from agents.baselines.adapters import TorsoFeatures
+
     space, env = games.observation_space, cast(gym.Env, games)
     torso = torso_name(space)
+    ours = {"torso": "minatar", "style": PLAIN}
     networks: dict[str, tuple[str, dict[str, Any]]] = {
         "mlp": ("MlpPolicy", {"net_arch": config.get("net_arch", [64, 64])}),
-        "minatar": ("MlpPolicy", {"net_arch": [], "features_extractor_class": TorsoExtractor}),
+        "minatar": (
+            "MlpPolicy",
+            {"net_arch": [], "features_extractor_class": TorsoFeatures, "features_extractor_kwargs": ours},
+        ),
         "nature": ("CnnPolicy", {}),
     }
     if torso not in networks or not isinstance(games.action_space, gym.spaces.Discrete):

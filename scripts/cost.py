@@ -67,7 +67,7 @@ class Update:
         envs = common.environments(config, config.num_envs)
         self.agent: Any = build_agent(algorithm, config, envs, resolve_machine(config, envs))
         space = envs.single_observation_space
-        layout = config.layout(space, frame_stack(envs), self.agent.model.carry_dim)
+        layout = config.layout(space, frame_stack(envs), self.agent.carry_dim)
         self.replay, rng = build_replay(layout, self.agent.device), np.random.default_rng(0)
         for row in random_rows(layout, rng, 2 * layout.window + 300):
             self.replay.add(row)

@@ -43,7 +43,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     preflight.plan(agent, envs, envs.card, folder).show(console)
     if arguments.dry_run:
         return
-    layout = build.replay_layout(config, envs, agent.model.carry_dim)
+    layout = build.replay_layout(config, envs, agent.carry_dim)
     replay = _replay(config, layout, agent, folder)
     build.center_inputs(agent, envs, config.seed)
     record = common.record(arguments.algorithm, config, envs, facts)
@@ -73,7 +73,7 @@ def resume(folder: Path, track: TrackMode | None) -> None:
         raise ConfigError(f"{folder} is solved: its last {len(recent)} games reached {wanted:g}")
     if saved.state["env_steps"] >= config.total_steps:
         raise ConfigError(f"{folder} has already trained for its {config.total_steps:,} env steps")
-    layout = build.replay_layout(config, envs, saved.agent.model.carry_dim)
+    layout = build.replay_layout(config, envs, saved.agent.carry_dim)
     replay = _replay(config, layout, saved.agent, folder)
     if replay is not None:
         checkpoint.load_replay(saved.checkpoint, saved.state, replay)

@@ -29,10 +29,11 @@ from agents.baselines.config import (
     SB3RecurrentPPOConfig,
 )
 from agents.config import ConfigError
+from agents.loops import learning_signal
 from agents.run import Leg, Run
 from networks.inputs import Style
 from networks.model import map_tree
-from networks.torsos import build_torso, is_image
+from networks.torsos import build_torso, is_image, parts_of
 
 CLASSES: dict[type[SB3Config], type[BaseAlgorithm]] = {
     SB3A2CConfig: A2C,
@@ -95,9 +96,9 @@ class Vector(VecEnv):
         self.lap("env")
         self.count(self.num_envs, info.get("episodes", ()))
         over = terminated | truncated
-        done = over
-        if self.config.life_loss_ends and "lives" in info:
-            done = over | (info["lives"] < self.info["lives"])
+        clip, lives = self.config.clip_rewards, self.config.life_loss_ends
+        reward, ended = learning_signal(reward, terminated, self.info, info, clip, lives)
+        done = ended | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for env in np.flatnonzero(done):
             cut = bool(truncated[env] and not terminated[env])
@@ -106,9 +107,8 @@ class Vector(VecEnv):
         if over.any():
             obs, info = self.envs.restart(over)
         self.info = info
-        reward = np.sign(reward) if self.config.clip_rewards else reward
         self.lap("log")
-        return obs, np.asarray(reward, np.float32), done, infos
+        return obs, reward, done, infos
 
     def close(self) -> None:
         """Leave the vector to whoever made it."""
@@ -180,14 +180,13 @@ def _policy(config: SB3Config, space: spaces.Space) -> tuple[str, dict[str, Any]
     arguments = config.policy_arguments()
     if arguments.pop("rms_prop_tf_like", False):
         arguments |= {"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": config.rms_prop_eps}}  # type: ignore
-    parts = list(space.values()) if isinstance(space, spaces.Dict) else [space]
     if config.net_arch is not None:
         arguments["net_arch"] = list(config.net_arch)
     kind = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     if config.torso == "sb3":
         large = not isinstance(space, spaces.Dict) and is_image(space) and min(space.shape[1:]) >= SMALLEST_IMAGE
         return ("CnnPolicy" if large else kind), arguments
-    if not all(isinstance(part, spaces.Box) for part in parts):
+    if not all(isinstance(part, spaces.Box) for part in parts_of(space)):
         raise ConfigError(f"--torso {config.torso} reads arrays only under Stable-Baselines3, not {space}; use sb3")
     ours = {"torso": config.torso, "style": config.style}
     arguments |= {"features_extractor_class": TorsoFeatures, "features_extractor_kwargs": ours}
@@ -219,7 +218,7 @@ class Follow(BaseCallback):
         self.run.log_if_due()
         if self.run.env_steps >= self.due:
             self.due += self.run.config.checkpoint_steps
-            self._save()
+            self.run.checkpoint(self.agent, self.leg)  # the policy is in eval mode here, as SB3 collects in it
 
     def _on_rollout_end(self) -> None:
         self.run.clock.lap("act")
@@ -245,7 +244,3 @@ class Follow(BaseCallback):
             )
         self.run.learned({name: torch.tensor(float(value)) for name, value in values.items()}, self.updates)
         self.updates = 0
-
-    def _save(self) -> None:
-        self.model.policy.set_training_mode(False)
-        self.run.checkpoint(self.agent, self.leg)

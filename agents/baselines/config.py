@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
 from gymnasium import spaces
 from torch import nn
 
 from agents import machine
 from agents.config import TrainConfig
 from networks.inputs import Style
-from networks.torsos import parts_of
+from networks.torsos import observation_bytes
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,13 @@ class SB3Config(TrainConfig):
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value, and at what only our agents can do."""
         super().validate()
-        for name, value in {
-            "observe_last": False,
-            "mask_actions": False,
-            "core": "none",
-            "input_norm": "scale",
-        }.items():
+        plain = {"observe_last": False, "mask_actions": False, "core": "none", "input_norm": "scale"}
+        for name, value in plain.items():
             self.require(getattr(self, name) == value, name, "is for our own agents: Stable-Baselines3 takes none")
         self.require(self.precision != "bf16", "precision", "must be fp32, which Stable-Baselines3 works in")
         self.require("flicker" not in self.env_kwargs, "env_kwargs", "cannot flicker for Stable-Baselines3's agents")
         self.require(self.learning_rate > 0, "learning_rate", "must be above 0")
         self.require(all(width >= 1 for width in self.net_arch or ()), "net_arch", "must be widths of at least 1")
-
-    @property
-    def resumable(self) -> bool:
-        """SB3's learn() keeps its replay, or half a rollout, for itself."""
-        return False
 
     @property
     def style(self) -> Style:
@@ -243,9 +233,7 @@ class SB3DQNConfig(SB3Config):
 
     def replay_bytes(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> int:
         """Return the size of SB3's replay; raise ConfigError where it is more than is free."""
-        each = sum(
-            int(np.prod(part.shape or (1,))) * np.dtype(part.dtype).itemsize for part in parts_of(observation_space)
-        )
+        each = observation_bytes(observation_space)
         needed, free = self.buffer_size * (2 * each + 16), machine.available_memory()
         fitting = int(0.8 * free / (2 * each + 16))
         message = (

@@ -77,6 +77,7 @@ def test_its_games_can_be_played_again(tmp_path: Path) -> None:
 
 def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
     agent, _ = trained("sb3-recurrent-ppo", "CartPole-v1", tmp_path / "run")
+    assert agent.rehearse(make_envs("CartPole-v1", 2)) > 0
     result = evaluate(agent, make_envs("CartPole-v1", 2), 4, 7)
     assert result["episodes"] == 4
     assert result["return_mean"] >= 8

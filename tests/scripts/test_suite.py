@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import signal
@@ -421,7 +422,7 @@ def test_what_stands_as_their_default_is_theirs() -> None:
 
 
 def test_a_missing_stable_baselines_is_told_with_its_pip_line(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(baseline.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     words = ("sb3-dqn", "--env", "CartPole-v1", "--total-steps", 10)
     for done in (
         call("benchmark", "learn", *words, "--dir", tmp_path / "b"),
