@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import machine
+from agents.baselines.sb3 import StableBaseline
 from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
 from agents.learner import Learner
@@ -53,7 +54,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     replay_bytes = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
     spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
     model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
-    speed = _steps_per_second(agent, envs)
+    speed = agent.rehearse(envs) if isinstance(agent, StableBaseline) else _steps_per_second(agent, envs)
     result = Plan(warnings=warnings_for(config, envs.single_observation_space, card, frame_stack(envs)))
     lines = result.lines
     made = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
@@ -77,7 +78,8 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     seconds = config.total_steps / speed
     lines["predicted"] = f"{speed:,.0f} env steps/s on {facts}: done in about {_duration(seconds)}"
     if needed > machine.available_memory():
-        result.warnings.append("this needs more memory than is free; lower --replay-capacity or --num-envs")
+        setting = "--buffer-size" if isinstance(agent, StableBaseline) else "--replay-capacity"
+        result.warnings.append(f"this needs more memory than is free; lower {setting} or --num-envs")
     if disk > psutil.disk_usage(str(existing(folder))).free:
         result.warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
     return result

@@ -10,6 +10,8 @@ from dataclasses import fields, replace
 from math import gcd
 from typing import Any, TypeVar, get_args
 
+from agents.baselines import zoo
+from agents.baselines.sb3 import StableBaseline
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.off_policy import ReplayConfig
@@ -42,8 +44,11 @@ ALGORITHMS: dict[str, tuple[type[TrainConfig], Callable[..., Learner]]] = {
     "rnd": (RNDConfig, RND),
     "impala": (ImpalaConfig, Impala),
     "sac": (SACConfig, SAC),
+    **{name: (kind, StableBaseline) for name, kind in zoo.KINDS.items()},
 }
 """Name -> (config class, agent class). Rainbow, BTR and R2D2 are sets of switches: presets of their own."""
+OURS = tuple(name for name in ALGORITHMS if name not in zoo.KINDS)
+"""The agents of this repository, beside Stable-Baselines3's."""
 
 Config = TypeVar("Config", bound=TrainConfig)
 
@@ -337,6 +342,7 @@ PRESETS: dict[tuple[str, str], TrainConfig] = {
     ("sac", "minatar"): SAC_MINATAR,
     ("sac", "minigrid"): derive(SACConfig, DQN_MINIGRID, learning_rate=3e-4, target_entropy_scale=0.5),
     ("sac", "toy"): SAC_TOY,
+    **zoo.PRESETS,
 }  # fmt: skip
 """(algorithm, family or a name for --preset) -> config."""
 

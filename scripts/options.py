@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import presets
+from agents.baselines import zoo
 from agents.config import ConfigError, TrainConfig
 from envs.make import check_id, family, register_families
 
@@ -29,7 +30,7 @@ def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str])
     env_id = env_id or "CartPole-v1"
     check_id(env_id)
     tiny = name == "tiny"
-    config = presets.preset(algorithm, family(env_id) if name is None or tiny else name)
+    config = presets.preset(algorithm, preset_name(algorithm, env_id, name))
     config = replace(presets.tiny(config) if tiny else config, env=env_id)
     if config.stop_return is None:  # what Gymnasium says a solved game is, where it says so
         config = replace(config, stop_return=gym.spec(env_id).reward_threshold)
@@ -37,6 +38,13 @@ def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str])
     config = _overridden(algorithm, config, rest)
     config.validate()
     return config
+
+
+def preset_name(algorithm: str, env_id: str, name: str | None) -> str:
+    """Return the key in the presets of what --preset says: none takes the family's, zoo the game's in SB3's zoo."""
+    if name == "zoo" and algorithm in zoo.KINDS:
+        return zoo.entry(env_id, family(env_id))
+    return family(env_id) if name in (None, "tiny") else name
 
 
 def print_list() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from agents import build, checkpoint, machine, preflight, provenance
+from agents.baselines.config import SB3Config
+from agents.baselines.sb3 import StableBaseline
 from agents.config import ConfigError, TrainConfig
 from agents.display import Display
 from agents.learner import Learner
@@ -66,6 +68,8 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     console = Console()
     record = common.read_record(folder)
     config = build.ALGORITHMS[record["algo"]][0].from_json(record["config"])
+    if isinstance(config, SB3Config):
+        raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
     envs = common.environments(config, config.num_envs)
     saved = common.load_run(folder, "latest", envs)
     wanted, recent = config.stop_return, saved.state["returns"][-config.stop_episodes :]
@@ -151,7 +155,9 @@ def _train(
     try:
         assert run.display is not None
         with run.display:
-            if replay is not None:
+            if isinstance(agent, StableBaseline):
+                agent.train(envs, run)
+            elif replay is not None:
                 train_off_policy(agent, envs, replay, run)
             else:
                 train_on_policy(agent, envs, run)
@@ -202,5 +208,5 @@ def _farewell(run: Run, small: str, console: Console) -> None:
     for name, path in lines.items():
         if path is not None:
             console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)
-    if run.signalled:
+    if run.signalled and not isinstance(run.config, SB3Config):
         console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)

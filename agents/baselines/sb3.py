@@ -47,6 +47,7 @@ class StableBaseline(Learner):
             self.config, adapters.Spaces(config.num_envs, observation_space, action_space), self.device
         )
         self.policy: Any = self.sb3.policy
+        self.model = self.policy
         self.policy.set_training_mode(False)
         self.valued = isinstance(config, SB3DQNConfig)
         lstm = getattr(self.policy, "lstm_actor", None)
@@ -119,10 +120,6 @@ class StableBaseline(Learner):
         begin = time.perf_counter()
         twin.learn(steps, log_interval=None)
         return steps / (time.perf_counter() - begin)
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Return the networks by name."""
-        return {"policy": self.policy}
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return nothing: there is no going on from it."""

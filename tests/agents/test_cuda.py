@@ -13,7 +13,7 @@ from agents import checkpoint
 from agents.build import build_agent, center_inputs
 from agents.learner import Learner
 from agents.loops import interact
-from agents.presets import ALGORITHMS
+from agents.presets import OURS
 from networks.cores import CoreName
 from scripts.common import environments
 from tests.agents.helpers import fit
@@ -22,8 +22,8 @@ from tests.conftest import CPU
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CASES: list[tuple[str, str, CoreName]] = [
-    *((algorithm, "atari", "none") for algorithm in ALGORITHMS),
-    *((algorithm, "minigrid", "lstm") for algorithm in ALGORITHMS),
+    *((algorithm, "atari", "none") for algorithm in OURS),
+    *((algorithm, "minigrid", "lstm") for algorithm in OURS),
     ("ppo", "fast", "none"),
     ("dqn", "atari-100k", "none"),
 ]

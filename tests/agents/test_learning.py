@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.presets import ALGORITHMS, PRESETS, memory
+from agents.presets import OURS, PRESETS, memory
 from agents.rollouts import RolloutLearner
 from envs.toy import ChainEnv, DeepSeaEnv, EndlessRewardEnv, MemoryChainEnv, RepeatPreviousEnv, TMazeEnv
 from envs.wrappers import ObserveLast
@@ -20,7 +20,7 @@ def played(config, envs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", OURS)
 @pytest.mark.parametrize("core", ["none", "gru"])
 def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
     config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, gamma=0.9)
@@ -29,7 +29,7 @@ def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", OURS)
 @pytest.mark.parametrize(("core", "least", "most"), [("none", -0.5, 0.5), ("gru", 0.9, 1.0), ("lstm", 0.9, 1.0)])
 def test_memory_chain_needs_memory(algorithm, core, least, most, vector, tmp_path) -> None:
     config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, total_steps=40_000)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from agents import checkpoint
+from agents.baselines import zoo
 from agents.build import build_agent, center_inputs
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.loops import interact
-from agents.presets import ALGORITHMS, PRESETS, memory, preset, tiny
+from agents.presets import ALGORITHMS, OURS, PRESETS, memory, preset, tiny
 from agents.rollouts import RolloutConfig
 from agents.run import Run
 from envs.make import family
@@ -33,14 +34,18 @@ GAMES = {
     "minatar": "MinAtar/Breakout-v1",
     "minigrid": "MiniGrid-Empty-5x5-v0",
     "toy": "joypad/MemoryChain-v0",
+    "zoo-cartpole": "CartPole-v1",
+    "zoo-lunarlander": "LunarLander-v3",
+    "zoo-atari": "ALE/Pong-v5",
+    "zoo-minatar": "MinAtar/Breakout-v1",
 }
 """Preset -> a game that it is for."""
 TWINS: list[tuple[str, str, CoreName]] = [
-    *((algorithm, name, "none") for algorithm, name in PRESETS),
+    *((algorithm, name, "none") for algorithm, name in PRESETS if algorithm in OURS),
     *(
         (algorithm, name, "lstm")
         for algorithm, name in PRESETS
-        if name not in ("atari", "atari-100k", "atari-fast", "box2d")
+        if algorithm in OURS and name not in ("atari", "atari-100k", "atari-fast", "box2d")
     ),
 ]
 """Every preset, and those of small observations with a memory too."""
@@ -83,7 +88,7 @@ def test_the_table_of_games_covers_every_preset() -> None:
     assert {name for _, name in PRESETS} == set(GAMES)
     assert {algorithm for algorithm, _ in PRESETS} == set(ALGORITHMS)
     for name, env_id in GAMES.items():
-        assert family(env_id) == name.split("-")[0] or name == "fast"
+        assert family(env_id) == name.split("-")[0] or name == "fast" or name == zoo.entry(env_id, family(env_id))
 
 
 @pytest.mark.parametrize(("algorithm", "name", "core"), TWINS)
@@ -129,7 +134,7 @@ def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName,
 
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
 def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
-    for core in ("none", "gru", "lstm"):
+    for core in ("none", "gru", "lstm") if algorithm in OURS else ("none",):
         config = memory(preset(algorithm, name), core)
         config.validate()
         assert config.core == core

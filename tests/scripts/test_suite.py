@@ -294,7 +294,7 @@ def test_a_component_that_would_take_another_along_is_left_out(distributional: D
     assert "dist --layer-norm --n-step=1" in done.out
 
 
-@pytest.mark.parametrize("algorithm", presets.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", presets.OURS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Pong-v5"])
 def test_every_component_of_every_preset_can_be_switched_off_alone(algorithm: str, env: str) -> None:
     config = jobs.resolve(algorithm, env, None, (), 1000)
