@@ -15,6 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from agents import statistics as st
+from agents.baselines import zoo
 from agents.config import ConfigError, TrainConfig
 from agents.presets import ALGORITHMS, without_memory
 from scripts.jobs import OWN, Contender, Settings, contender, resolve
@@ -121,6 +122,8 @@ def as_options(values: dict[str, Any]) -> list[str]:
 
 def ablate(algorithm: str, settings: Settings, only_list: bool = False) -> None:
     """Train the algorithm and its variants on every game, and print what each component is worth."""
+    if algorithm in zoo.KINDS:
+        raise ConfigError(f"an ablation is for agents of ours, not for Stable-Baselines3's {algorithm}")
     console, envs = wide_console(), list(dict.fromkeys(settings.envs))
     variants: dict[str, list[Contender]] = {}
     for name in components(algorithm, settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts import baseline, cli, cost, exam, jobs, speed
+from scripts import cli, cost, exam, jobs, speed
 from scripts.common import ConfigError
 
 
@@ -25,8 +25,7 @@ def parser(description: str | None) -> cli.Parser:
     costs.add_argument("--batch-size", type=int, metavar="B", help="of agents without a memory (default: their own)")
     _timed(costs, "agent", 3.0)
     learn = commands.add_parser("learn", help="train algorithms on games, several seeds of each, and judge them")
-    known = f"as train.py has them, {', '.join(baseline.DEFAULTS)}"
-    learn.add_argument("algorithms", nargs="+", metavar="ALGO", help=known)
+    learn.add_argument("algorithms", nargs="+", metavar="ALGO", help="as train.py has them")
     ablate = commands.add_parser("ablate", help="train an algorithm as it is, and with one component off at a time")
     ablate.add_argument("algorithm", metavar="ALGO")
     ablate.add_argument("--list", action="store_true", help="show what would be switched off, and stop")

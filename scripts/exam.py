@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from agents.baselines import zoo
 from agents.config import ConfigError
-from agents.presets import ALGORITHMS
+from agents.presets import ALGORITHMS, OURS
 from scripts.jobs import Contender, Settings, contender
 from scripts.suite import compete, finish, number, wide_console
 
@@ -56,9 +57,9 @@ TASKS = {
 
 def exam(algorithms: Sequence[str], tasks: Sequence[str], horizons: Sequence[int], settings: Settings) -> None:
     """Train every algorithm on every task and horizon, and print one table."""
-    unknown = [name for name in algorithms if name not in ALGORITHMS]
+    unknown = [name for name in algorithms if name not in ALGORITHMS or name in zoo.KINDS]
     if unknown:
-        raise ConfigError(f"the exam is for agents of ours: {', '.join(ALGORITHMS)}; not {', '.join(unknown)}")
+        raise ConfigError(f"the exam is for agents of ours: {', '.join(OURS)}; not {', '.join(unknown)}")
     if min(horizons) < 1:
         raise ConfigError(f"--horizons must be at least 1, not {min(horizons)}")
     if not settings.episodes:

@@ -1,14 +1,16 @@
 """Trainings as jobs: each in a folder and a process of its own, several side by side, to be stopped and repeated.
 
 What is trained already is not trained again, and what was interrupted goes on. Nothing here knows how an agent learns:
-jobs run `train.py`, or `baseline.py` for Stable-Baselines3, and read the folders that these leave.
+jobs run `train.py`, and read the folders that it leaves.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +24,12 @@ from typing import Any
 from rich.console import Console
 
 from agents import checkpoint
+from agents.baselines import zoo
 from agents.config import ConfigError, TrainConfig
-from agents.presets import ALGORITHMS
+from agents.presets import ALGORITHMS, PRESETS
 from agents.statistics import differences
-from scripts import baseline, options, training
+from envs.make import check_id, family
+from scripts import options, training
 
 BENCH = training.RUNS / "bench"
 OWN = ("env", "seed", "total_steps", "threads")
@@ -78,9 +82,9 @@ class Contender:
     """Every setting that follows, but for seed and threads."""
 
     @property
-    def ours(self) -> bool:
-        """Whether it is an agent of this repository."""
-        return self.algorithm in ALGORITHMS
+    def resumable(self) -> bool:
+        """Whether a half-done training can go on; those of Stable-Baselines3 begin anew."""
+        return self.algorithm not in zoo.KINDS
 
     def folder(self, parent: Path, seed: int) -> Path:
         """Return the run folder of one seed: contenders that were asked for differently never share one."""
@@ -92,10 +96,13 @@ class Contender:
 def contender(
     label: str, algorithm: str, env: str, preset: str | None, overrides: Sequence[str], total_steps: int
 ) -> Contender:
-    """Return the contender, or raise ConfigError for options that it does not take."""
-    if algorithm in baseline.DEFAULTS:
-        config = baseline.settings(algorithm, env, total_steps, overrides)
-        return Contender(label, algorithm, env, None, tuple(overrides), config)
+    """Return the contender, or raise ConfigError for options that it does not take.
+
+    Without a preset, Stable-Baselines3's agents take what its zoo has for the game.
+    """
+    if preset is None and algorithm in zoo.KINDS:
+        check_id(env)
+        preset = "zoo" if (algorithm, zoo.entry(env, family(env))) in PRESETS else None
     config = _without_seed(asdict(resolve(algorithm, env, preset, overrides, total_steps)))
     return Contender(label, algorithm, env, preset, tuple(overrides), config)
 
@@ -126,8 +133,6 @@ class Job:
     def state(self) -> dict[str, Any]:
         """Return how far it has come: env steps, wall seconds and more; empty where there is nothing to go on with."""
         try:
-            if not self.who.ours:
-                return json.loads((self.folder / "result.json").read_text())
             if (self.folder / "config.json").exists():
                 return checkpoint.read_state(checkpoint.resolve(self.folder / "checkpoints"))
         except FileNotFoundError:
@@ -140,29 +145,21 @@ class Job:
     def solved(self) -> bool:
         """Whether it reached the `stop_return` that it was given."""
         state, wanted, games = self.state(), self.who.config["stop_return"], self.who.config["stop_episodes"]
-        if not self.who.ours:
-            return bool(state.get("solved"))
         recent = state.get("returns", [])[-games:]
         return wanted is not None and len(recent) == games and sum(recent) / games >= wanted
 
-    def done(self, episodes: int) -> bool:
-        """Whether nothing is left to do in a process of its own."""
-        state = self.state()
-        trained = state.get("env_steps", -1) >= self.who.config["total_steps"] or self.solved
-        # Stable-Baselines3's agents are judged where they were trained, ours later by whoever wants to know
-        judged = self.who.ours or not episodes or (state.get("evaluation") or {}).get("episodes") == episodes
-        return trained and judged
+    @property
+    def done(self) -> bool:
+        """Whether it is trained to the end."""
+        return self.state().get("env_steps", -1) >= self.who.config["total_steps"] or self.solved
 
     def command(self, settings: Settings) -> list[str]:
         """Return the command that begins the training, or goes on with it."""
         who = self.who
-        if who.ours and self.state():
+        if who.resumable and self.state():
             return [sys.executable, str(SCRIPTS / "train.py"), "--resume", str(self.folder)]
         given = [who.algorithm, "--env", who.env, "--seed", str(self.seed), "--run-dir", str(self.folder)]
         given += ["--threads", str(settings.threads)] if settings.threads else []
-        if not who.ours:
-            given += ["--total-steps", str(who.config["total_steps"]), "--eval-episodes", str(settings.episodes)]
-            return [sys.executable, str(SCRIPTS / "baseline.py"), *given, *who.overrides]
         given += ["--preset", who.preset] if who.preset else []
         given += ["--track", "disabled", *_first(who.config["total_steps"])]
         return [sys.executable, str(SCRIPTS / "train.py"), *given, *who.overrides]
@@ -173,14 +170,24 @@ class Job:
             return
         try:
             then = json.loads((self.folder / "config.json").read_text())["config"]
-            if self.who.ours:  # fields that came later have their default
-                then = asdict(ALGORITHMS[self.who.algorithm][0].from_json(then))
+            # fields that came later have their default
+            then = asdict(ALGORITHMS[self.who.algorithm][0].from_json(then))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.folder} cannot be used ({error}); remove it, or give another --dir") from error
         found = differences([_without_seed(then), self.who.config])
         if found:
             words = ", ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.items())
             raise ConfigError(f"{self.folder} was trained otherwise ({words}); remove it, or give another --dir")
+
+
+def clear(folder: Path) -> None:
+    """Remove a half-done run that cannot go on; raise ConfigError where a process is still training it."""
+    with open(folder / "metrics.jsonl", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
+        shutil.rmtree(folder)
 
 
 def start(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:
@@ -194,7 +201,7 @@ def start(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[b
 def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, str]:
     """Train what is not trained yet; return what went wrong, by job. An interrupt lets the running ones save."""
     settings.folder.mkdir(parents=True, exist_ok=True)
-    waiting = deque(job for job in jobs if not job.done(settings.episodes))
+    waiting = deque(job for job in jobs if not job.done)
     total = len(waiting)
     if total < len(jobs):
         _say(console, f"{len(jobs) - total} of {len(jobs)} runs are trained already")
@@ -205,7 +212,10 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
         while waiting or running:
             while waiting and len(running) < settings.parallel:
                 job = waiting.popleft()
-                verb = "goes on" if job.who.ours and job.state() else "starts"
+                begun = bool(job.state())
+                verb = "goes on" if begun and job.who.resumable else "starts"
+                if begun and not job.who.resumable:
+                    clear(job.folder)
                 _say(console, f"[{total - len(waiting)}/{total}] {job.name}: {verb}")
                 written = job.log.stat().st_size if job.log.exists() else 0
                 running[job] = start(job.command(settings), job.log, settings.threads), written, time.monotonic()
@@ -214,7 +224,7 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
                     continue
                 del running[job]
                 words = f"done in {time.monotonic() - since:.1f} s"
-                if process.returncode or not job.done(settings.episodes):
+                if process.returncode or not job.done:
                     failed[job] = _failure(job, written, process.returncode)
                     words = f"FAILED after {time.monotonic() - since:.1f} s: {failed[job]}"
                 _say(console, f"{job.name}: {words}")

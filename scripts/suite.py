@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import statistics as st
+from agents.baselines import sb3, zoo
 from agents.run import RunError
-from scripts import baseline, common
+from scripts import common
 from scripts.jobs import Contender, Job, Settings, contender, run
 
 EVAL_SEED = common.judging_seed()
@@ -24,8 +25,8 @@ EVAL_SEED = common.judging_seed()
 
 def learn(algorithms: Sequence[str], settings: Settings) -> None:
     """Train every algorithm on every game, and print one table."""
-    if set(algorithms) & baseline.DEFAULTS.keys():
-        baseline.require()
+    if set(algorithms) & zoo.KINDS.keys():
+        sb3.require()
     contenders = [
         contender(algorithm, algorithm, env, settings.preset, settings.overrides, settings.total_steps)
         for env in dict.fromkeys(settings.envs)
@@ -81,8 +82,6 @@ def outcome(job: Job, episodes: int) -> dict[str, Any]:
 def verdict(job: Job, episodes: int) -> dict[str, Any]:
     """Return what `evaluate.py` would say of the latest checkpoint; it is kept in the folder for the next time."""
     state = job.state()
-    if not job.who.ours:
-        return state["evaluation"]
     path = job.folder / "evaluation.json"
     asked = {"seed": EVAL_SEED, "episodes": episodes, "weights_sha256": state["weights_sha256"]}
     kept = json.loads(path.read_text()) if path.exists() else {}

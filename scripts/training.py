@@ -41,6 +41,8 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
         raise ConfigError(f"{folder} is a file; give --run-dir a folder")
     envs = common.environments(config, config.num_envs)
     facts = build.resolve_machine(config, envs)
+    # refuse what cannot be had before Stable-Baselines3 allocates it
+    config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
     agent = build.build_agent(arguments.algorithm, config, envs, facts)
     preflight.plan(agent, envs, envs.card, folder).show(console)
     if arguments.dry_run:

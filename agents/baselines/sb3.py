@@ -34,6 +34,7 @@ class StableBaseline(Learner):
     """One of SB3's agents: greedy in `act`, trained by `train`."""
 
     config: SB3Config
+    model: Any
 
     def __init__(
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]

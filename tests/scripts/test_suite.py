@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
-import inspect
 import json
 import signal
 import subprocess
@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 
 from agents import presets
+from agents.config import ConfigError
 from agents.statistics import read_run
 from agents.value.dqn import DQN, DQNConfig
-from envs.make import make_env
-from envs.toy import CountingEnv
-from networks.torsos import build_torso
-from scripts import ablation, baseline, jobs, speed
+from scripts import ablation, jobs, speed
 from scripts.jobs import Settings
 from tests.scripts.inside import Ended, assert_one_line, call
 from tests.scripts.runner import started
@@ -323,110 +321,57 @@ def test_stable_baselines_is_trained_judged_and_read_as_ours(bench: Any, tmp_pat
     assert done.code == 0, done.err
     (row,) = json.loads((tmp_path / "one.json").read_text())["rows"]
     folder = Path(row["runs"][0]["folder"])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    games = [line for line in lines if "episode/return" in line]
-    assert all({"env_steps", "wall_seconds", "episode/return", "episode/length"} <= line.keys() for line in games)
-    assert [line["env_steps"] for line in games] == np.cumsum([line["episode/length"] for line in games]).tolist()
-    assert all(line["episode/return"] == line["episode/length"] for line in games)  # CartPole pays 1 a step
-    result = json.loads((folder / "result.json").read_text())
-    assert 600 <= result["env_steps"] < 616
-    assert result["hyperparameters"]["batch_size"] == 64
-    assert result["hyperparameters"]["learning_starts"] == 100
-    assert result["evaluation"]["episodes"] == len(result["evaluation"]["returns"]) == 2
-    assert row["evaluation"] == result["evaluation"]["return_mean"]
-    assert row["iqm"] == pytest.approx(np.mean([line["episode/return"] for line in games][-100:]))
+    assert row["preset"] == "zoo"
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert (config["learning_rate"], config["batch_size"], config["learning_starts"]) == (2.3e-3, 64, 100)
+    state = latest(folder)
+    assert 600 <= state["env_steps"] < 616
+    verdict = json.loads(call("evaluate", folder, "--episodes", 2, "--json").out)
+    assert row["evaluation"] == verdict["return_mean"]
+    assert row["iqm"] == pytest.approx(read_run(folder).games[-100:, 2].mean())
     assert bench("learn", "dqn", "--env", "CartPole-v1", "--seeds", 1, *QUICK).code == 0
     ours = next(run for run in (tmp_path / "bench").glob("dqn*/"))
     assert read_run(ours).fingerprint == row["fingerprints"][0]  # one game, one protocol
     assert call("compare", folder, ours, "--out", tmp_path / "page.html").code == 0
 
-    assert bench(*command, "--eval-episodes", 2, *more).code == 0
-    assert bench.commands == []
-    before = (folder / "metrics.jsonl").read_bytes()
     assert bench(*command, "--eval-episodes", 3, *more).code == 0  # judged again, not trained again
-    assert len(bench.commands) == 1
-    assert (folder / "metrics.jsonl").read_bytes() == before
-    again = json.loads((folder / "result.json").read_text())["evaluation"]
-    assert again["returns"][:2] == result["evaluation"]["returns"]
-    assert again["episodes"] == 3
+    assert bench.commands == []
+    (folder / "checkpoints" / "latest").write_text("step_000000000000")  # half done: trained anew, to the same weights
+    done = bench(*command, "--eval-episodes", 2, *more)
+    assert done.code == 0, done.err
+    assert "seed 0: starts" in done.out
+    assert latest(folder)["weights_sha256"] == state["weights_sha256"]
 
-    (folder / "result.json").unlink()  # half done: trained anew, to the same games
-    assert bench(*command, "--eval-episodes", 2, *more).code == 0
-    anew = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line.get("episode/return") for line in anew] == [line.get("episode/return") for line in lines]
-    assert json.loads((folder / "result.json").read_text())["evaluation"] == result["evaluation"]
+
+def test_a_half_done_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
+            jobs.clear(tmp_path)
+    assert tmp_path.is_dir()
 
 
 def test_stable_baselines_stops_at_a_good_score(bench: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     more = ("--", "--stop-return", 5, "--stop-episodes", 2)
-    command = ("learn", "sb3-qr-dqn", "--env", "CartPole-v1", "--seeds", 1, "--total-steps", 900)
+    command = ("learn", "sb3-qrdqn", "--env", "CartPole-v1", "--seeds", 1, "--total-steps", 900)
     assert bench(*command, "--eval-episodes", 1, "--out", out, *more).code == 0
     (row,) = json.loads(out.read_text())["rows"]
     assert row["goal"]["solved"] == 1
     assert row["runs"][0]["games"] == 2
     assert row["runs"][0]["env_steps"] < 900
-    assert (
-        json.loads((Path(row["runs"][0]["folder"]) / "result.json").read_text())["hyperparameters"]["n_quantiles"] == 10
-    )
+    assert row["config"]["n_quantiles"] == 10
     assert bench(*command, "--eval-episodes", 1, *more).code == 0
     assert bench.commands == []
 
 
-@pytest.mark.parametrize("algorithm", ["sb3-dqn", "sb3-qr-dqn"])
-def test_stable_baselines_has_our_minatar_network_and_its_own_elsewhere(algorithm: str) -> None:
-    models = {}
-    for env in ("MinAtar/Breakout-v1", "ALE/Breakout-v5", CHAIN):
-        config = baseline.settings(algorithm, env, 1000, ["--buffer-size", "10"])
-        models[env] = baseline._model(algorithm, config, baseline.RawGames(make_env(env, render_mode=None)), 0)
-    net = models["MinAtar/Breakout-v1"].policy
-    net = net.q_net if algorithm == "sb3-dqn" else net.quantile_net
-    space = make_env("MinAtar/Breakout-v1", render_mode=None).observation_space
-    ours = {name: tuple(value.shape) for name, value in build_torso(space, "minatar").state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in net.features_extractor.torso.state_dict().items()}
-    assert ours == theirs
-    head = [tuple(value.shape) for name, value in net.named_parameters() if "features_extractor" not in name]
-    width = 3 if algorithm == "sb3-dqn" else 3 * 200  # actions, and quantiles of each
-    assert head == [(width, 128), (width,)]
-    assert type(models["ALE/Breakout-v5"].policy).__name__ == "CnnPolicy"
-    assert models["ALE/Breakout-v5"].policy.observation_space.shape == (4, 84, 84)
-    wrapped = models["ALE/Breakout-v5"].get_env().envs[0]
-    assert [type(wrapped).__name__, type(wrapped.env).__name__] == ["ClipRewardEnv", "EpisodicLifeEnv"]
-    assert isinstance(models[CHAIN].get_env().envs[0], baseline.RawGames)
-
-
-def test_raw_games_are_scored_beneath_the_wrappers_for_learning() -> None:
-    from stable_baselines3.common.atari_wrappers import ClipRewardEnv
-
-    games = baseline.RawGames(CountingEnv())
-    env = ClipRewardEnv(games)
-    seen = []
-    for _ in range(2):
-        env.reset()
-        over = False
-        while not over:
-            _, reward, terminated, truncated, _ = env.step(0)
-            seen.append(reward)
-            over = terminated or truncated
-    assert seen == [1.0] * 8
-    assert games.finished == [(6.0, 3), (15.0, 5)]  # 1 + 2 + 3, and 1 + ... + 5, cut by truncation
-
-
-def test_what_stands_as_their_default_is_theirs() -> None:
-    from sb3_contrib import QRDQN
-    from stable_baselines3 import DQN as TheirDQN
-
-    for algorithm, kind in (("sb3-dqn", TheirDQN), ("sb3-qr-dqn", QRDQN)):
-        parameters = inspect.signature(kind.__init__).parameters
-        assert {name: parameters[name].default for name in baseline.DEFAULTS[algorithm]} == baseline.DEFAULTS[algorithm]
-
-
 def test_a_missing_stable_baselines_is_told_with_its_pip_line(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "sb3" in name else found(name))
     words = ("sb3-dqn", "--env", "CartPole-v1", "--total-steps", 10)
     for done in (
         call("benchmark", "learn", *words, "--dir", tmp_path / "b"),
-        call("baseline", *words, "--run-dir", tmp_path / "r"),
+        call("train", *words, "--run-dir", tmp_path / "r"),
     ):
         assert_one_line(done, 2, "pip install -c constraints.txt -e '.[sb3]'")
     assert not list(tmp_path.iterdir())
@@ -456,10 +401,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "steps as a field": (f"{LEARN} -- --total_steps=3", ("--total_steps is an option of the suite",)),
     "field of ours for theirs": (f"learn sb3-dqn --env {CHAIN} --total-steps 10 -- --double", ("no option --double",)),
     "impossible value of theirs": (
-        f"learn sb3-dqn --env {CHAIN} --total-steps 10 -- --batch-size 0", ("--batch-size must be above 0",)
+        f"learn sb3-dqn --env {CHAIN} --total-steps 10 -- --batch-size 0", ("--batch-size must be at least 1",)
     ),
     "nothing to switch off": (f"ablate ppo --env {CHAIN} --total-steps 10", ("ppo has nothing to switch off",)),
-    "theirs is not ablated": (f"ablate sb3-dqn --env {CHAIN} --total-steps 10", ("unknown algorithm 'sb3-dqn'",)),
+    "theirs is not ablated": (f"ablate sb3-dqn --env {CHAIN} --total-steps 10", ("Stable-Baselines3's sb3-dqn",)),
     "speed of nothing": ("speed --repeats 0", ("--repeats must be at least 1",)),
     "speed with fields": ("speed -- --double", ("speed",)),
 }  # fmt: skip
@@ -494,14 +439,7 @@ def test_speed_measures_what_it_was_asked_for(tmp_path: Path, monkeypatch: Any) 
     assert json.loads(out.read_text())["results"][0]["medians"] == {"ours": 12.0}
 
 
-def test_a_game_that_they_cannot_read_is_told(tmp_path: Path) -> None:
-    env = "MiniGrid-Empty-5x5-v0"
-    done = call("baseline", "sb3-dqn", "--env", env, "--total-steps", 10, "--run-dir", tmp_path / "run")
-    assert_one_line(done, 2, "sb3-dqn plays by", "Dict(")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_buffer_beyond_memory_is_told(tmp_path: Path) -> None:
     words = ("--env", "ALE/Pong-v5", "--total-steps", 10, "--run-dir", tmp_path / "run", "--buffer-size", 10**9)
-    assert_one_line(call("baseline", "sb3-dqn", *words), 2, "GB", "--buffer-size")
+    assert_one_line(call("train", "sb3-dqn", *words), 2, "GB", "--buffer-size")
     assert not list(tmp_path.iterdir())
