@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import resource
 import signal
 import time
 from collections import deque
@@ -182,6 +183,7 @@ class Run:
         values["time/steps_per_second"] = self.speed
         values |= {f"time/{name}_share": share for name, share in self.clock.shares().items()}
         values["time/updates"] = self.updates
+        values["system/peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
         self.logged_steps, self.logged_wall = self.env_steps, wall
         self.log(values)
 

@@ -178,6 +178,8 @@ class RunData:
     """Part of the wall-clock by activity, from the last line that has it."""
     notes: tuple[str, ...]
     """What a reader should know about the reading."""
+    peak_memory_gb: float | None = None
+    """The most memory that its process took."""
 
     @property
     def name(self) -> str:
@@ -200,6 +202,9 @@ class RunData:
         return float(self.evals[:, 2].max()) if len(self.evals) else None
 
 
+PEAK = "system/peak_memory_gb"
+
+
 def read_run(folder: Path) -> RunData:
     """Read a run's folder; raise ReportError for what is not one, warn about lines that had to be skipped."""
     if not folder.is_dir():
@@ -217,6 +222,7 @@ def read_run(folder: Path) -> RunData:
         env_steps=int(max(line["env_steps"] for line in lines)),
         wall_seconds=float(max(line["wall_seconds"] for line in lines)),
         shares=shares, notes=tuple(notes),
+        peak_memory_gb=next((line[PEAK] for line in reversed(lines) if _finite(line.get(PEAK))), None),
     )  # fmt: skip
 
 

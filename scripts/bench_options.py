@@ -31,14 +31,14 @@ def parser(description: str | None) -> cli.Parser:
     ablate.add_argument("--list", action="store_true", help="show what would be switched off, and stop")
     for command in (learn, ablate):
         command.add_argument("--env", nargs="+", required=True, metavar="ID")
-        _trained(command, 30)
+        trained(command, 30)
     sit = commands.add_parser("exam", help="train algorithms on tasks of memory, and find how far back they remember")
     sit.add_argument("algorithms", nargs="+", metavar="ALGO", help="as train.py has them")
     sit.add_argument("--tasks", nargs="+", choices=exam.TASKS, default=list(exam.TASKS)[:3], metavar="T",
                      help=f"of {', '.join(exam.TASKS)} (default: all but the last, which takes hours)")  # fmt: skip
     sit.add_argument("--horizons", nargs="+", type=int, default=list(exam.HORIZONS), metavar="H",
                      help=f"steps to remember over (default: {' '.join(map(str, exam.HORIZONS))})")  # fmt: skip
-    _trained(sit, 100)
+    trained(sit, 100)
     return parser
 
 
@@ -49,9 +49,9 @@ def _timed(command: argparse.ArgumentParser, whose: str, seconds: float) -> None
     command.add_argument("--out", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
 
 
-def _trained(command: argparse.ArgumentParser, games: int) -> None:
+def trained(command: argparse._ActionsContainer, games: int, seeds: int = 3, out: bool = True) -> None:
     """Add the options of what is trained."""
-    command.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each (default: 3)")
+    command.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"runs of each (default: {seeds})")
     command.add_argument("--first-seed", type=int, default=0, metavar="S")
     command.add_argument("--total-steps", type=int, metavar="N", help="env steps of each run")
     command.add_argument("--preset", metavar="P", help="as for train.py")
@@ -60,7 +60,8 @@ def _trained(command: argparse.ArgumentParser, games: int) -> None:
     command.add_argument("--dir", type=Path, default=jobs.BENCH, help="where the run folders are (default: runs/bench)")
     command.add_argument("--eval-episodes", type=int, default=games, metavar="N",
                          help=f"games to judge a run by (default: {games})")  # fmt: skip
-    command.add_argument("--out", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
+    if out:
+        command.add_argument("--out", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
 
 
 def settings(arguments: argparse.Namespace, overrides: list[str]) -> jobs.Settings:

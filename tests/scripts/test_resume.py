@@ -56,7 +56,7 @@ def final_state(folder: Path) -> dict:
 
 def metrics(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timing = ("wall", "time/s", "time/env", "time/act", "time/learn", "time/log")
+    timing = ("wall", "time/s", "time/env", "time/act", "time/learn", "time/log", "system/")
     return [{key: value for key, value in line.items() if not key.startswith(timing)} for line in lines]
 
 

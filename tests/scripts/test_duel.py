@@ -1,0 +1,83 @@
+"""Duels: both sides are trained under one protocol and one budget, and the answer is as sure as the runs allow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import statistics as st
+from scripts import jobs
+from tests.scripts.inside import assert_one_line, call
+
+GAME = "CartPole-v1"
+
+
+def duel(tmp_path: Path, *words: object) -> Any:
+    return call("compare", "--duel", *words, "--dir", tmp_path / "bench", "--out", tmp_path / "page.html")
+
+
+def test_a_duel_trains_both_sides_and_says_what_it_can_tell(bench: Any, tmp_path: Path) -> None:
+    bench.commands = []
+    words = ("dqn:tiny", "sb3-dqn:tiny", "--env", GAME, "--seeds", 2, "--total-steps", 400, "--eval-episodes", 2)
+    done = duel(tmp_path, *words, "--json", tmp_path / "duel.json")
+    assert done.code == 0, done.err
+    assert len(bench.commands) == 4
+    result = json.loads((tmp_path / "duel.json").read_text())
+    ours, theirs = result["rows"]
+    assert (ours["label"], theirs["label"]) == ("dqn:tiny", "sb3-dqn:tiny")
+    assert ours["fingerprints"] == theirs["fingerprints"]
+    scores = [np.array([run["score"] for run in row["runs"]]) for row in result["rows"]]
+    assert result["probability_of_improvement"] == st.probability_of_improvement([scores[0]], [scores[1]])
+    for row, each in zip(result["rows"], scores, strict=True):
+        assert row["mean"] == pytest.approx(each.mean())
+        assert row["mean_interval"][0] <= row["mean"] <= row["mean_interval"][1]
+        assert 0.1 < row["peak_memory_gb"] < 50
+        assert row["wall_seconds"] > 0
+    assert "cannot tell: 2 and 2 runs" in result["verdict"]
+    assert result["verdict"] in done.out
+    assert "RAM, GB" in done.out
+    assert "<html" in (tmp_path / "page.html").read_text()
+    bench.commands = []
+    assert duel(tmp_path, *words).code == 0
+    assert bench.commands == []
+
+
+def test_their_side_takes_the_zoo_by_itself_and_says_so(monkeypatch: Any, tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    def compete(pair: Any, *_: Any) -> Any:
+        told.extend(pair)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.duel.compete", compete)
+    done = duel(tmp_path, "ppo", "sb3-ppo", "--env", GAME, "--total-steps", 400)
+    assert "sb3-ppo: the preset zoo" in done.out
+    assert "ppo: the settings for classic games" in done.out
+    assert told[1].config["n_epochs"] == 20
+
+
+BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "no game": (("--duel", "ppo", "sb3-ppo", "--total-steps", "10"), ("--env ID",)),
+    "no steps": (("--duel", "ppo", "sb3-ppo", "--env", GAME), ("--total-steps N",)),
+    "one side": (("--duel", "ppo", "ppo", "--env", GAME, "--total-steps", "10"), ("takes two sides",)),
+    "unknown side": (("--duel", "ppo", "sb3-pqo", "--env", GAME, "--total-steps", "10"), ("did you mean sb3-ppo",)),
+    "unknown preset": (("--duel", "ppo:huge", "a2c", "--env", GAME, "--total-steps", "10"), ("no preset 'huge'",)),
+    "other protocols": (
+        ("--duel", "ppo:fast", "sb3-ppo", "--env", "ALE/Pong-v5", "--total-steps", "10"), ("one protocol", "42 and 84"),
+    ),
+    "runs beside it": (("x", "--duel", "ppo", "a2c", "--env", GAME, "--total-steps", "10"), ("no run folders",)),
+    "nothing": ((), ("name run folders", "--duel")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jobs, "start", None)
+    words, fragments = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(call("compare", *words), 2, *fragments)
+    assert not list(tmp_path.iterdir())
