@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import statistics as st
-from agents.baselines import sb3, zoo
 from agents.config import ConfigError
 from agents.report import verdict, write_report
 from envs.make import family, resolve_protocol
@@ -29,8 +28,6 @@ def duel(sides: Sequence[str], settings: Settings, page: Path) -> None:
     pair = [_side(side, env, settings) for side in dict.fromkeys(sides)]
     if len(pair) < 2:
         raise ConfigError(f"a duel takes two sides, not {sides[0]} twice; give one of them a preset, as in ppo:tiny")
-    if {who.algorithm for who in pair} & zoo.KINDS.keys():
-        sb3.require()
     _same_protocol(pair)
     console = wide_console()
     for who in pair:

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from agents import checkpoint
-from agents.baselines import zoo
+from agents.baselines import sb3, zoo
 from agents.config import ConfigError, TrainConfig
 from agents.presets import ALGORITHMS, PRESETS
 from agents.statistics import differences
@@ -100,9 +100,11 @@ def contender(
 
     Without a preset, Stable-Baselines3's agents take what its zoo has for the game.
     """
-    if preset is None and algorithm in zoo.KINDS:
+    if algorithm in zoo.KINDS:
+        sb3.require()
         check_id(env)
-        preset = "zoo" if (algorithm, zoo.entry(env, family(env))) in PRESETS else None
+        if preset is None and (algorithm, zoo.entry(env, family(env))) in PRESETS:
+            preset = "zoo"
     config = _without_seed(asdict(resolve(algorithm, env, preset, overrides, total_steps)))
     return Contender(label, algorithm, env, preset, tuple(overrides), config)
 

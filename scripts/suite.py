@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import statistics as st
-from agents.baselines import sb3, zoo
 from agents.run import RunError
 from scripts import common
 from scripts.jobs import Contender, Job, Settings, contender, run
@@ -25,8 +24,6 @@ EVAL_SEED = common.judging_seed()
 
 def learn(algorithms: Sequence[str], settings: Settings) -> None:
     """Train every algorithm on every game, and print one table."""
-    if set(algorithms) & zoo.KINDS.keys():
-        sb3.require()
     contenders = [
         contender(algorithm, algorithm, env, settings.preset, settings.overrides, settings.total_steps)
         for env in dict.fromkeys(settings.envs)
