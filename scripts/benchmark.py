@@ -20,16 +20,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, bench_options, common, cost, exam, speed, suite
+from scripts import ablation, bench_options, cli, common, cost, exam, speed, suite
 
 
 def main() -> None:
     """Parse; then measure, or train and judge."""
-    words = sys.argv[1:]
-    split = words.index("--") if "--" in words else len(words)
-    arguments, behind = bench_options.parser(__doc__).parse_args(words[:split]), words[split + 1 :]
+    words, behind = cli.behind_dashes(sys.argv[1:])
+    arguments = bench_options.parser(__doc__).parse_args(words)
     if arguments.what in ("speed", "cost"):
-        if words[split:] and arguments.what == "speed":
+        if "--" in sys.argv and arguments.what == "speed":
             raise common.ConfigError("nothing stands behind a -- of speed")
         if arguments.repeats < 1 or arguments.seconds <= 0:
             raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")

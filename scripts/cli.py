@@ -21,6 +21,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
+def behind_dashes(words: list[str]) -> tuple[list[str], list[str]]:
+    """Split a command line at its `--`: what is the script's own, and what goes to train.py."""
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], words[place + 1 :]
+
+
 def guarded(
     main: Callable[[], None], user_errors: tuple[type[Exception], ...], run_errors: tuple[type[Exception], ...] = ()
 ) -> None:

@@ -22,8 +22,7 @@ from scripts.duel import duel
 
 def main() -> None:
     """Parse, write the page, say where it is; 2 for runs that cannot be compared, 1 for a failure on the way."""
-    words = sys.argv[1:]
-    split = words.index("--") if "--" in words else len(words)
+    words, behind = cli.behind_dashes(sys.argv[1:])
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folder, as made by scripts/train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
@@ -36,14 +35,14 @@ def main() -> None:
     group.add_argument("--env", metavar="ID", help="the game")
     group.add_argument("--json", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
     bench_options.trained(group, 30, seeds=5, out=False)
-    arguments = parser.parse_args(words[:split])
+    arguments = parser.parse_args(words)
     if arguments.duel:
         if arguments.runs:
             raise ConfigError("--duel trains runs of its own; give no run folders beside it")
         if arguments.env is None:
             raise ConfigError("name a game: --env ID")
         arguments.env, page, arguments.out = [arguments.env], arguments.out, arguments.json
-        duel(arguments.duel, bench_options.settings(arguments, words[split + 1 :]), page)
+        duel(arguments.duel, bench_options.settings(arguments, behind), page)
         return
     if not arguments.runs:
         raise ConfigError("name run folders to compare, or two sides: --duel ppo sb3-ppo --env ID")
