@@ -26,6 +26,11 @@ def main() -> None:
     parser.add_argument(
         "--track", choices=("offline", "online", "disabled"), help="Weights & Biases (default: offline)"
     )
+    parser.add_argument("--project", default="joypad", help="on W&B (default: joypad)")
+    parser.add_argument("--group", help="on W&B: runs that belong together (default: ALGO__ENV)")
+    parser.add_argument(
+        "--tags", nargs="+", default=[], metavar="T", help="on W&B, beside algorithm, game and protocol"
+    )
     parser.add_argument("--videos", action="store_true", help="record the agent before and after training")
     parser.add_argument("--dry-run", action="store_true", help="print the pre-flight and stop")
     parser.add_argument("--list", action="store_true", help="list algorithms, presets and games")
@@ -33,8 +38,8 @@ def main() -> None:
     if arguments.list:
         options.print_list()
     elif arguments.resume is not None:
-        given = {key for key, value in vars(arguments).items() if value} - {"resume", "track"}
-        if given or rest:
+        given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)}
+        if given - {"resume", "track"} or rest:
             raise common.ConfigError("--resume takes its settings from the run; give no other option beside --track")
         training.resume(arguments.resume, arguments.track)
     elif arguments.algorithm is None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from agents.loops import train_off_policy, train_on_policy
 from agents.replay.ring import Replay, ReplayLayout
 from agents.report import write_report
 from agents.run import Run, RunError
-from agents.tracking import NoTracker, Tracker, TrackMode, make_tracker
+from agents.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
 from envs.replays import RecordEpisodes
 from scripts import common
 from scripts.viewing import record_video
@@ -51,15 +52,16 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     replay = _replay(config, layout, agent, folder)
     build.center_inputs(agent, envs, config.seed)
     record = common.record(arguments.algorithm, config, envs, facts)
-    record |= {"run_id": f"{int(time.time() * 1000):x}", "track": arguments.track or "offline"}
-    record |= {"videos": bool(arguments.videos)}
+    record |= {"run_id": new_run_id(), "track": arguments.track or "offline", "videos": bool(arguments.videos)}
+    labels = Labels(arguments.project, arguments.group or f"{arguments.algorithm}__{config.env}", tuple(arguments.tags))
+    record |= {"labels": asdict(labels)}
     try:
         run = _run(folder, config, NoTracker(), console)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
     run.checkpoint(agent, None, replay)
     _write_folder(folder, record)  # what makes the folder a run comes once there is something to resume from
-    run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), group=_group(record))
+    run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), labels)
     if record["videos"]:
         _video(agent, run, "untrained", console)
     _train(agent, envs, replay, run, record, console)
@@ -86,7 +88,8 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     mode = track or record["track"]
     run = _run(folder, config, NoTracker(), console)
     run.restore(saved.state)
-    run.tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), group=_group(record))
+    labels = Labels(**record.get("labels", {}))
+    run.tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), labels)
     console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
     if str(saved.agent.device) != record["machine_facts"]["device"]:
         console.print(f"{record['machine_facts']['device']} is missing here: going on with {saved.agent.device}")
@@ -129,10 +132,6 @@ def _write_folder(folder: Path, record: dict[str, Any]) -> None:
 def _tracked(record: dict[str, Any]) -> dict[str, Any]:
     card = {"fingerprint": record["card"]["fingerprint"], "protocol": record["card"]["protocol"]["name"]}
     return {"algo": record["algo"], "env_id": record["env_id"], **record["config"], **card}
-
-
-def _group(record: dict[str, Any]) -> str:
-    return f"{record['algo']}__{record['env_id']}"
 
 
 def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) -> Run:
@@ -185,7 +184,7 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
     try:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
         facts = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED)
-        run.tracker.video(f"video/{name}", path, run.env_steps)
+        run.tracker.video(f"video/{name}", path)
         console.print(f"video of the {name} agent, score {facts['score']:g}: {path}", highlight=False)
     except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
@@ -200,13 +199,13 @@ def _farewell(run: Run, small: str, console: Console) -> None:
     console.print(f"{how} after {run.env_steps:,} env steps and {run.wall_seconds:.0f} s: {games}", highlight=False)
     if small:
         console.print(small, highlight=False)
-    tracked = run.tracker.finish()
     lines = {"run": run.folder, "videos": run.folder / "videos" if (run.folder / "videos").is_dir() else None}
     try:
-        lines["report"] = write_report([run.folder], run.folder / "report.html")
+        page = lines["report"] = write_report([run.folder], run.folder / "report.html")
+        run.tracker.report(page)
     except (OSError, ValueError) as error:
         warnings.warn(f"no report: {error}", stacklevel=2)
-    lines["W&B folder"] = tracked
+    lines["W&B folder"] = run.tracker.finish()
     for name, path in lines.items():
         if path is not None:
             console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)

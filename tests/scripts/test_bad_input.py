@@ -530,11 +530,11 @@ def test_a_tracker_that_cannot_start_is_a_warning(tmp_path: Path, monkeypatch: A
 
 def test_a_tracker_that_breaks_later_is_a_warning(tmp_path: Path, monkeypatch: Any) -> None:
     class Broken:
-        dir = str(tmp_path / "files")
+        dir, step = str(tmp_path / "files"), 0
 
         def define_metric(self, *arguments: Any, **more: Any) -> None: ...
 
-        def log(self, values: Any) -> None:
+        def log(self, values: Any, step: int) -> None:
             raise ConnectionError("gone")
 
         def finish(self) -> None:
