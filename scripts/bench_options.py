@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts import cli, cost, exam, jobs, speed
+from scripts import cli, cost, exam, jobs, speed, sweep
 from scripts.common import ConfigError
 
 
 def parser(description: str | None) -> cli.Parser:
     """Return the parser; `what` is the command's name."""
     parser = cli.Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep")
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
@@ -39,6 +39,9 @@ def parser(description: str | None) -> cli.Parser:
     sit.add_argument("--horizons", nargs="+", type=int, default=list(exam.HORIZONS), metavar="H",
                      help=f"steps to remember over (default: {' '.join(map(str, exam.HORIZONS))})")  # fmt: skip
     trained(sit, 100)
+    search = commands.add_parser("sweep", help="search settings by a W&B sweep file, here, without an account")
+    sweep.add_options(search)
+    trained(search, 30, seeds=1)
     return parser
 
 
@@ -58,6 +61,9 @@ def trained(command: argparse._ActionsContainer, games: int, seeds: int = 3, out
     command.add_argument("--jobs", type=int, default=1, metavar="J", help="runs side by side (default: 1)")
     command.add_argument("--threads", type=int, metavar="T", help="of each run (default: 1 with several jobs)")
     command.add_argument("--dir", type=Path, default=jobs.BENCH, help="where the run folders are (default: runs/bench)")
+    command.add_argument("--track", choices=("offline", "online", "disabled"), default="disabled",
+                         help="Weights & Biases, as for train.py (default: disabled)")  # fmt: skip
+    command.add_argument("--group", help="on W&B: the runs' group (default: ALGO__ENV)")
     command.add_argument("--eval-episodes", type=int, default=games, metavar="N",
                          help=f"games to judge a run by (default: {games})")  # fmt: skip
     if out:
@@ -74,5 +80,5 @@ def settings(arguments: argparse.Namespace, overrides: list[str]) -> jobs.Settin
         envs=tuple(arguments.env), seeds=range(arguments.first_seed, arguments.first_seed + arguments.seeds),
         total_steps=1 if arguments.total_steps is None else arguments.total_steps, preset=arguments.preset,
         overrides=tuple(overrides), parallel=arguments.jobs, threads=threads, folder=arguments.dir,
-        episodes=arguments.eval_episodes, out=arguments.out,
+        episodes=arguments.eval_episodes, out=arguments.out, track=arguments.track, group=arguments.group,
     )  # fmt: skip

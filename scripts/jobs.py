@@ -28,6 +28,7 @@ from agents.baselines import sb3, zoo
 from agents.config import ConfigError, TrainConfig
 from agents.presets import ALGORITHMS, PRESETS
 from agents.statistics import differences
+from agents.tracking import TrackMode
 from envs.make import check_id, family
 from scripts import options, training
 
@@ -53,6 +54,9 @@ class Settings:
     episodes: int = 30
     """Games of the evaluation of each run; 0 for none."""
     out: Path | None = None
+    track: TrackMode = "disabled"
+    group: str | None = None
+    """On W&B; None for <algo>__<env>."""
 
     def __post_init__(self) -> None:
         least = {"--seeds": (len(self.seeds), 1), "--first-seed": (self.seeds.start, 0), "--jobs": (self.parallel, 1),
@@ -163,7 +167,8 @@ class Job:
         given = [who.algorithm, "--env", who.env, "--seed", str(self.seed), "--run-dir", str(self.folder)]
         given += ["--threads", str(settings.threads)] if settings.threads else []
         given += ["--preset", who.preset] if who.preset else []
-        given += ["--track", "disabled", *_first(who.config["total_steps"])]
+        given += ["--group", settings.group] if settings.group else []
+        given += ["--track", settings.track, *_first(who.config["total_steps"])]
         return [sys.executable, str(SCRIPTS / "train.py"), *given, *who.overrides]
 
     def check(self) -> None:

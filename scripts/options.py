@@ -80,6 +80,7 @@ def _value_of(option: str, rest: list[str]) -> str | None:
 
 def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainConfig:
     """Apply the remaining options through tyro, whose own message is folded into one line."""
+    rest = [_switch(config, part) for part in rest]
     names = [option for field in fields(config) for option in _spellings(field.name)]
     for part in rest:
         option = part.split("=", 1)[0]
@@ -98,6 +99,15 @@ def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainCo
         message = re.sub(r"\s+", " ", words)
         message = re.split("For full helptext|Argument helptext", message)[0].strip()
         raise ConfigError(message or f"cannot read {' '.join(rest)}") from error
+
+
+def _switch(config: TrainConfig, part: str) -> str:
+    """Return a switch's `--name=true`, as a W&B agent writes it, as the flag that it is; anything else unchanged."""
+    option, _, value = part.partition("=")
+    name = option.removeprefix("--").replace("-", "_")
+    if isinstance(getattr(config, name, None), bool) and value.lower() in ("true", "false"):
+        return _spellings(name)[0 if value.lower() == "true" else 2]
+    return part
 
 
 def _spellings(name: str) -> tuple[str, str, str]:

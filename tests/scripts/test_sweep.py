@@ -1,0 +1,123 @@
+"""Sweeps: W&B's own file, followed without an account, and the labels that suites give to runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from scripts import options
+from scripts.sweep import draw, read, sample
+from tests.scripts.inside import assert_one_line
+from tests.scripts.runner import ROOT
+
+SHIPPED = ROOT / "scripts" / "sweeps" / "ppo-cartpole.yaml"
+TINY: dict[str, Any] = {
+    "program": "scripts/train.py",
+    "method": "grid",
+    "metric": {"name": "eval/return_mean", "goal": "maximize"},
+    "parameters": {"learning-rate": {"values": [0.001, 0.01]}, "normalize_advantage": {"values": [True, False]}},
+    "command": ["${env}", "python", "${program}", "ppo", "--env", "CartPole-v1", "--preset=tiny", "--total-steps=400",
+                "--track=online", "${args}"],
+}  # fmt: skip
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return path
+
+
+def test_a_grid_is_trained_judged_ranked_and_not_repeated(bench: Any, tmp_path: Path) -> None:
+    out = tmp_path / "sweep.json"
+    words = ("sweep", write(tmp_path), "--eval-episodes", 2, "--out", out)
+    done = bench(*words)
+    assert done.code == 0, done.err
+    assert len(bench.commands) == 4
+    rows = json.loads(out.read_text())["rows"]
+    found = {(row["config"]["learning_rate"], row["config"]["normalize_advantage"]) for row in rows}
+    assert found == {(rate, normal) for rate in (0.001, 0.01) for normal in (True, False)}
+    judged = [row["evaluation"] for row in rows]
+    assert judged == sorted(judged, reverse=True)
+    rate, normal = rows[0]["parameters"]["learning-rate"], rows[0]["parameters"]["normalize_advantage"]
+    assert f"best: python scripts/train.py ppo --env CartPole-v1 --preset tiny --learning-rate={rate}" in done.out
+    assert f"--normalize_advantage={normal}" in done.out
+    assert bench(*words).code == 0
+    assert bench.commands == []
+
+
+def test_the_shipped_file_draws_what_train_takes() -> None:
+    plan = read(SHIPPED)
+    trials = draw(plan, 50, seed=1)
+    assert len(trials) == 50
+    assert trials == draw(plan, 50, seed=1) != draw(plan, 50, seed=2)
+    for trial in trials:
+        config = options.parse("ppo", "CartPole-v1", None, [f"--{name}={value}" for name, value in trial.items()])
+        assert config.normalize_advantage is trial["normalize-advantage"]
+        assert 0.0003 <= config.learning_rate <= 0.01
+        assert 4 <= config.epochs <= 20
+    rates = np.log([trial["learning-rate"] for trial in draw(plan, 400, seed=3)])
+    assert np.mean(rates) == pytest.approx(np.log([0.0003, 0.01]).mean(), abs=0.15)  # 3 standard errors
+
+
+@pytest.mark.parametrize(
+    ("about", "low", "high"),
+    [
+        ({"min": 1, "max": 3}, 1, 3),
+        ({"min": 0.5, "max": 2.0}, 0.5, 2.0),
+        ({"distribution": "q_uniform", "min": 0, "max": 100, "q": 25}, 0, 100),
+        ({"distribution": "q_log_uniform_values", "min": 16, "max": 64, "q": 16}, 16, 64),
+        ({"values": [1, 2], "probabilities": [0.0, 1.0]}, 2, 2),
+    ],
+)
+def test_each_distribution_stays_in_its_range(about: dict[str, Any], low: float, high: float) -> None:
+    drawn = {sample(about, np.random.default_rng(seed)) for seed in range(200)}
+    assert min(drawn) >= low
+    assert max(drawn) <= high
+    if "q" in about:
+        assert all(value % about["q"] == 0 for value in drawn)
+    assert len(drawn) > 1 or low == high
+
+
+BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "bayes": ({"method": "bayes"}, ("bayes needs W&B's server",)),
+    "hyperband": ({"early_terminate": {"type": "hyperband"}}, ("early_terminate cannot be followed here",)),
+    "metric": ({"metric": {"name": "train/loss"}}, ("eval/return_mean",)),
+    "no parameters": ({"parameters": {}}, ("no parameters",)),
+    "no command": ({"command": ["python", "x"]}, ("${args}",)),
+    "endless grid": ({"parameters": {"epochs": {"min": 1, "max": 2}}}, ("a grid needs the values of epochs",)),
+    "string": ({"parameters": {"learning-rate": {"min": "1e-4", "max": 1}}}, ("0.0001",)),
+    "log of 0": (
+        {"parameters": {"learning-rate": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, ("above 0",),
+    ),
+    "distribution": ({"parameters": {"epochs": {"distribution": "beta", "min": 0, "max": 1}}}, ("beta",)),
+    "field": ({"parameters": {"learning-rat": {"values": [1]}}}, ("did you mean --learning-rate",)),
+    "random without a count": ({"method": "random"}, ("--count N",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_sweep_files_are_one_line(name: str, bench: Any, tmp_path: Path) -> None:
+    changes, fragments = BAD[name]
+    assert_one_line(bench("sweep", write(tmp_path, **changes)), 2, *fragments)
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_file_that_is_no_yaml_or_missing_is_one_line(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("a: [1")
+    assert_one_line(bench("sweep", tmp_path / "sweep.yaml"), 2, "is not YAML")
+    assert_one_line(bench("sweep", tmp_path / "none.yaml"), 2, "cannot be read")
+    assert_one_line(bench("sweep", write(tmp_path), "--total-steps", 9), 2, "stand in its file's command")
+
+
+def test_a_suite_can_be_tracked_in_a_group(bench: Any, tmp_path: Path) -> None:
+    words = ("learn", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--seeds", 1, "--total-steps", 200)
+    done = bench(*words, "--eval-episodes", 0, "--track", "offline", "--group", "mine")
+    assert done.code == 0, done.err
+    (run,) = (path for path in (tmp_path / "bench").iterdir() if path.is_dir())
+    assert json.loads((run / "config.json").read_text())["labels"]["group"] == "mine"
+    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
