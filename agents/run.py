@@ -186,6 +186,7 @@ class Run:
         values["system/peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
         self.logged_steps, self.logged_wall = self.env_steps, wall
         self.log(values)
+        self.files["metrics.jsonl"].flush()  # for whoever watches
 
     def log(self, values: dict[str, float]) -> None:
         """Write one line of metrics, and mirror it."""

@@ -6,6 +6,7 @@ jobs run `train.py`, and read the folders that it leaves.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,10 +17,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -31,6 +32,7 @@ from agents.statistics import differences
 from agents.tracking import TrackMode
 from envs.make import check_id, family
 from scripts import options, training
+from scripts.progress import Board, Running
 
 BENCH = training.RUNS / "bench"
 OWN = ("env", "seed", "total_steps", "threads")
@@ -205,6 +207,15 @@ def start(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[b
         return subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
 
 
+class Process(NamedTuple):
+    """A training that runs."""
+
+    handle: subprocess.Popen[bytes]
+    written: int
+    """Bytes that its log held before."""
+    since: float
+
+
 def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, str]:
     """Train what is not trained yet; return what went wrong, by job. An interrupt lets the running ones save."""
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -212,39 +223,57 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
     total = len(waiting)
     if total < len(jobs):
         _say(console, f"{len(jobs) - total} of {len(jobs)} runs are trained already")
-    running: dict[Job, tuple[subprocess.Popen[bytes], int, float]] = {}
+    running: dict[Job, Process] = {}
     failed: dict[Job, str] = {}
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with _stopped_in_order(running, console), Board(console, total) as board:
         while waiting or running:
             while waiting and len(running) < settings.parallel:
                 job = waiting.popleft()
-                begun = bool(job.state())
-                verb = "goes on" if begun and job.who.resumable else "starts"
-                if begun and not job.who.resumable:
-                    clear(job.folder)
+                verb = "goes on" if job.state() and job.who.resumable else "starts"
                 _say(console, f"[{total - len(waiting)}/{total}] {job.name}: {verb}")
-                written = job.log.stat().st_size if job.log.exists() else 0
-                running[job] = start(job.command(settings), job.log, settings.threads), written, time.monotonic()
-            for job, (process, written, since) in list(running.items()):
-                if process.poll() is None:
+                running[job] = _launch(job, settings)
+            for job, process in list(running.items()):
+                if process.handle.poll() is None:
                     continue
                 del running[job]
-                words = f"done in {time.monotonic() - since:.1f} s"
-                if process.returncode or not job.done:
-                    failed[job] = _failure(job, written, process.returncode)
-                    words = f"FAILED after {time.monotonic() - since:.1f} s: {failed[job]}"
+                words = f"done in {time.monotonic() - process.since:.1f} s"
+                if process.handle.returncode or not job.done:
+                    failed[job] = _failure(job, process.written, process.handle.returncode)
+                    words = f"FAILED after {time.monotonic() - process.since:.1f} s: {failed[job]}"
                 _say(console, f"{job.name}: {words}")
+            board.update([_watched(job) for job in running], total - len(waiting) - len(running))
             time.sleep(0.05)
+    return failed
+
+
+@contextlib.contextmanager
+def _stopped_in_order(running: dict[Job, Process], console: Console) -> Iterator[None]:
+    """Pass an interrupt on to the trainings that run, and wait until they have saved."""
+    # SIGINT too: in the background of a shell it would be ignored
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
-        for process, *_ in running.values():
-            process.send_signal(signal.SIGINT)
-        for process, *_ in running.values():
-            process.wait()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for process in running.values():
+            process.handle.send_signal(signal.SIGINT)
+        for process in running.values():
+            process.handle.wait()
         if running:
             _say(console, "stopped; what was trained is kept, and the same command goes on from there")
-    return failed
+
+
+def _launch(job: Job, settings: Settings) -> Process:
+    """Start a training, or go on with it; one that cannot go on begins anew."""
+    if job.state() and not job.who.resumable:
+        clear(job.folder)
+    written = job.log.stat().st_size if job.log.exists() else 0
+    return Process(start(job.command(settings), job.log, settings.threads), written, time.monotonic())
+
+
+def _watched(job: Job) -> Running:
+    return Running(job.name, job.folder / "metrics.jsonl", job.who.config["total_steps"])
 
 
 def _failure(job: Job, written: int, code: int) -> str:
