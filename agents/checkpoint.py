@@ -21,7 +21,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.interface import Agent
 from agents.replay.ring import Replay
@@ -41,7 +41,8 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
     optimizer = agent.optimizer_state()
     tensors = {f"optimizer.{key}": value for key, value in optimizer["tensors"].items()}
     for prefix, module in agent.modules().items():
-        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+        twins = _twins(module)
+        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items() if key not in twins}
     temporary = folder / f".{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -70,6 +71,17 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
     if replay is not None:
         replay.saved_row = replay.next_row
     _prune(folder)
+
+
+def _twins(module: nn.Module) -> dict[str, str]:
+    """Return the keys of tensors that an earlier key has too, as of layers that two parts of a network share."""
+    first: dict[tuple[Any, ...], str] = {}
+    found: dict[str, str] = {}
+    for key, value in module.state_dict().items():
+        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if value.numel() and first.setdefault(place, key) != key:
+            found[key] = first[place]
+    return found
 
 
 def resolve(folder: Path, which: str = "latest") -> Path:
@@ -111,7 +123,8 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
         optimizer = {key: tensors.pop(key) for key in list(tensors) if key.startswith("optimizer.")}
         for prefix, module in agent.modules().items():
             start = f"{prefix}."
-            module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+            module.load_state_dict(own | {key: own[first] for key, first in _twins(module).items() if first in own})
         by_name = {key.removeprefix("optimizer."): value for key, value in optimizer.items()}
         agent.load_optimizer_state({"tensors": by_name, "updates": state["agent_updates"]})
     except (SafetensorError, RuntimeError, KeyError) as error:

@@ -16,9 +16,14 @@ def describe() -> dict[str, Any]:
     """Return the commit, whether the tree was changed, the command line and the time."""
     return {
         "git": {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))},
-        "command": " ".join(["python", *(shlex.quote(part) for part in sys.argv)]),
+        "command": " ".join(["python", *(shlex.quote(relative(part)) for part in sys.argv)]),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def relative(path: str) -> str:
+    """Return a path into this repository as it is from its root; anything else unchanged."""
+    return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
 
 
 def diff() -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts import cli, cost, exam, jobs, speed, sweep
+from scripts import book, cli, cost, exam, jobs, speed, sweep
 from scripts.common import ConfigError
 
 
 def parser(description: str | None) -> cli.Parser:
     """Return the parser; `what` is the command's name."""
     parser = cli.Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep|suite")
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
@@ -42,6 +42,9 @@ def parser(description: str | None) -> cli.Parser:
     search = commands.add_parser("sweep", help="search settings by a W&B sweep file, here, without an account")
     sweep.add_options(search)
     trained(search, 30, seeds=1)
+    chapters = commands.add_parser("suite", help="train and write the results book, docs/results/book")
+    book.add_options(chapters)
+    trained(chapters, 30)
     return parser
 
 

@@ -9,6 +9,7 @@ benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --a
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
 benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8             (a W&B sweep file, followed here)
+benchmark.py suite --threads 1                                        (the results book: docs/results/book)
 
 All but the first two train every contender on every game with every seed, each in a folder of its own. What is
 trained already is not trained again, so they can be stopped and repeated. What stands behind the -- goes to train.py.
@@ -21,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, bench_options, cli, common, cost, exam, speed, suite, sweep
+from scripts import ablation, bench_options, book, cli, common, cost, exam, speed, suite, sweep
 
 
 def main() -> None:
@@ -37,10 +38,10 @@ def main() -> None:
         return
     if arguments.what == "exam":
         arguments.env = [exam.TASKS[name].env for name in arguments.tasks]
-    if arguments.what == "sweep":
+    if arguments.what in ("sweep", "suite"):
         if arguments.total_steps is not None or arguments.preset is not None:
-            raise common.ConfigError("--total-steps and --preset of a sweep stand in its file's command")
-        arguments.env, arguments.total_steps = [arguments.file.name], 1
+            raise common.ConfigError(f"--total-steps and --preset of a {arguments.what} stand in its own file")
+        arguments.env, arguments.total_steps = [arguments.what], 1
     settings = bench_options.settings(arguments, behind)
     if arguments.what == "learn":
         suite.learn(arguments.algorithms, settings)
@@ -48,6 +49,8 @@ def main() -> None:
         ablation.ablate(arguments.algorithm, settings, arguments.list)
     elif arguments.what == "sweep":
         sweep.sweep(arguments.file, arguments.count, settings, behind)
+    elif arguments.what == "suite":
+        book.write_book(arguments, settings)
     else:
         exam.exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings)
 

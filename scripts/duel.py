@@ -24,26 +24,29 @@ from scripts.suite import compete, finish, interval, number, scores_of, wide_con
 
 def duel(sides: Sequence[str], settings: Settings, page: Path) -> None:
     """Train both sides, print the table and the verdict, and write the page."""
+    pair = pair_of(sides, settings)
+    console = wide_console()
+    for who in pair:
+        source = f"the preset {who.preset}" if who.preset else f"the settings for {family(who.env)} games"
+        console.print(f"{who.label}: {source}", highlight=False, markup=False)
+    rows, failed = compete(pair, settings, console)
+    result: dict[str, Any] = {"suite": "duel", "rows": rows}
+    console.print(duel_table(rows, settings))
+    if all(row["iqm"] is not None for row in rows):
+        result |= weigh(rows, console)
+        folders = [Path(run["folder"]) for row in rows for run in row["runs"]]
+        console.print(f"page: {write_report(folders, page)}", highlight=False, markup=False, soft_wrap=True)
+    finish(result, failed, settings)
+
+
+def pair_of(sides: Sequence[str], settings: Settings) -> list[Contender]:
+    """Return the two contenders, or raise ConfigError where they are no pair under one protocol."""
     (env,) = settings.envs
     pair = [_side(side, env, settings) for side in dict.fromkeys(sides)]
     if len(pair) < 2:
         raise ConfigError(f"a duel takes two sides, not {sides[0]} twice; give one of them a preset, as in ppo:tiny")
     _same_protocol(pair)
-    console = wide_console()
-    for who in pair:
-        source = f"the preset {who.preset}" if who.preset else f"the settings for {family(env)} games"
-        console.print(f"{who.label}: {source}", highlight=False, markup=False)
-    rows, failed = compete(pair, settings, console)
-    groups = [st.Group(row["label"], tuple(st.read_run(Path(run["folder"])) for run in row["runs"])) for row in rows]
-    result: dict[str, Any] = {"suite": "duel", "rows": rows}
-    for row, group in zip(rows, groups, strict=True):
-        row |= figures(group)
-    console.print(duel_table(rows, settings))
-    if all(len(group.scores) for group in groups):
-        result |= compare(groups, console)
-        folders = [run.folder for group in groups for run in group.runs]
-        console.print(f"page: {write_report(folders, page)}", highlight=False, markup=False, soft_wrap=True)
-    finish(result, failed, settings)
+    return pair
 
 
 def _side(side: str, env: str, settings: Settings) -> Contender:
@@ -63,26 +66,17 @@ def _same_protocol(pair: Sequence[Contender]) -> None:
         raise ConfigError(f"{pair[0].label} and {pair[1].label} would not play under one protocol: {words}")
 
 
-def figures(group: st.Group) -> dict[str, Any]:
-    """Return what the table has beside a suite's own columns: the mean with its interval, and the peak memory."""
-    scores, memory = group.scores, [run.peak_memory_gb for run in group.runs if run.peak_memory_gb is not None]
-    return {
-        "mean": float(st.mean([scores])) if len(scores) else None,
-        "mean_interval": st.bootstrap([scores], st.mean, np.random.default_rng(0)) if len(scores) else None,
-        "peak_memory_gb": float(np.median(memory)) if memory else None,
-    }
-
-
-def compare(groups: Sequence[st.Group], console: Console) -> dict[str, Any]:
+def weigh(rows: Sequence[dict[str, Any]], console: Console) -> dict[str, Any]:
     """Print who is likelier to win, and whether that can be told; return it."""
-    a, b = groups
+    a, b = (st.Group(row["label"], tuple(st.read_run(Path(run["folder"])) for run in row["runs"])) for row in rows)
     chance = float(st.probability_of_improvement([a.scores], [b.scores]))
     span = st.improvement_interval([a.scores], [b.scores], np.random.default_rng(0))
-    words = f", 95 % interval {span[0]:.0%} to {span[1]:.0%}" if span else ""
+    words = f"a run of {a.label} beats one of {b.label} with probability {chance:.0%}"
+    words += f", 95 % interval {span[0]:.0%} to {span[1]:.0%}" if span else ""
     text = verdict(a, b)
-    for line in (f"a run of {a.label} beats one of {b.label} with probability {chance:.0%}{words}", text):
+    for line in (words, text):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return {"probability_of_improvement": chance, "probability_interval": span, "verdict": text}
+    return {"probability_of_improvement": chance, "probability_interval": span, "words": words, "verdict": text}
 
 
 def duel_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from agents import provenance
 from agents import statistics as st
 from agents.run import RunError
 from scripts import common
@@ -70,10 +72,20 @@ def outcome(job: Job, episodes: int) -> dict[str, Any]:
         "solved": job.solved,
         "games": len(data.games),
         "fingerprint": data.fingerprint,
-        "commit": (data.meta.get("git") or {}).get("commit"),
-        "machine_facts": data.meta.get("machine_facts"),
-        "folder": str(job.folder),
+        "peak_memory_gb": data.peak_memory_gb,
+        "command": anywhere(data.meta.get("command") or ""),
+        **{name: (data.meta.get("git") or {}).get(name) for name in ("commit", "dirty")},
+        **{name: data.meta.get(name) for name in ("machine", "machine_facts", "versions")},
+        "folder": provenance.relative(str(job.folder)),
     }
+
+
+def anywhere(command: str) -> str:
+    """Return a run's command without the places that it had on its machine."""
+    words = shlex.split(command)
+    if "--run-dir" in words:
+        del words[words.index("--run-dir") : words.index("--run-dir") + 2]
+    return shlex.join(f"scripts/{Path(word).name}" if word.endswith("/train.py") else word for word in words)
 
 
 def verdict(job: Job, episodes: int) -> dict[str, Any]:
@@ -82,10 +94,12 @@ def verdict(job: Job, episodes: int) -> dict[str, Any]:
     path = job.folder / "evaluation.json"
     asked = {"seed": EVAL_SEED, "episodes": episodes, "weights_sha256": state["weights_sha256"]}
     kept = json.loads(path.read_text()) if path.exists() else {}
-    if all(kept.get(name) == value for name, value in asked.items()):
+    games = job.folder / "replays" / "eval.jsonl"
+    if games.exists() and all(kept.get(name) == value for name, value in asked.items()):
         return kept
     saved = common.load_run(job.folder)
     result = common.judge(saved.agent, saved.config, episodes, EVAL_SEED)
+    common.keep_games(saved, "eval", result)
     found = {**common.verdict(result, saved), "returns": result["returns"], **asked}
     common.write_json(path, found)
     return found
@@ -110,7 +124,10 @@ def row(who: Contender, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "fingerprints": sorted({run["fingerprint"] for run in runs}),
         "iqm": float(st.iqm([scores])) if len(scores) else None,
         "interval": st.bootstrap([scores], st.iqm, np.random.default_rng(0)),
+        "mean": float(st.mean([scores])) if len(scores) else None,
+        "mean_interval": st.bootstrap([scores], st.mean, np.random.default_rng(0)),
         "evaluation": float(np.mean(judged)) if judged else None,
+        "peak_memory_gb": _median([run for run in runs if run["peak_memory_gb"] is not None], "peak_memory_gb"),
         **{name: _median(runs, name) for name in ("env_steps", "wall_seconds", "steps_per_second")},
         "goal": goal,
         "runs": runs,

@@ -20,14 +20,14 @@ from agents.baselines.sb3 import StableBaseline
 from agents.evaluate import evaluate
 from agents.run import Run
 from envs.episodes import load_replays
-from envs.make import make_env, make_envs
+from envs.make import family, make_env, make_envs
 from envs.replays import previous_episodes, verify
 
 CPU = {"device": "cpu", "threads": 1, "bf16": False}
 
 
 def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBaseline, Run]:
-    preset = zoo.PRESETS[name, "classic" if env == "CartPole-v1" else "minatar"]
+    preset = zoo.PRESETS[name, family(env)]
     config = replace(preset, **{**preset.tiny(), "env": env, **changes})
     config.validate()
     envs = make_envs(env, config.num_envs)
@@ -61,6 +61,24 @@ def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path)
     assert np.array_equal(action, known[0])
     assert after.shape == (3, agent.carry_dim)
     assert extras["value"].shape == (3,)
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+@pytest.mark.parametrize(("env", "torso"), [("MinAtar/Breakout-v1", "minatar"), ("ALE/Pong-v5", "auto")])
+def test_one_that_looks_at_images_is_saved_whole(name: str, env: str, torso: str, tmp_path: Path) -> None:
+    agent, _ = trained(name, env, tmp_path / "run", torso=torso, total_steps=100, checkpoint_steps=50)
+    again = StableBaseline(agent.config, agent.observation_space, agent.action_space, CPU)
+    assert checkpoint.weights_sha256(again) != checkpoint.weights_sha256(agent)
+    checkpoint.load_agent(checkpoint.resolve(tmp_path / "run" / "checkpoints"), again)
+    assert checkpoint.weights_sha256(again) == checkpoint.weights_sha256(agent)
+    space = agent.observation_space
+    space.seed(0)
+    obs = np.stack([space.sample() for _ in range(4)])
+    first, carry = np.ones(4, bool), agent.initial_carry(4)
+    action, _, extras = again.act(obs, first, carry, None, torch.Generator())
+    known, _, also = agent.act(obs, first, carry, None, torch.Generator())
+    assert np.array_equal(action, known)
+    assert np.array_equal(extras["value"], also["value"])
 
 
 def test_one_seed_gives_one_training(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_file_that_is_no_yaml_or_missing_is_one_line(bench: Any, tmp_path: Pat
     (tmp_path / "sweep.yaml").write_text("a: [1")
     assert_one_line(bench("sweep", tmp_path / "sweep.yaml"), 2, "is not YAML")
     assert_one_line(bench("sweep", tmp_path / "none.yaml"), 2, "cannot be read")
-    assert_one_line(bench("sweep", write(tmp_path), "--total-steps", 9), 2, "stand in its file's command")
+    assert_one_line(bench("sweep", write(tmp_path), "--total-steps", 9), 2, "stand in its own file")
 
 
 def test_a_suite_can_be_tracked_in_a_group(bench: Any, tmp_path: Path) -> None:

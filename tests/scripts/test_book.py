@@ -1,0 +1,87 @@
+"""The results book: written from run folders, the same again from the same folders, its best games still playable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envs.make import make_env
+from envs.replays import load_replays, previous_episodes, verify
+from scripts import book
+from scripts.book import BOOK, Chapter, render
+from tests.scripts.inside import assert_one_line
+
+TINY = Chapter("tiny", ("ppo:tiny", "sb3-ppo:tiny"), "CartPole-v1", 400, seeds=2, overrides=("--gamma", "0.9"))
+WRITTEN = sorted(path.stem for path in BOOK.glob("*.json"))
+
+
+@pytest.fixture
+def suite(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run `benchmark.py suite` on one tiny chapter and a book of its own."""
+    monkeypatch.setattr(book, "CHAPTERS", (TINY,))
+    monkeypatch.setattr(book.write_book, "__defaults__", ((TINY,),))
+    monkeypatch.setattr(book.render, "__defaults__", ((TINY,),))
+    return lambda *words: bench("suite", *words, "--book", tmp_path / "book", "--eval-episodes", 3)
+
+
+def test_a_chapter_is_written_from_run_folders_and_the_same_again(suite: Any, bench: Any, tmp_path: Path) -> None:
+    done = suite()
+    assert done.code == 0, done.err
+    assert len(bench.commands) == 4
+    files = {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()}
+    assert set(files) == {"README.md", "tiny.json", "tiny__ppo-tiny.jsonl", "tiny__sb3-ppo-tiny.jsonl"}
+    found = json.loads(files["tiny.json"])
+    for row in found["rows"]:
+        assert [run["seed"] for run in row["runs"]] == [0, 1]
+        for run in row["runs"]:
+            assert f"train.py {row['algorithm']} --env CartPole-v1 --seed {run['seed']} " in run["command"]
+            assert str(tmp_path) not in json.dumps(run)
+            assert len(run["commit"]) == 40
+            assert run["machine"]["cores"] > 0
+            assert run["fingerprint"] == row["fingerprints"][0]
+        best = max(score for run in row["runs"] for score in run["evaluation"]["returns"])
+        assert row["best_game"]["score"] == best
+    page = files["README.md"].decode()
+    assert found["verdict"] in page
+    assert "`--gamma" not in page
+    assert str(tmp_path) not in page
+    assert suite("tiny").code == 0
+    assert bench.commands == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()} == files
+
+
+def test_a_chapter_whose_run_fails_leaves_the_book_as_it_was(suite: Any, tmp_path: Path) -> None:
+    assert suite().code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()}
+    (run,) = (path for path in (tmp_path / "bench").glob("ppo__*s1__*") if path.is_dir())
+    for path in (run / "checkpoints").rglob("*.safetensors"):
+        path.write_bytes(b"damaged")
+    (run / "evaluation.json").unlink()
+    done = suite()
+    assert done.code == 1
+    assert "the chapters without them are as they were" in done.err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()} == before
+
+
+def test_unknown_chapters_are_refused_and_known_ones_listed(bench: Any, suite: Any, tmp_path: Path) -> None:
+    assert_one_line(suite("tinny"), 2, "no chapter tinny; there are tiny")
+    assert "ppo:tiny and sb3-ppo:tiny on CartPole-v1, 400 steps, 2 seeds" in suite("--list").out
+    assert not (tmp_path / "book").exists()
+    assert_one_line(bench("suite", "--total-steps", 3), 2, "stand in its own file")
+
+
+def test_the_page_is_what_its_numbers_give() -> None:
+    assert (BOOK / "README.md").read_text() == render(BOOK)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_best_games_of_the_book_can_be_played_again(name: str) -> None:
+    for row in json.loads((BOOK / f"{name}.json").read_text())["rows"]:
+        games = load_replays(BOOK / row["best_game"]["replay"])
+        game = games[-1]
+        assert game.episode_return == row["best_game"]["score"]
+        assert game.fingerprint == row["fingerprints"][0]
+        verify(game, previous_episodes(games, len(games) - 1), make_env)
