@@ -217,3 +217,41 @@ def test_performance_profiles_count_what_lies_above() -> None:
     profiles = st.performance_profile(drawn, np.array([0.25, 1.5]))
     assert profiles.shape == (7, 2)
     assert profiles[3].tolist() == st.performance_profile([part[3] for part in drawn], np.array([0.25, 1.5])).tolist()
+
+
+THRESHOLDS = np.array([0.0, 0.25, 0.5, 1.0, 1.5])
+RLIABLE = {
+    (10, 5, 0.0): (
+        1.1018789615384617, 1.10294612, 1.0735465000000002, 0.2041025999999999, 0.49800000000000005,
+        [1.0, 0.94, 0.82, 0.54, 0.34],
+    ),
+    (5, 26, 1.0): (
+        2.149653424242424, 2.157912830769231, 2.170029, 0.045080223076923165, 0.49538461538461537,
+        [1.0, 0.9846153846153847, 0.9615384615384616, 0.8769230769230769, 0.7461538461538462],
+    ),
+    (3, 1, 2.0): (
+        0.795119, 0.795119, 0.795119, 0.41402700000000003, 0.5555555555555556,
+        [1.0, 1.0, 0.3333333333333333, 0.3333333333333333, 0.3333333333333333],
+    ),
+    (7, 4, 0.5): (
+        1.0757255714285714, 1.0549567499999999, 1.0425604285714285, 0.23252117857142862, 0.5,
+        [1.0, 0.8928571428571429, 0.7142857142857143, 0.5714285714285714, 0.25],
+    ),
+}  # fmt: skip
+"""(runs, games, phase) -> what rliable 1.2.0 says: IQM, mean, median, optimality gap, P(X > Y), score distribution."""
+
+
+def made_up_scores(runs: int, games: int, phase: float) -> list[np.ndarray]:
+    run, game = np.arange(runs)[:, None], np.arange(games)[None, :]
+    table = np.round(0.9 + 0.8 * np.sin(1.7 * run + 2.3 * game + phase) + 0.1 * game, 6)
+    return list(table.T)
+
+
+@pytest.mark.parametrize("about", RLIABLE)
+def test_estimates_are_those_of_rliable(about: tuple[int, int, float]) -> None:
+    runs, games, phase = about
+    x, y = made_up_scores(runs, games, phase), made_up_scores(runs, games, phase + 0.4)
+    *estimates, distribution = RLIABLE[about]
+    found = [st.iqm(x), st.mean(x), st.median(x), st.optimality_gap(x), st.probability_of_improvement(x, y)]
+    assert found == pytest.approx(estimates, abs=1e-9)
+    assert st.performance_profile(x, THRESHOLDS) == pytest.approx(distribution, abs=1e-9)
