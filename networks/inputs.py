@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,3 +105,15 @@ class Normalize(nn.Module):
 
     def _cut(self, x: Tensor) -> Tensor:
         return x.clamp_(-self.BOUND, self.BOUND) if self.bounded else x
+
+
+def each_text_once(read: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply `read` to the different rows of token ids [B, L] only, up to their last word; return [B, ...].
+
+    A mission stays the same for a whole episode. On a GPU the number of texts would have to be waited for.
+    """
+    if x.device.type != "cpu":
+        return read(x)
+    texts, which = torch.unique(x, dim=0, return_inverse=True)
+    longest = int((texts != 0).any(dim=0).sum().clamp(min=1))
+    return read(texts[:, :longest])[which]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.convnets import CONV_NETS, ConvNet, ImpalaResNet
-from networks.inputs import PLAIN, Normalize, Style, Torso
+from networks.inputs import PLAIN, Normalize, Style, Torso, each_text_once
 from networks.model import ACTION_MASK
 
 
@@ -55,10 +55,7 @@ class OneHot(Torso):
 
 
 class Tokens(Torso):
-    """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word.
-
-    On a CPU each text is read once, however many rows have it: a mission stays the same for a whole episode.
-    """
+    """Token ids [B, L], 0 for padding, read by a GRU; gives its state after the last word."""
 
     def __init__(self, vocabulary_size: int, embedding: int = 32, out_dim: int = 128):
         super().__init__()
@@ -68,11 +65,7 @@ class Tokens(Torso):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L] -> [B, out_dim]."""
-        if x.device.type == "cpu":  # elsewhere the number of texts would have to be waited for
-            texts, which = torch.unique(x, dim=0, return_inverse=True)
-            longest = int((texts != 0).any(dim=0).sum().clamp(min=1))
-            return self._read(texts[:, :longest])[which]
-        return self._read(x)
+        return each_text_once(self._read, x)
 
     def _read(self, x: Tensor) -> Tensor:
         tokens = x.long()

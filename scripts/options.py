@@ -6,7 +6,10 @@ import contextlib
 import difflib
 import io
 import re
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import tyro
@@ -17,6 +20,9 @@ from agents import presets
 from agents.baselines import zoo
 from agents.config import ConfigError, TrainConfig
 from envs.make import check_id, family, register_families
+
+Config = TypeVar("Config", bound=Any)
+"""A frozen dataclass of settings."""
 
 
 def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str]) -> TrainConfig:
@@ -35,7 +41,7 @@ def parse(algorithm: str, env_id: str | None, name: str | None, rest: list[str])
     if config.stop_return is None:  # what Gymnasium says a solved game is, where it says so
         config = replace(config, stop_return=gym.spec(env_id).reward_threshold)
     config = presets.memory(config, _value_of("--core", rest))
-    config = _overridden(algorithm, config, rest)
+    config = overridden(algorithm, config, rest)
     config.validate()
     return config
 
@@ -78,7 +84,7 @@ def _value_of(option: str, rest: list[str]) -> str | None:
     return None
 
 
-def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainConfig:
+def overridden(owner: str, config: Config, rest: list[str]) -> Config:
     """Apply the remaining options through tyro, whose own message is folded into one line."""
     rest = [_switch(config, part) for part in rest]
     names = [option for field in fields(config) for option in _spellings(field.name)]
@@ -86,10 +92,12 @@ def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainCo
         option = part.split("=", 1)[0]
         if option.startswith("--") and option not in (*names, "--help"):
             close = difflib.get_close_matches(option, names, 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; see train.py {algorithm} --help"
-            raise ConfigError(f"{algorithm} has no option {option}{hint}")
+            hint = f"; did you mean {close[0]}?" if close else f"; see {Path(sys.argv[0]).name} {owner} --help"
+            raise ConfigError(f"{owner} has no option {option}{hint}")
     if {"-h", "--help"} & set(rest):
-        tyro.cli(type(config), args=["--help"], default=config, prog=f"train.py {algorithm}", description="")
+        tyro.cli(
+            type(config), args=["--help"], default=config, prog=f"{Path(sys.argv[0]).name} {owner}", description=""
+        )
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
@@ -101,7 +109,7 @@ def _overridden(algorithm: str, config: TrainConfig, rest: list[str]) -> TrainCo
         raise ConfigError(message or f"cannot read {' '.join(rest)}") from error
 
 
-def _switch(config: TrainConfig, part: str) -> str:
+def _switch(config: object, part: str) -> str:
     """Return a switch's `--name=true`, as a W&B agent writes it, as the flag that it is; anything else unchanged."""
     option, _, value = part.partition("=")
     name = option.removeprefix("--").replace("-", "_")

@@ -1,0 +1,232 @@
+"""Encoders of images [C, H, W] and of grids of binary planes.
+
+Nature CNN and IMPALA ResNet are the agents' own torsos (networks/convnets.py). ResNet-18: He et al. 2016 (table 1),
+with the parameter names that published weights have. Bag of words: Hui et al. 2020, "BabyAI 1.1" (section 3): a cell
+is the sum of the embeddings of its object, colour and state.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks.convnets import ConvNet, ImpalaResNet
+from networks.encoders.base import Encoder, EncoderError, register
+from networks.inputs import Normalize
+from networks.torsos import TORSOS, Style
+
+
+def _image(space: spaces.Space, arch: str) -> spaces.Box:
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+        raise EncoderError(f"the architecture '{arch}' reads images [channels, height, width], not {space}")
+    return space
+
+
+def _places(features: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C, H, W] -> tokens [B, H W, C], all of them real."""
+    tokens = features.flatten(2).transpose(1, 2)
+    return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
+
+class FromTorso(Encoder):
+    """A convolutional torso of the agents as an encoder."""
+
+    modality = "image"
+
+    def __init__(self, space: spaces.Space, name: str):
+        super().__init__()
+        torso = TORSOS[name](_image(space, name), Style())
+        assert isinstance(torso, ConvNet | ImpalaResNet)
+        self.torso = torso
+        self.out_dim = torso.out_dim
+        convs = torso.convs if isinstance(torso, ConvNet) else torso.layers
+        self.token_dim = [module for module in convs.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+
+    @property
+    def normalize(self) -> Normalize:
+        """Of its input."""
+        return self.torso.normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        return self.torso(x)
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last picture's places, row by row."""
+        x = self.normalize(x)
+        if isinstance(self.torso, ImpalaResNet):
+            return _places(self.torso.layers(x))
+        for conv, norm in zip(self.torso.convs, self.torso.norms, strict=True):
+            x = F.relu(norm(conv(x)))
+        return _places(x)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return each convolution or section, then the layer after them."""
+        if isinstance(self.torso, ImpalaResNet):
+            parts = [module for module in self.torso.layers if any(True for _ in module.parameters())]
+            return [*parts, self.torso.fc]
+        return [*self.torso.convs, self.torso.fc]
+
+
+for _name in ("nature", "impala", "minatar", "data-efficient", "pong-small"):
+    register(_name, "image")(lambda space, name=_name: FromTorso(space, name))
+
+
+@register("small-cnn", "image")
+class SmallCNN(Encoder):
+    """Three convolutions for images of 8 to 64 pixels a side, halved after each but the first."""
+
+    modality = "image"
+
+    def __init__(self, space: spaces.Space, width: int = 32, out_dim: int = 128):
+        super().__init__()
+        box = _image(space, "small-cnn")
+        self.normalize = Normalize(box)
+        channels, height, size = box.shape
+        widths = (channels, width, 2 * width, 4 * width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.ReLU())
+            for before, after in pairwise(widths)
+        )
+        places = (height // 4) * (size // 4)
+        if places < 1:
+            raise EncoderError(f"an image of {height}x{size} is too small for small-cnn; give 8x8 or more")
+        self.token_dim, self.out_dim = widths[-1], out_dim
+        self.fc = nn.Sequential(nn.Linear(widths[-1] * places, out_dim), nn.ReLU())
+
+    def _picture(self, x: Tensor) -> Tensor:
+        x = self.blocks[0](self.normalize(x))
+        for block in list(self.blocks)[1:]:
+            x = F.max_pool2d(block(x), 2)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        return self.fc(self._picture(x).flatten(1))
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last picture's places, row by row."""
+        return _places(self._picture(x))
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return each block, then the last layer."""
+        return [*self.blocks, self.fc]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, with the names of the published weights."""
+
+    def __init__(self, width_in: int, width: int, stride: int, norm: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.bn1 = _norm(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = _norm(norm, width)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or width_in != width:
+            self.downsample = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), _norm(norm, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, width, H / stride, W / stride]."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + shortcut)
+
+
+def _norm(name: str, width: int) -> nn.Module:
+    return nn.BatchNorm2d(width) if name == "batch" else nn.GroupNorm(min(32, width), width)
+
+
+@register("resnet18", "image")
+class ResNet18(Encoder):
+    """ResNet-18. `norm="batch"` is for weights that were trained so; they are then used as they are, in eval mode."""
+
+    modality = "image"
+
+    def __init__(self, space: spaces.Space, norm: str = "group"):
+        super().__init__()
+        box = _image(space, "resnet18")
+        if norm not in ("group", "batch"):
+            raise EncoderError(f"resnet18 is normalised by group or batch, not {norm}")
+        self.norm = norm
+        self.normalize = Normalize(box)
+        self.conv1 = nn.Conv2d(box.shape[0], 64, 7, 2, 3, bias=False)
+        self.bn1 = _norm(norm, 64)
+        widths = (64, 64, 128, 256, 512)
+        for index, (before, after) in enumerate(pairwise(widths), start=1):
+            first = BasicBlock(before, after, 1 if index == 1 else 2, norm)
+            setattr(self, f"layer{index}", nn.Sequential(first, BasicBlock(after, after, 1, norm)))
+        self.token_dim = self.out_dim = 512
+
+    def train(self, mode: bool = True) -> ResNet18:
+        """Leave batch normalisation as it was loaded: its statistics are not those of what is played."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def _picture(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(self.normalize(x)))), 3, 2, 1)
+        for index in range(1, 5):
+            x = getattr(self, f"layer{index}")(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, 512]."""
+        return self._picture(x).mean(dim=(2, 3))
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last picture's places, row by row."""
+        return _places(self._picture(x))
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return the stem and the four sections."""
+        return [nn.ModuleList([self.conv1, self.bn1]), *(getattr(self, f"layer{index}") for index in range(1, 5))]
+
+    def load_published(self, tensors: dict[str, Tensor]) -> None:
+        """Take weights under their usual names; those of the classifier are left out."""
+        own = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
+        expected = {key for key in self.state_dict() if not key.startswith("normalize.")}
+        if set(own) != expected:
+            odd = sorted(set(own) ^ expected)[:3]
+            raise EncoderError(f"these are no weights of a ResNet-18 normalised by {self.norm}: {', '.join(odd)}")
+        self.load_state_dict(own, strict=False)
+
+
+@register("bow", "grid")
+class BagOfWords(Encoder):
+    """Binary planes [P, H, W], one for each object, colour and state: a cell's planes are summed as words of a bag."""
+
+    modality = "grid"
+
+    def __init__(self, space: spaces.Space, width: int = 128, out_dim: int = 128):
+        super().__init__()
+        box = _image(space, "bow")
+        self.normalize = Normalize(box)
+        planes, height, size = box.shape
+        self.words = nn.Conv2d(planes, width, 1, bias=False)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.fc = nn.Sequential(nn.Linear(width * height * size, out_dim), nn.ReLU())
+        self.token_dim, self.out_dim = width, out_dim
+
+    def _picture(self, x: Tensor) -> Tensor:
+        x = self.words(self.normalize(x))
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, P, H, W] -> [B, out_dim]."""
+        return self.fc(self._picture(x).flatten(1))
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cells, row by row."""
+        return _places(self._picture(x))
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return the words, the convolutions and the last layer."""
+        return [self.words, *self.convs, self.fc]

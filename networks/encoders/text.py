@@ -1,0 +1,142 @@
+"""Encoders of token ids [L], 0 for padding.
+
+GRU: as in BabyAI (Chevalier-Boisvert et al. 2019). TextCNN: Kim 2014. Attention over a bidirectional GRU: Yang et al.
+2016 (section 2.2, one level). Transformer: Vaswani et al. 2017, two layers, normalised first.
+"""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from networks.encoders.base import Encoder, EncoderError, register
+from networks.inputs import each_text_once
+
+
+class TextEncoder(Encoder):
+    """Reads each text once, however many rows have it, up to its last word."""
+
+    modality = "text"
+
+    def __init__(self, space: spaces.Space, embedding: int):
+        super().__init__()
+        if not isinstance(space, spaces.MultiDiscrete) or len(space.shape) != 1:
+            raise EncoderError(f"a text encoder reads token ids [length], not {space}")
+        self.embedding = nn.Embedding(int(space.nvec.max()), embedding, padding_idx=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L] -> [B, out_dim]."""
+        return each_text_once(self.pooled, x)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the features of texts [B, L] that are all different."""
+        raise NotImplementedError
+
+
+@register("gru", "text")
+class TextGRU(TextEncoder):
+    """The state of a GRU after the last word."""
+
+    def __init__(self, space: spaces.Space, embedding: int = 32, out_dim: int = 128):
+        super().__init__(space, embedding)
+        self.gru = nn.GRU(embedding, out_dim, batch_first=True)
+        self.token_dim = self.out_dim = out_dim
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the state after each word."""
+        ids = x.long()
+        return self.gru(self.embedding(ids))[0], ids != 0
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the state after the last word."""
+        states, real = self.tokens(x)
+        return states[torch.arange(len(x), device=x.device), real.sum(dim=1).clamp(min=1) - 1]
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return words, then the GRU."""
+        return [self.embedding, self.gru]
+
+
+@register("bigru-attention", "text")
+class BiGRUAttention(TextEncoder):
+    """A GRU in both directions; its states weighed by learned attention."""
+
+    def __init__(self, space: spaces.Space, embedding: int = 32, out_dim: int = 128):
+        super().__init__(space, embedding)
+        self.gru = nn.GRU(embedding, out_dim // 2, batch_first=True, bidirectional=True)
+        self.score = nn.Sequential(nn.Linear(out_dim, out_dim), nn.Tanh(), nn.Linear(out_dim, 1, bias=False))
+        self.token_dim = self.out_dim = out_dim // 2 * 2
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both states at each word."""
+        ids = x.long()
+        real = ids != 0
+        lengths = real.sum(dim=1).clamp(min=1)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embedding(ids), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
+        return states, real
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the states, weighed."""
+        states, real = self.tokens(x)
+        real = real | ~real.any(dim=1, keepdim=True)  # an empty text has no word to attend to
+        weights = self.score(states).squeeze(2).masked_fill(~real, -1e9).softmax(dim=1)
+        return (weights[:, :, None] * states).sum(dim=1)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return words, the GRU, attention."""
+        return [self.embedding, self.gru, self.score]
+
+
+@register("textcnn", "text")
+class TextCNN(TextEncoder):
+    """Convolutions over 2, 3 and 4 words, and the strongest answer of each filter."""
+
+    def __init__(self, space: spaces.Space, embedding: int = 64, out_dim: int = 128, filters: int = 64):
+        super().__init__(space, embedding)
+        self.convs = nn.ModuleList(nn.Conv1d(embedding, filters, size, padding=size - 1) for size in (2, 3, 4))
+        self.fc = nn.Sequential(nn.Linear(3 * filters, out_dim), nn.ReLU())
+        self.out_dim = out_dim
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the maximum over time of each filter, and a layer."""
+        words = self.embedding(x.long()).transpose(1, 2)
+        return self.fc(torch.cat([conv(words).relu().amax(dim=2) for conv in self.convs], dim=1))
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return words, filters, the last layer."""
+        return [self.embedding, self.convs, self.fc]
+
+
+@register("tiny-transformer", "text")
+class TinyTransformer(TextEncoder):
+    """Two layers of self-attention, and the mean over words."""
+
+    def __init__(self, space: spaces.Space, out_dim: int = 128, layers: int = 2, heads: int = 4):
+        super().__init__(space, out_dim)
+        assert isinstance(space, spaces.MultiDiscrete)
+        self.position = nn.Parameter(0.02 * torch.randn(space.shape[0], out_dim))
+        layer = nn.TransformerEncoderLayer(out_dim, heads, 2 * out_dim, 0.0, batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(out_dim), enable_nested_tensor=False)
+        self.token_dim = self.out_dim = out_dim
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each word has become."""
+        ids = x.long()
+        real = ids != 0
+        seen = real | ~real.any(dim=1, keepdim=True)
+        words = self.embedding(ids) + self.position[: x.shape[1]]
+        return self.layers(words, src_key_padding_mask=~seen), real
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the mean over words."""
+        words, real = self.tokens(x)
+        share = real[:, :, None].float()
+        return (words * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return words, then each layer of attention."""
+        return [self.embedding, *self.layers.layers]

@@ -1,0 +1,1 @@
+"""Supervised learning of encoders: data, losses, the loop, metrics and preprocessing."""

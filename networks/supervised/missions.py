@@ -1,0 +1,267 @@
+"""The language of BabyAI's missions (Chevalier-Boisvert et al. 2019, figure 2): made, read, said in three languages.
+
+A mission is one or two groups of one or two clauses: "A and B, then C and D", or "A and B after you C and D". Chinese
+and French say the same with the same order; Chinese has no articles, so that a translation may choose them freely.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+COLORS = ("blue", "green", "grey", "purple", "red", "yellow")
+TYPES = ("ball", "box", "door", "key")
+PLACES = ("left", "right", "front", "behind")
+VERBS = ("go to", "pick up", "open", "put")
+HELD_OUT = frozenset({("red", "ball"), ("blue", "key"), ("green", "box"), ("yellow", "door"), ("purple", "ball")})
+"""Pairs of colour and type that nobody sees in training: whoever understands both words understands the pair."""
+Language = Literal["en", "zh", "fr"]
+
+
+class MissionError(ValueError):
+    """A text that is no mission, in one line."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object as a mission describes it."""
+
+    color: str | None = None
+    type: str | None = None
+    place: str | None = None
+    definite: bool = True
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One thing to do; `target` is what the thing is put next to."""
+
+    verb: str
+    thing: Thing
+    target: Thing | None = None
+
+
+@dataclass(frozen=True)
+class Mission:
+    """Groups of clauses; `joint` says whether the second comes after the first (then) or before it (after)."""
+
+    first: tuple[Clause, ...]
+    second: tuple[Clause, ...] = ()
+    joint: Literal["then", "after"] | None = None
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """All of them."""
+        return self.first + self.second
+
+    @property
+    def things(self) -> list[Thing]:
+        """All that are named."""
+        return [thing for clause in self.clauses for thing in (clause.thing, clause.target) if thing is not None]
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it has a pair that is not for training."""
+        return any((thing.color, thing.type) in HELD_OUT for thing in self.things)
+
+    def bare(self) -> Mission:
+        """Return it without a difference between `a` and `the`, which other languages may not have."""
+        return parse(re.sub(r"\ba\b", "the", say(self)))
+
+
+def draw(rng: np.random.Generator, simple: bool = False) -> Mission:
+    """Draw a mission as SynthSeq's levels do: single clauses, and sequences of up to four; `simple` are single only."""
+    if simple or rng.random() < 0.4:
+        return Mission((_clause(rng),))
+    first = tuple(_clause(rng) for _ in range(rng.integers(1, 3)))
+    if len(first) == 2 and rng.random() < 0.4:
+        return Mission(first)
+    second = tuple(_clause(rng) for _ in range(rng.integers(1, 3)))
+    return Mission(first, second, "then" if rng.random() < 0.5 else "after")
+
+
+def _clause(rng: np.random.Generator) -> Clause:
+    verb = VERBS[int(rng.integers(len(VERBS)))]
+    if verb == "open":
+        return Clause(verb, _thing(rng, ("door",)))
+    movable = tuple(kind for kind in TYPES if kind != "door")
+    if verb == "go to":
+        return Clause(verb, _thing(rng, TYPES))
+    return Clause(verb, _thing(rng, movable), _thing(rng, TYPES) if verb == "put" else None)
+
+
+def _thing(rng: np.random.Generator, kinds: Sequence[str]) -> Thing:
+    kind = kinds[int(rng.integers(len(kinds)))] if kinds == ("door",) or rng.random() < 0.85 else None
+    color = COLORS[int(rng.integers(len(COLORS)))] if rng.random() < 0.8 else None
+    place = PLACES[int(rng.integers(len(PLACES)))] if rng.random() < 0.25 else None
+    return Thing(color, kind, place, bool(rng.random() < 0.6))
+
+
+_EN_PLACE = {"left": "on your left", "right": "on your right", "front": "in front of you", "behind": "behind you"}
+
+
+def _en_thing(thing: Thing) -> str:
+    words = ["the" if thing.definite else "a", thing.color, thing.type or "object", _EN_PLACE.get(thing.place or "")]
+    return " ".join(word for word in words if word)
+
+
+def _en_clause(clause: Clause) -> str:
+    target = f" next to {_en_thing(clause.target)}" if clause.target else ""
+    return f"{clause.verb} {_en_thing(clause.thing)}{target}"
+
+
+def say(mission: Mission) -> str:
+    """Return the mission in English, as BabyAI writes it."""
+    parts = [" and ".join(_en_clause(clause) for clause in group) for group in (mission.first, mission.second) if group]
+    return (", then " if mission.joint == "then" else " after you ").join(parts)
+
+
+_THING = (
+    rf"(?P<article>a|the) (?:(?P<color>{'|'.join(COLORS)}) )?(?P<type>{'|'.join(TYPES)}|object)"
+    r"(?: (?P<place>on your left|on your right|in front of you|behind you))?"
+)
+
+
+def parse(text: str) -> Mission:
+    """Return the mission that an English text says; raise MissionError where it says none."""
+    text = re.sub(r"\s+", " ", text.lower().replace(",", " ,").replace(".", " ")).replace(" ,", ",").strip()
+    text = re.sub(r",? (?:and )?then ", ", then ", text)
+    for joint, words in (("then", ", then "), ("after", " after you ")):
+        if words in text:
+            first, second = text.split(words, 1)
+            return Mission(_parse_group(first), _parse_group(second), joint)  # type: ignore[arg-type]
+    return Mission(_parse_group(text))
+
+
+def _parse_group(text: str) -> tuple[Clause, ...]:
+    clauses = tuple(_parse_clause(part) for part in text.split(" and "))
+    if len(clauses) > 2:
+        raise MissionError(f"'{text}' has {len(clauses)} clauses in a row; missions have two at most")
+    return clauses
+
+
+def _parse_clause(text: str) -> Clause:
+    for verb in VERBS:
+        if text.startswith(f"{verb} "):
+            thing, _, target = text.removeprefix(f"{verb} ").partition(" next to ")
+            if bool(target) != (verb == "put"):
+                break
+            return Clause(verb, _parse_thing(thing), _parse_thing(target) if target else None)
+    raise MissionError(f"'{text}' is no mission; try one such as 'go to the red ball'")
+
+
+def _parse_thing(text: str) -> Thing:
+    found = re.fullmatch(_THING, text)
+    if found is None:
+        raise MissionError(f"'{text}' is no thing of BabyAI's; try one such as 'the red ball on your left'")
+    place = next((name for name, words in _EN_PLACE.items() if words == found["place"]), None)
+    kind = None if found["type"] == "object" else found["type"]
+    return Thing(found["color"], kind, place, found["article"] == "the")
+
+
+_ZH_COLOR = {"blue": "蓝色", "green": "绿色", "grey": "灰色", "purple": "紫色", "red": "红色", "yellow": "黄色"}
+_ZH_TYPE = {"ball": ("球",), "box": ("箱子", "盒子"), "door": ("门",), "key": ("钥匙",), None: ("东西", "物体")}
+_ZH_PLACE = {"left": "你左边的", "right": "你右边的", "front": "你前面的", "behind": "你后面的"}
+_ZH_VERB = {"go to": ("走到", "去", "走向"), "pick up": ("捡起", "拿起"), "open": ("打开", "开"), "put": ("把",)}
+
+
+def _zh_thing(thing: Thing, pick: Pick) -> str:
+    color = f"{_ZH_COLOR[thing.color]}{pick(('的', ''))}" if thing.color else ""
+    return f"{_ZH_PLACE.get(thing.place or '', '')}{color}{pick(_ZH_TYPE[thing.type])}"
+
+
+def _zh_clause(clause: Clause, pick: Pick) -> str:
+    verb = pick(_ZH_VERB[clause.verb])
+    where = f"{_zh_thing(clause.target, pick)}" if clause.target else ""
+    thing = _zh_thing(clause.thing, pick)
+    if clause.target:
+        return f"{verb}{thing}{pick(('放到', '放在'))}{where}{pick(('旁边', '的旁边'))}"
+    return f"{verb}{thing}{pick(('那里', '')) if clause.verb == 'go to' and verb == '去' else ''}"
+
+
+_FR_TYPE = {"ball": ("balle",), "box": ("boîte",), "door": ("porte",), "key": ("clé",), None: ("objet",)}
+_FR_COLOR = {
+    "blue": ("bleu", "bleue"), "green": ("vert", "verte"), "grey": ("gris", "grise"), "purple": ("violet", "violette"),
+    "red": ("rouge", "rouge"), "yellow": ("jaune", "jaune"),
+}  # fmt: skip
+_FR_PLACE = {"left": "à ta gauche", "right": "à ta droite", "front": "devant toi", "behind": "derrière toi"}
+_FR_VERB = {
+    "go to": ("va vers", "va jusqu'à"), "pick up": ("ramasse", "prends"), "open": ("ouvre",), "put": ("mets", "pose"),
+}  # fmt: skip
+
+
+def _fr_thing(thing: Thing) -> str:
+    feminine = thing.type is not None
+    article = ("la " if feminine else "l'") if thing.definite else ("une " if feminine else "un ")
+    words = [_FR_TYPE[thing.type][0], _FR_COLOR[thing.color][feminine] if thing.color else ""]
+    return article + " ".join(word for word in (*words, _FR_PLACE.get(thing.place or "", "")) if word)
+
+
+def _fr_clause(clause: Clause, pick: Pick) -> str:
+    target = f" à côté de {_fr_thing(clause.target)}".replace(" de un", " d'un") if clause.target else ""
+    return f"{pick(_FR_VERB[clause.verb])} {_fr_thing(clause.thing)}{target}"
+
+
+class Pick:
+    """Chooses one of several wordings; the first without a generator."""
+
+    def __init__(self, rng: np.random.Generator | None):
+        self.rng = rng
+
+    def __call__(self, options: Sequence[str]) -> str:
+        """Return one of the options."""
+        return options[int(self.rng.integers(len(options))) if self.rng is not None else 0]
+
+
+def translate(mission: Mission, language: Language, rng: np.random.Generator | None = None) -> str:
+    """Return the mission in another language; `rng` chooses among wordings."""
+    pick = Pick(rng)
+    if language == "en":
+        return say(mission)
+    if language == "zh":
+        parts = ["并且".join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
+        joints = {"then": pick(("，然后", "，再")), "after": pick(("，不过要先", "，但是先"))}
+    else:
+        parts = [" et ".join(_fr_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
+        joints = {
+            "then": pick((", puis ", ", ensuite ")),
+            "after": pick((", mais d'abord ", ", mais avant ")),
+        }
+    return (joints[mission.joint] if mission.joint else "").join(part for part in parts if part)
+
+
+POSITIONS = ("first", "second", "third", "fourth")
+"""Clauses of both groups: the first two, and those behind the joint."""
+
+
+def slot_names() -> dict[str, tuple[str, ...]]:
+    """Return the slots of a mission, each with its values; the first value stands for nothing."""
+    parts = {"color": ("-", *COLORS), "type": ("-", "object", *TYPES), "place": ("-", *PLACES)}
+    names: dict[str, tuple[str, ...]] = {"joint": ("-", "then", "after")}
+    for position in POSITIONS:
+        names[f"{position}_verb"] = ("-", *VERBS)
+        for whose in ("", "target_"):
+            names |= {f"{position}_{whose}{part}": values for part, values in parts.items()}
+    return names
+
+
+def slots(mission: Mission) -> dict[str, int]:
+    """Return the number of the value in each slot."""
+    names = slot_names()
+    found = dict.fromkeys(names, 0)
+    found["joint"] = names["joint"].index(mission.joint or "-")
+    for group, offset in ((mission.first, 0), (mission.second, 2)):
+        for position, clause in zip(POSITIONS[offset:], group, strict=False):
+            found[f"{position}_verb"] = names[f"{position}_verb"].index(clause.verb)
+            for whose, thing in (("", clause.thing), ("target_", clause.target)):
+                if thing is None:
+                    continue
+                values = {"color": thing.color, "type": thing.type or "object", "place": thing.place}
+                for part, value in values.items():
+                    name = f"{position}_{whose}{part}"
+                    found[name] = names[name].index(value or "-")
+    return found

@@ -1,0 +1,51 @@
+"""Train a module on a supervised task, and save it as an encoder that agents can reuse.
+
+pretrain.py digits                        pretrain.py --list
+pretrain.py atari-ram --env ALE/Breakout-v5 --examples 20000
+pretrain.py mission-slots --arch bigru-attention --epochs 30 --schedule onecycle
+pretrain.py evaluate runs/RUN             the test again, from the saved folder
+pretrain.py probe runs/RUN --task atari-ram      how much of another task its frozen features tell
+pretrain.py compare runs/RUN runs/OTHER   one table
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import cli, common, pretraining
+from scripts.tasks import registry
+
+
+def main() -> None:
+    """Parse; then train, evaluate, probe or compare."""
+    parser = cli.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser.add_argument("what", nargs="?", metavar="TASK|evaluate|probe|compare")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--list", action="store_true", help="list tasks and architectures")
+    parser.add_argument("--task", help="what to probe for (default: the run's own)")
+    parser.add_argument("--arch", help="the encoder's architecture")
+    parser.add_argument("--env", metavar="ID", help="the game, for tasks on games")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="data on disk, for tasks that read some")
+    parser.add_argument("--examples", type=int, metavar="N", help="how many to make")
+    parser.add_argument("--augment", nargs="*", metavar="A", help="shift, cutout, noise, words, specaug; none for none")
+    parser.add_argument("--run-dir", type=Path, help="where the folder is made (default: runs/)")
+    parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
+    arguments, rest = parser.parse_known_args()
+    if arguments.list:
+        pretraining.print_list()
+    elif arguments.what in ("evaluate", "probe", "compare"):
+        if rest:
+            raise common.ConfigError(f"{arguments.what} has no option {rest[0]}")
+        getattr(pretraining, arguments.what)(arguments)
+    elif arguments.what is None:
+        parser.print_help()
+        raise common.ConfigError(f"name a task: {', '.join(registry.TASKS)}")
+    else:
+        pretraining.train(arguments, rest)
+
+
+if __name__ == "__main__":
+    common.guarded(main)

@@ -1,0 +1,273 @@
+"""One supervised training from its data to the saved encoder; and what can be done with a saved one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from agents import provenance
+from agents.config import ConfigError
+from agents.display import Display
+from networks.encoders import store
+from networks.encoders.base import ARCHITECTURES, Encoder, EncoderError, build
+from networks.inputs import Normalize
+from networks.supervised.data import Data, Splits, check_apart
+from networks.supervised.fit import Epoch, FitConfig, fit
+from networks.supervised.models import Classifier, Supervised, heads_state
+from networks.supervised.preprocess import augmentation
+from scripts import common, options, pictures, training
+from scripts.suite import number, wide_console
+from scripts.tasks.base import Collected, DataOptions, Gate, Task
+from scripts.tasks.registry import TASKS, task
+
+
+def train(arguments: argparse.Namespace, rest: list[str]) -> None:
+    """Make the data, train, judge beside the baselines, save."""
+    what = task(arguments.what)
+    if arguments.runs:
+        raise ConfigError(f"{what.name} takes no {arguments.runs[0]}; options begin with --")
+    config = options.overridden(what.name, what.config, rest)
+    config.validate()
+    folder = arguments.run_dir or training.RUNS / f"{what.name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / "encoder").exists() or (folder.exists() and not folder.is_dir()):
+        raise ConfigError(f"{folder} is taken; choose another --run-dir")
+    if arguments.examples is not None and arguments.examples < 50:
+        raise ConfigError(f"--examples must be at least 50, not {arguments.examples}")
+    console = wide_console()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    wanted = DataOptions(arguments.examples or what.examples, config.seed, arguments.data, arguments.env)
+    begin = time.monotonic()
+    collected = what.collect(wanted)
+    check_apart(collected.splits)
+    sizes = ", ".join(f"{len(part):,}" for part in collected.splits)
+    _say(console, f"{what.name}: {sizes} examples to train, validate, test; made in {time.monotonic() - begin:.0f} s")
+    model = _model(what, arguments.arch or what.arch, collected, config)
+    names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
+    augment = augmentation(names, model.encoder.spec.modality, model.encoder)
+    begin = time.monotonic()
+    with Display(config.epochs, what.name, console=console) as display:
+        epochs = fit(model, collected.splits, config, what.score, augment, lambda *about: _show(display, *about))
+    seconds = time.monotonic() - begin
+    report = {"test": what.report(model, collected.splits.test)}
+    report |= {name: what.report(model, data) for name, data in collected.extra.items()}
+    baselines = {} if arguments.no_baselines else what.baselines(collected.splits)
+    if not arguments.no_baselines:
+        baselines["random frozen trunk"] = _random_trunk(what, arguments.arch or what.arch, collected, config)
+    facts = {
+        "task": what.name, "examples": wanted.examples, "env": wanted.env, "augment": list(names),
+        "data": {**collected.facts, "fingerprints": [part.fingerprint for part in collected.splits]},
+        "config": asdict(config), "seconds": seconds, **common.origin(),
+    }  # fmt: skip
+    result = {**report, "baselines": baselines, "seconds": seconds, "epochs": [asdict(epoch) for epoch in epochs]}
+    _save(folder, what, model, facts, result)
+    console.print(judgement(what, report, baselines))
+    for line in gates(what, report, seconds, wanted, arguments):
+        _say(console, line)
+    _say(console, f"encoder: {folder / 'encoder'}")
+
+
+def _show(display: Display, epoch: Epoch, total: int) -> None:
+    if display.due() or epoch.number == total:
+        facts = {"loss": epoch.loss, "validation": epoch.score, "learning_rate": epoch.learning_rate}
+        display.update(epoch.number, facts, {})
+
+
+def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Supervised:
+    """Build the module; its input is normalised by the mean and deviation of what it is to learn from."""
+    torch.manual_seed(config.seed)
+    encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
+    _center(encoder, collected.splits.train)
+    return what.model(encoder, collected.splits.train, config)
+
+
+def _center(encoder: Encoder, data: Data) -> None:
+    normalize = getattr(encoder, "normalize", None)
+    if isinstance(normalize, Normalize):
+        some = np.random.default_rng(0).permutation(len(data))[:4_000]
+        normalize.center(torch.from_numpy(np.ascontiguousarray(data.x[np.sort(some)])))
+
+
+def _random_trunk(what: Task, arch: str, collected: Collected, config: FitConfig) -> dict[str, float]:
+    """Return what the same network is worth that was never trained, with heads that are: the features' own merit."""
+    model = _model(what, arch, collected, config)
+    found = _heads_only(what, model, collected.splits, config)
+    return {key: found[key] for key in what.headline if key in found}
+
+
+def _heads_only(what: Task, model: Supervised, splits: Splits, config: FitConfig) -> dict[str, Any]:
+    """Train the heads on frozen features, computed once where that will do; return the report on the test split."""
+    model.encoder.requires_grad_(False)
+    if isinstance(model, Classifier):
+        parts = Splits(*(Data(_features(model.encoder, part.x), part.y, part.group) for part in splits))
+        trunk = model.encoder
+        model.encoder = Given(trunk.out_dim, trunk)
+        fit(model, parts, config, what.score)
+        return what.report(model, parts.test)
+    fit(model, splits, config, what.score)
+    return what.report(model, splits.test)
+
+
+class Given(Encoder):
+    """Features that were computed before."""
+
+    def __init__(self, out_dim: int, source: Encoder):
+        super().__init__()
+        self.out_dim, self.spec = out_dim, source.spec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return them, [B, out_dim]."""
+        return x
+
+
+def _features(encoder: Encoder, x: np.ndarray) -> np.ndarray:
+    encoder.eval()
+    with torch.inference_mode():
+        parts = [encoder(torch.from_numpy(np.ascontiguousarray(x[s : s + 256]))) for s in range(0, len(x), 256)]
+    return torch.cat(parts).float().numpy()
+
+
+def _save(folder: Path, what: Task, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:
+    """Write the encoder folder and pictures of what was confused with what."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = {name: list(values) for name, values in what.labels.items()}
+    store.save(folder / "encoder", model.encoder, heads_state(model), facts, report, labels, what.vocabularies)
+    heads = report["test"].get("heads", {})
+    for name in list(heads)[:4]:
+        if "confusion" in heads[name]:
+            pictures.confusion(heads[name]["confusion"], labels[name], folder / f"confusion_{name}.png")
+
+
+def judgement(what: Task, report: dict[str, Any], baselines: dict[str, dict[str, float]]) -> Table:
+    """Return one line for each test, and for each baseline."""
+    table = Table(box=None)
+    table.add_column(f"{what.name}, on examples never seen", no_wrap=True)
+    for name in what.headline:
+        table.add_column(name, justify="right")
+    rows = {**{f"trained, {name}": found for name, found in report.items()}, **baselines}
+    for name, found in rows.items():
+        table.add_row(name, *(f"{found[key]:.3f}" if key in found else "-" for key in what.headline))
+    return table
+
+
+def gates(
+    what: Task, report: dict[str, Any], seconds: float, wanted: DataOptions, arguments: argparse.Namespace
+) -> list[str]:
+    """Return one line for each goal that the task has on its own data."""
+    if wanted.path is not None or wanted.env not in (None, "ALE/Pong-v5") or arguments.arch not in (None, what.arch):
+        return []
+    lines = []
+    for gate in what.gates:
+        value = measured(gate, report)
+        verdict = "reached" if gate.passed(value) else "MISSED"
+        sign = "at most" if gate.most else "at least"
+        lines.append(f"goal {verdict}: {gate.metric} {value:.3f}, {sign} {gate.least:g} was wanted")
+    if what.gates:
+        limit = what.gates[0].seconds
+        lines.append(f"goal {'reached' if seconds <= limit else 'MISSED'}: {seconds:.0f} s of training, of {limit:.0f}")
+    return lines
+
+
+def measured(gate: Gate, report: dict[str, Any]) -> float:
+    """Return the number that a gate looks at."""
+    test, _, name = gate.metric.rpartition("/")
+    return float(report[test or "test"][name])
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Judge saved encoders on their own task again, with data made anew; the last line is JSON."""
+    for path in _runs(arguments, 1):
+        stored = store.load(path)
+        what, collected = _again(stored, arguments)
+        model = restored(what, stored, collected)
+        found = what.report(model, collected.splits.test)
+        same = collected.splits.test.fingerprint == stored.config["data"]["fingerprints"][2]
+        words = {key: value for key, value in found.items() if not isinstance(value, dict)}
+        about = {"run": provenance.relative(str(path)), "task": what.name, "same_examples": same}
+        print(json.dumps({**about, **words, "sha256": stored.sha256}))
+
+
+def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervised:
+    """Return the whole module of a saved folder."""
+    model = what.model(stored.encoder, collected.splits.train, FitConfig(**stored.config["config"]))
+    try:
+        model.heads.load_state_dict(stored.heads)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[0]
+        raise EncoderError(f"the heads of {stored.folder} do not fit its task any more: {first}") from error
+    return model.eval()
+
+
+def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None = None) -> tuple[Task, Collected]:
+    """Return the task of a saved encoder (or another), and its examples, made as they were."""
+    what, config = task(name or stored.config["task"]), stored.config
+    examples = arguments.examples or (config["examples"] if name is None else what.examples)
+    env = arguments.env or config["env"]
+    return what, what.collect(DataOptions(examples, config["config"]["seed"], arguments.data, env))
+
+
+def probe(arguments: argparse.Namespace) -> None:
+    """Train heads of a task on the frozen features of a saved encoder, and of the same encoder untrained."""
+    for path in _runs(arguments, 1):
+        stored = store.load(path)
+        what, collected = _again(stored, arguments, arguments.task or stored.config["task"])
+        store.check_fits(stored, "the task's input", what.space())
+        config = FitConfig(**{**stored.config["config"], "epochs": 30, "early_stop": 5})
+        found = _heads_only(what, what.model(stored.encoder, collected.splits.train, config), collected.splits, config)
+        spec = stored.encoder.spec
+        torch.manual_seed(config.seed)
+        blank = build(spec.arch, what.space(), **spec.kwargs)
+        _center(blank, collected.splits.train)
+        fresh = _heads_only(what, what.model(blank, collected.splits.train, config), collected.splits, config)
+        report = {"frozen features": found}
+        wide_console().print(judgement(what, report, {"untrained features": fresh}))
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Print one line for each saved encoder, from its report."""
+    table = Table(box=None)
+    for name in ("run", "task", "architecture", "parameters", "examples", "seconds", "result"):
+        table.add_column(name, overflow="fold")
+    for path in _runs(arguments, 1):
+        stored = store.load(path)
+        report = json.loads((stored.folder / "report.json").read_text())
+        keys = TASKS[stored.config["task"]].headline if stored.config["task"] in TASKS else ()
+        result = ", ".join(f"{key} {report['test'][key]:.3f}" for key in keys if key in report["test"])
+        parameters = sum(parameter.numel() for parameter in stored.encoder.parameters())
+        cells = [stored.config["task"], stored.encoder.spec.arch, f"{parameters:,}", f"{stored.config['examples']:,}"]
+        table.add_row(path.name, *cells, number(stored.config["seconds"]), result)
+    wide_console().print(table)
+
+
+def _runs(arguments: argparse.Namespace, least: int) -> list[Path]:
+    if len(arguments.runs) < least:
+        raise ConfigError(f"{arguments.what} takes folders that pretrain.py made")
+    return list(arguments.runs)
+
+
+def print_list() -> None:
+    """Show tasks and architectures."""
+    console = wide_console()
+    table = Table("task", "what it does", "architecture", "examples", box=None)
+    for name, kind in TASKS.items():
+        table.add_row(name, kind.summary, kind.arch, f"{kind.examples:,}")
+    console.print(table)
+    table = Table("reads", "architectures", box=None)
+    for modality in dict.fromkeys(modality for modality, _ in ARCHITECTURES.values()):
+        names = [name for name, (kind, _) in ARCHITECTURES.items() if kind == modality]
+        table.add_row(modality, ", ".join(names))
+    console.print(table)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,140 @@
+"""Tasks on Atari games: what the machine's memory says of a frame.
+
+The bytes are those of the Atari Annotated RAM Interface (Anand et al. 2019, table 5). They are privileged information:
+an agent that is helped by them has seen more than one that only plays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.ale import AtariGame
+from envs.make import check_id, family, make_env, resolve_protocol
+from networks.supervised import metrics
+from networks.supervised.data import IGNORE, Data, DataError, Splits, split
+from networks.supervised.fit import FitConfig
+from networks.supervised.models import Supervised
+from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate
+
+RAM: dict[str, dict[str, int]] = {
+    "ALE/Pong-v5": {"player_y": 51, "enemy_y": 50, "ball_x": 49, "ball_y": 54},
+    "ALE/Breakout-v5": {"player_x": 72, "ball_x": 99, "ball_y": 101},
+    "ALE/Freeway-v5": {"player_y": 14, **{f"car_{number}_x": 108 + number for number in range(10)}},
+    "ALE/MsPacman-v5": {"player_x": 10, "player_y": 16, "sue_x": 6, "inky_x": 7, "pinky_x": 8, "blinky_x": 9,
+                        "sue_y": 12, "inky_y": 13, "pinky_y": 14, "blinky_y": 15},
+}  # fmt: skip
+"""Game -> what a byte of its memory means."""
+HIDDEN = {"ALE/Pong-v5": ("ball_x", "ball_y"), "ALE/Breakout-v5": ("ball_x", "ball_y")}
+"""Bytes that are 0 while what they are of cannot be seen; both of a game's are then unknown."""
+BINS = 64
+EVERY = 8
+"""Steps of a game between two examples: neighbouring frames are almost the same."""
+
+
+class AtariRAM(ClassTask):
+    """Where is everything? Each byte in 64 bins; judged by the expected value, in units of the byte."""
+
+    name = "atari-ram"
+    summary = "read positions from the frames of an Atari game, as its memory has them (--env)"
+    arch = "nature"
+    examples = 4_000
+    config = FitConfig(epochs=12, batch_size=64, learning_rate=1e-3)
+    gates = (Gate("r2_least", 0.90, 60.0), Gate("mae_most", 4.0, 60.0, most=True))
+    headline = ("r2", "mae", "r2_least", "mae_most")
+    logistic = False
+
+    def collect(self, options: DataOptions) -> Collected:
+        """Play at random, with actions that last, and take every 8th observation and the memory beside it."""
+        if options.path is not None:
+            raise DataError("atari-ram takes no --data: it plays the game")
+        self.env = options.env or "ALE/Pong-v5"
+        check_id(self.env)
+        if self.env not in RAM:
+            raise DataError(f"the memory of {self.env} is not known here; known are {', '.join(RAM)}")
+        rng = np.random.default_rng(options.seed)
+        env = make_env(self.env, resolve_protocol(self.env, "auto", None))
+        assert family(self.env) == "atari"
+        self.observed = env.observation_space
+        frames, memories, games, steps = play(env, options.examples, rng)
+        y = targets(self.env, memories)
+        data = Data(frames, y, games)
+        facts = {"source": f"random play of {self.env}", "env_frames": 4 * steps, "privileged": "the game's memory"}
+        return Collected(split(data, rng, (0.7, 0.1, 0.2)), facts)
+
+    def space(self) -> spaces.Space:
+        """Return that of the game's observations."""
+        return self.observed
+
+    def meaning(self) -> dict[str, Any]:
+        """Return the game."""
+        return {"env": self.env}
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Bins of four values."""
+        return {name: [str(4 * number) for number in range(BINS)] for name in RAM[self.env]}
+
+    def report(self, model: Supervised, data: Data) -> dict[str, Any]:
+        """Return R2 and mean absolute error of each byte, their means, and the worst of each."""
+        return judged(model.predictions(data.x), data.y)
+
+    def baselines(self, splits: Splits) -> dict[str, dict[str, float]]:
+        """Return what the mean of the training examples is worth."""
+        chances = {}
+        for name, target in splits.train.y.items():
+            share = np.bincount(target[target != IGNORE], minlength=BINS) / max((target != IGNORE).sum(), 1)
+            chances[name] = np.tile(share, (len(splits.test), 1))
+        found = judged(chances, splits.test.y)
+        return {"the mean": {key: found[key] for key in self.headline}}
+
+
+def play(env: Any, examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return observations, memories [N, 128], the game of each, and the steps that were played."""
+    game: AtariGame = env.unwrapped
+    frames: list[np.ndarray] = []
+    memories: list[np.ndarray] = []
+    games: list[int] = []
+    steps = number = 0
+    while len(frames) < examples:
+        obs, _ = env.reset(seed=int(rng.integers(2**31)))
+        over, step, action, left = False, 0, 0, 0
+        while not over and len(frames) < examples:
+            if not left:
+                action, left = int(rng.integers(env.action_space.n)), int(rng.integers(1, 9))
+            obs, _, terminated, truncated, _ = env.step(action)
+            over, left, step = terminated or truncated, left - 1, step + 1
+            if step % EVERY == 0:
+                frames.append(obs.copy())
+                memories.append(game.ale.getRAM().copy())
+                games.append(number)
+        steps, number = steps + step, number + 1
+    return np.stack(frames), np.stack(memories), np.array(games), steps
+
+
+def targets(env_id: str, memories: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the bin of each byte [N], IGNORE where what it is of cannot be seen."""
+    found = {name: (memories[:, byte] // 4).astype(np.int64) for name, byte in RAM[env_id].items()}
+    hidden = np.zeros(len(memories), bool)
+    for name in HIDDEN.get(env_id, ()):
+        hidden |= memories[:, RAM[env_id][name]] == 0
+    for name in HIDDEN.get(env_id, ()):
+        found[name] = np.where(hidden, IGNORE, found[name])
+    return found
+
+
+def judged(chances: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return R2 and error of the expected values; the middle of a bin stands for it."""
+    middles = 4.0 * np.arange(BINS) + 1.5
+    each = {}
+    for name, bins in target.items():
+        known = bins != IGNORE
+        each[name] = metrics.regression((chances[name] @ middles)[known], middles[bins[known]])
+    r2, mae = ([found[key] for found in each.values()] for key in ("r2", "mae"))
+    return {
+        "r2": float(np.nanmean(r2)), "mae": float(np.mean(mae)), "r2_least": float(np.nanmin(r2)),
+        "mae_most": float(np.max(mae)), "examples": len(next(iter(target.values()))), "heads": each,
+    }  # fmt: skip

@@ -1,0 +1,206 @@
+"""Tasks on BabyAI's language: what a mission says, and the same in Chinese and French."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.wrappers import VOCABULARY
+from networks.encoders.base import Encoder
+from networks.encoders.vocabulary import Vocabulary
+from networks.supervised import metrics, missions
+from networks.supervised.data import Data, DataError, Splits
+from networks.supervised.fit import FitConfig
+from networks.supervised.missions import Language, Mission, MissionError, draw, parse, say, slot_names, slots, translate
+from networks.supervised.models import Supervised, Translator
+from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task
+
+MISSION = Vocabulary(VOCABULARY)
+"""That of the games: a token has the number that it has there."""
+LONGEST = 64
+"""Words of the longest mission, four clauses and what is between them."""
+
+
+def different(rng: np.random.Generator, count: int, wanted: Callable[[Mission], bool]) -> list[Mission]:
+    """Draw so many different missions."""
+    found: dict[str, Mission] = {}
+    tries = 0
+    while len(found) < count:
+        mission = draw(rng)
+        if wanted(mission):
+            found.setdefault(say(mission), mission)
+        tries += 1
+        if tries > 200 * count:
+            raise DataError(f"there are not {count} different missions; give a smaller --examples")
+    return list(found.values())
+
+
+def divided(rng: np.random.Generator, count: int, make: Callable[[Sequence[Mission]], Data]) -> Collected:
+    """Return examples of different missions, and a test of pairs of colour and type that are in none of the others."""
+    seen = different(rng, count, lambda mission: not mission.held_out)
+    unseen = different(rng, max(count // 10, 100), lambda mission: mission.held_out)
+    few = max(count // 10, 50)
+    splits = Splits(make(seen[2 * few :]), make(seen[:few]), make(seen[few : 2 * few]))
+    pairs = sorted(" ".join(pair) for pair in missions.HELD_OUT)
+    facts = {"source": "BabyAI's grammar", "env_frames": 0, "held_out_pairs": pairs}
+    return Collected(splits, facts, {"unseen pairs": make(unseen)})
+
+
+class MissionSlots(ClassTask):
+    """Verbs, colours, types and places of each clause, and what joins them."""
+
+    name = "mission-slots"
+    summary = "say what a mission asks for: verb, colour, type and place of each clause"
+    arch = "gru"
+    examples = 12_000
+    config = FitConfig(epochs=25, batch_size=64, learning_rate=3e-3)
+    headline = ("exact", "f1", "accuracy")
+    gates = (Gate("exact", 0.99, 120.0), Gate("unseen pairs/exact", 0.90, 120.0))
+
+    def collect(self, options: DataOptions) -> Collected:
+        """Draw missions from the grammar."""
+        if options.path is not None:
+            raise DataError("mission-slots takes no --data: it draws from the grammar")
+
+        def make(drawn: Sequence[Mission]) -> Data:
+            values = [slots(mission) for mission in drawn]
+            y = {name: np.array([each[name] for each in values]) for name in slot_names()}
+            texts = [say(mission) for mission in drawn]
+            return Data(MISSION.array(texts, LONGEST), y, np.array(texts))
+
+        return divided(np.random.default_rng(options.seed), options.examples, make)
+
+    def space(self) -> spaces.Space:
+        """Return that of token ids."""
+        return spaces.MultiDiscrete([MISSION.size] * LONGEST)
+
+    def meaning(self) -> dict[str, Any]:
+        """Return which words the numbers stand for."""
+        return {"vocabulary": MISSION.sha256}
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Values of each slot."""
+        return slot_names()
+
+    @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """That of the input."""
+        return {"input": MISSION}
+
+    def features(self, data: Data) -> Any:
+        """Return TF-IDF of single words and pairs."""
+        return tfidf(data.x, MISSION.size)
+
+    def baselines(self, splits: Splits) -> dict[str, dict[str, float]]:
+        """Add the share of missions of which all is right."""
+        found = super().baselines(splits)
+        guess = {name: np.bincount(part).argmax() for name, part in splits.train.y.items()}
+        right = np.all([splits.test.y[name] == value for name, value in guess.items()], axis=0)
+        found["majority class"]["exact"] = float(right.mean())
+        return found
+
+
+def tfidf(ids: np.ndarray, size: int) -> np.ndarray:
+    """Return counts of words and of neighbouring pairs (hashed), scaled by how rare they are, [N, D]."""
+    pairs = (ids[:, :-1] * 31 + ids[:, 1:]) % 512 + size
+    both = np.where(ids[:, 1:] != 0, pairs, 0)
+    counts = np.zeros((len(ids), size + 512), np.float32)
+    for row, numbers in enumerate(np.concatenate([ids, both], axis=1)):
+        np.add.at(counts[row], numbers[numbers > 0], 1.0)
+    return counts * np.log((1 + len(ids)) / (1 + (counts > 0).sum(axis=0))) + counts
+
+
+class Translation(Task):
+    """Missions from one language to another; judged by what they ask for, not by their letters."""
+
+    arch = "bigru-attention"
+    examples = 12_000
+    config = FitConfig(epochs=20, batch_size=64, learning_rate=2e-3)
+    headline = ("equivalent", "bleu", "exact")
+    gates = (Gate("unseen pairs/equivalent", 0.97, 240.0), Gate("unseen pairs/bleu", 95.0, 240.0))
+    source: ClassVar[Language]
+    target: ClassVar[Language]
+
+    def collect(self, options: DataOptions) -> Collected:
+        """Say missions of the grammar in both languages, in one of several wordings."""
+        rng = np.random.default_rng(options.seed)
+        drawn: list[tuple[str, str]] = []
+
+        def pairs(of: Sequence[Mission]) -> tuple[list[str], list[str]]:
+            texts = [translate(each, self.source, rng) for each in of], [translate(each, self.target) for each in of]
+            drawn.extend(zip(*texts, strict=True))
+            return texts
+
+        pool = [draw(rng) for _ in range(4_000)]
+        pairs([mission for mission in pool if not mission.held_out])
+        self.words = {
+            "input": Vocabulary.of((a for a, _ in drawn), tokenizer="letters" if self.source == "zh" else "words"),
+            "output": Vocabulary.of((b for _, b in drawn), True, "letters" if self.target == "zh" else "words"),
+        }
+        make = partial(self._examples, pairs)
+        return divided(rng, options.examples, make)
+
+    def _examples(self, pairs: Callable[..., Any], drawn: Sequence[Mission]) -> Data:
+        texts, targets = pairs(drawn)
+        x, y = self.words["input"].array(texts, 2 * LONGEST), self.words["output"].array(targets, 2 * LONGEST)
+        return Data(x, {"text": y}, np.array([say(mission) for mission in drawn]))
+
+    def space(self) -> spaces.Space:
+        """Return that of token ids."""
+        return spaces.MultiDiscrete([self.words["input"].size] * (2 * LONGEST))
+
+    def meaning(self) -> dict[str, Any]:
+        """Return languages and vocabulary."""
+        languages = {"language": self.source, "target_language": self.target}
+        return {**languages, "vocabulary": self.words["input"].sha256}
+
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+        """Put a decoder on the encoder."""
+        return Translator(encoder, self.words["output"].size, 2 * LONGEST)
+
+    def score(self, model: Supervised, data: Data) -> float:
+        """Return the share of translations that ask for the same, on some of the examples."""
+        return float(self.report(model, data.take(np.arange(min(len(data), 300))))["equivalent"])
+
+    def report(self, model: Supervised, data: Data) -> dict[str, Any]:
+        """Return BLEU, chrF, exact matches, and the share that asks for the same as the original does."""
+        words = self.words["output"]
+        found = [words.decode(row) for row in model.predictions(data.x)["text"]]
+        wanted = [words.decode(row[1:]) for row in data.y["text"]]
+        same = [equivalent(a, b, mission, self.target) for a, b, mission in zip(found, wanted, data.group, strict=True)]
+        return {**metrics.translation(found, wanted, self.target == "zh"), "equivalent": float(np.mean(same))}
+
+    @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """Those of both languages."""
+        return self.words
+
+
+def equivalent(found: str, wanted: str, mission: str, language: Language) -> bool:
+    """Whether a translation asks for what the mission asks for; `a` and `the` may differ."""
+    if language != "en":
+        return found == wanted
+    try:
+        return parse(found).bare() == parse(mission).bare()
+    except MissionError:
+        return False
+
+
+def translations() -> dict[str, type[Translation]]:
+    """Return one task for each pair of languages with English on one side."""
+    found = {}
+    for source, target in (("zh", "en"), ("fr", "en"), ("en", "zh"), ("en", "fr")):
+        name = f"translate-{source}-{target}"
+        about: dict[str, Any] = {
+            "name": name, "summary": f"translate missions from {source} to {target}", "source": source,
+            "target": target, "__doc__": f"Missions from {source} to {target}.", "__module__": __name__,
+        }  # fmt: skip
+        if target != "en":
+            about["gates"] = ()
+        found[name] = type(f"Translate{source.title()}{target.title()}", (Translation,), about)
+    return found

@@ -1,0 +1,24 @@
+"""All tasks by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from agents.config import ConfigError
+from scripts.tasks.atari import AtariRAM
+from scripts.tasks.base import Task
+from scripts.tasks.digits import Digits
+from scripts.tasks.missions import MissionSlots, translations
+
+TASKS: dict[str, type[Task]] = {
+    **{task.name: task for task in (Digits, AtariRAM, MissionSlots)},
+    **translations(),
+}
+
+
+def task(name: str) -> Task:
+    """Return a new task, or raise ConfigError with the closest name."""
+    if name not in TASKS:
+        close = difflib.get_close_matches(name, TASKS, 1)
+        raise ConfigError(f"there is no task '{name}'; " + (f"did you mean {close[0]}?" if close else ", ".join(TASKS)))
+    return TASKS[name]()
