@@ -115,5 +115,10 @@ def each_text_once(read: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return read(x)
     texts, which = torch.unique(x, dim=0, return_inverse=True)
-    longest = int((texts != 0).any(dim=0).sum().clamp(min=1))
-    return read(texts[:, :longest])[which]
+    return read(trimmed(texts))[which]
+
+
+def trimmed(x: Tensor) -> Tensor:
+    """Return token ids [B, L] without the columns behind the last word of all."""
+    used = torch.nonzero((x != 0).any(dim=0))
+    return x[:, : int(used[-1]) + 1 if len(used) else 1]

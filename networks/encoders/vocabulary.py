@@ -15,7 +15,7 @@ from networks.encoders.base import EncoderError
 
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
-Tokenizer = Literal["words", "letters"]
+Tokenizer = Literal["words", "letters", "characters"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Vocabulary:
     words: tuple[str, ...]
     marks: bool = False
     tokenizer: Tokenizer = "words"
-    """words of letters, digits and apostrophes; or letters one by one, as Chinese is written."""
+    """words of letters, digits and apostrophes; letters one by one, as Chinese is written; or these and spaces."""
 
     @property
     def first(self) -> int:
@@ -46,6 +46,8 @@ class Vocabulary:
         """Return the tokens of a text."""
         if self.tokenizer == "letters":
             return [letter for letter in text if not letter.isspace()]
+        if self.tokenizer == "characters":
+            return list(text.lower())
         return re.findall(r"[\w']+", text.lower())
 
     def encode(self, text: str) -> list[int]:
@@ -69,7 +71,7 @@ class Vocabulary:
                 found.append(self.words[number - self.first])
             elif number == UNKNOWN:
                 found.append(SPECIALS[UNKNOWN])
-        return ("" if self.tokenizer == "letters" else " ").join(found)
+        return (" " if self.tokenizer == "words" else "").join(found)
 
     def unknown_share(self, texts: Iterable[str]) -> tuple[float, list[str]]:
         """Return the share of tokens that are unknown, and the first of them."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from networks.encoders.base import Encoder
 from networks.encoders.vocabulary import BEGIN, END, PAD
+from networks.inputs import trimmed
 from networks.supervised.data import IGNORE
 
 
@@ -72,6 +73,50 @@ class Classifier(Supervised):
     def predict(self, x: Tensor) -> dict[str, Tensor]:
         """Return the chances of the classes, [B, classes], by head."""
         return {name: logits.softmax(dim=1) for name, logits in self.logits(x).items()}
+
+
+class SlotFiller(Supervised):
+    """Each head looks for its own words: learned queries over the encoder's tokens, then a linear layer for each.
+
+    The pooled features learn the same beside it, for they are what an agent reads; they are judged as `pooled_exact`.
+    """
+
+    def __init__(self, encoder: Encoder, classes: Mapping[str, int]):
+        super().__init__()
+        assert encoder.spec.token_dim is not None
+        width, self.names = encoder.spec.token_dim, tuple(classes)
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(
+            {
+                "query": nn.Linear(width, len(classes), bias=False),
+                "slots": nn.ModuleDict({name: nn.Linear(width, count) for name, count in classes.items()}),
+                "pooled": nn.ModuleDict({name: nn.Linear(encoder.out_dim, count) for name, count in classes.items()}),
+            }
+        )
+
+    def both(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return logits [B, classes] by head, from the tokens and from the pooled features."""
+        tokens, real = self.encoder.tokens(trimmed(x))
+        weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
+        found = torch.einsum("bth,btd->hbd", weights, tokens)
+        pooled = self.encoder(x)
+        heads: Any = self.heads
+        slots = {name: heads["slots"][name](part) for name, part in zip(self.names, found, strict=True)}
+        return slots, {name: heads["pooled"][name](pooled) for name in self.names}
+
+    def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy, added up over heads and over both ways."""
+        total = torch.zeros((), device=x.device)
+        for part in self.both(x):
+            for name, logits in part.items():
+                total = total + F.cross_entropy(logits, y[name])
+        return total
+
+    def predict(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the chances of the classes by head, and those from the pooled features as `pooled <head>`."""
+        slots, pooled = self.both(x)
+        found = {name: logits.softmax(dim=1) for name, logits in slots.items()}
+        return found | {f"pooled {name}": logits.softmax(dim=1) for name, logits in pooled.items()}
 
 
 class Transcriber(Supervised):
@@ -137,14 +182,14 @@ class Translator(Supervised):
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy per word, each given the true words before it."""
-        tokens, kept, state = self._read(x)
-        target = y["text"]
+        tokens, kept, state = self._read(trimmed(x))
+        target = trimmed(y["text"])
         logits, _ = self._decode(target[:, :-1], state, tokens, kept)
         return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD)
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
         """Return the likeliest words one by one, [B, longest], up to the end mark."""
-        tokens, kept, state = self._read(x)
+        tokens, kept, state = self._read(trimmed(x))
         word = torch.full((len(x), 1), BEGIN, device=x.device)
         found, over = [], torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         for _ in range(self.longest):
