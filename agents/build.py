@@ -41,7 +41,9 @@ def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv,
     torch.set_num_threads(facts["threads"])
     torch.manual_seed(config.seed)
     _, agent_class = ALGORITHMS[algorithm]
-    return agent_class(config, envs.single_observation_space, envs.single_action_space, facts)
+    agent = agent_class(config, envs.single_observation_space, envs.single_action_space, facts)
+    agent.restore_encoders()
+    return agent
 
 
 def resolve_machine(config: TrainConfig, envs: gym.vector.VectorEnv) -> dict[str, Any]:

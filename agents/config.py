@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gymnasium import spaces
 
 from agents.replay.ring import ReplayLayout
 from networks.cores import CoreName
+
+EncoderMode = Literal["freeze", "finetune", "layerwise"]
 
 
 class ConfigError(ValueError):
@@ -60,6 +62,15 @@ class TrainConfig:
     """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center", "running"] = "scale"
     """scale divides pixels by 255; center takes mean and std of each pixel from random play; running from all play."""
+    encoder: tuple[str, ...] = ()
+    """Trained encoders, each KEY=RUN: what reads this part of the observation (obs where it is one array)."""
+    encoder_mode: tuple[str, ...] = ()
+    """KEY=freeze (features as they are, computed once beside the game), finetune (at the agent's learning rate) or
+    layerwise (at lower ones towards the input); freeze unless it is said."""
+    encoder_lr_scale: float = 0.1
+    """layerwise: learning rate of an encoder's last layer, as a part of the agent's."""
+    encoder_lr_decay: float = 0.5
+    """layerwise: factor from a layer to the one before it."""
     core: CoreName = "none"
     """Memory: none, gru or lstm."""
     core_size: int = 256
@@ -81,6 +92,29 @@ class TrainConfig:
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")
         self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
         self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")
+
+        self.require(0.0 < self.encoder_lr_scale <= 1.0, "encoder_lr_scale", "must lie in 0 to 1")
+        self.require(0.0 < self.encoder_lr_decay <= 1.0, "encoder_lr_decay", "must lie in 0 to 1")
+        self.encoders()
+
+    def encoders(self) -> dict[str, tuple[str, EncoderMode]]:
+        """Return the folder and the mode of each part of the observation that has an encoder."""
+        modes: dict[str, Any] = {}
+        for word in self.encoder_mode:
+            key, _, mode = word.partition("=")
+            if mode not in get_args(EncoderMode):
+                raise ConfigError(f"--encoder-mode takes KEY={'|'.join(get_args(EncoderMode))}, not {word}")
+            modes[key] = mode
+        found: dict[str, tuple[str, EncoderMode]] = {}
+        for word in self.encoder:
+            key, _, path = word.partition("=")
+            if not key or not path:
+                raise ConfigError(f"--encoder takes KEY=RUN, not {word}")
+            found[key] = path, modes.get(key, "freeze")
+        strange = sorted(set(modes) - set(found))
+        if strange:
+            raise ConfigError(f"--encoder-mode is given for {', '.join(strange)}, which has no --encoder")
+        return found
 
     def layout(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> ReplayLayout | None:
         """Return the replay that these settings need; None for an agent that learns from what it has just played."""

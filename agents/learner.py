@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
+from networks.encoders import reuse
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
 from networks.model import ACTION_MASK, Model, Network, map_tree
@@ -74,7 +76,11 @@ class Learner(ABC):
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:
             style = {"hidden": self.config.hidden, "activation": activation, **style}
-            return build_torso(self.observation_space, self.config.torso, Style(**style))
+            torso = build_torso(self.observation_space, self.config.torso, Style(**style))
+            for key, (path, mode) in self.config.encoders().items():
+                if mode != "freeze":  # frozen ones stand beside the environments
+                    torso = reuse.put_into(torso, key, reuse.load_for(key, Path(path), self.observation_space))
+            return torso
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -107,8 +113,17 @@ class Learner(ABC):
         return self.model(map_tree(self.tensor, obs), carry, self.tensor(first), noise)
 
     def normalizers(self) -> list[Normalize]:
-        """Return the input normalisations of every network, for `center`."""
-        return [part for module in self.modules().values() for part in module.modules() if isinstance(part, Normalize)]
+        """Return the input normalisations of every network, for `center`; those of trained encoders are their own."""
+        networks = self.modules().values()
+        theirs = {id(part) for network in networks for each in reuse.pretrained(network) for part in each.modules()}
+        parts = [part for network in networks for part in network.modules()]
+        return [part for part in parts if isinstance(part, Normalize) and id(part) not in theirs]
+
+    def restore_encoders(self) -> None:
+        """Give trained encoders their weights back, once the agent has drawn its own."""
+        for network in self.modules().values():
+            for each in reuse.pretrained(network):
+                each.restore()
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""
@@ -121,7 +136,38 @@ class Learner(ABC):
         if name != "adam":
             # capturable keeps a step count on a GPU, where asking for it would wait for all that is queued there
             options = {**options, "capturable": self.device.type == "cuda"}
-        return kind(self.model.parameters(), lr=self.learning_rate, eps=epsilon, **options)
+        self.slower: list[tuple[dict[str, Any], float]] = []
+        optimizer = kind(self._groups(), lr=self.learning_rate, eps=epsilon, **options)
+        for group, factor in zip(optimizer.param_groups, self._factors(), strict=True):
+            if factor != 1.0:
+                group["lr"] = self.learning_rate.clone()
+                self.slower.append((group, factor))
+        return optimizer
+
+    def _layers(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the layers of encoders that learn layer by layer, each with its part of the learning rate."""
+        config = self.config
+        if "layerwise" not in (mode for _, mode in config.encoders().values()):
+            return []
+        found = []
+        for each in reuse.pretrained(self.model):
+            groups = each.encoder.layer_groups()
+            known = {id(parameter) for group in groups for parameter in group.parameters()}
+            stray = [parameter for parameter in each.parameters() if id(parameter) not in known]
+            for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), stray]):
+                if parameters:
+                    found.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))
+        return found
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's groups: what learns at the agent's rate, then each slower layer."""
+        layers = self._layers()
+        slow = {id(parameter) for parameters, _ in layers for parameter in parameters}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in slow]
+        return [{"params": rest}, *({"params": parameters} for parameters, _ in layers)]
+
+    def _factors(self) -> list[float]:
+        return [1.0, *(factor for _, factor in self._layers())]
 
     def clipped_apart(self) -> list[nn.Module]:
         """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
@@ -132,6 +178,8 @@ class Learner(ABC):
         self.optimizer.zero_grad()
         loss.backward()
         parts = self.clipped_apart()
+        for group, factor in self.slower:
+            torch.mul(self.learning_rate, factor, out=group["lr"])
         grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in parts]
         self.optimizer.step()
         return torch.stack(grad_norms).amax()
@@ -148,7 +196,7 @@ class Learner(ABC):
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Take back what `optimizer_state` returned."""
         states: dict[int, dict[str, Tensor]] = {}
-        parameters = list(self.model.parameters())
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, value in state["tensors"].items():
             if name != "learning_rate":
                 index, key = name.split(".", 1)
@@ -158,6 +206,12 @@ class Learner(ABC):
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.learning_rate.copy_(state["tensors"]["learning_rate"])
-        for group in self.optimizer.param_groups:  # loading copies the rate; the schedule must keep its hold on it
-            group["lr"] = self.learning_rate
+        # loading copies the rate; the schedule must keep its hold on it
+        for group, factor in zip(self.optimizer.param_groups, self._factors(), strict=True):
+            group["lr"] = self.learning_rate if factor == 1.0 else self.learning_rate * factor
+        self.slower = [
+            (group, factor)
+            for group, factor in zip(self.optimizer.param_groups, self._factors(), strict=True)
+            if factor != 1.0
+        ]
         self.updates = int(state["updates"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -210,6 +211,60 @@ class ObserveMask(AroundRecorder):
         shape = (self.num_envs, self.single_observation_space["action_mask"].shape[0])  # type: ignore[index]
         legal = np.asarray(info["action_mask"]).reshape(shape).astype(bool)
         return {**(obs if isinstance(obs, dict) else {"obs": obs}), "action_mask": legal}
+
+
+class ReadParts(AroundRecorder):
+    """Show features in the place of parts of the observation: {key: (function of [N, ...], width)}.
+
+    `obs` is a plain observation's key. Texts and sounds, which stay the same for a whole episode, are read once.
+    """
+
+    KEPT = 2_000
+    """Features of texts and sounds that are remembered."""
+
+    def __init__(self, envs: gym.vector.VectorEnv, readers: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]]):
+        super().__init__(envs)
+        self.readers, self.known = readers, {key: dict[bytes, np.ndarray]() for key in readers}
+        space = envs.single_observation_space
+        shown = {key: spaces.Box(-np.inf, np.inf, (width,), np.float32) for key, (_, width) in readers.items()}
+        self.single_observation_space = (
+            spaces.Dict({**space.spaces, **shown}) if isinstance(space, spaces.Dict) else shown["obs"]
+        )
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Start all environments anew."""
+        obs, info = self.env.reset(**options)
+        return self._read(obs), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments."""
+        obs, *rest = self.env.step(actions)
+        return self._read(obs), *rest  # type: ignore[return-value]
+
+    def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """Reset those that have ended, as `RecordEpisodes.restart` does."""
+        obs, info = self.env.restart(ended)  # type: ignore[attr-defined]
+        return self._read(obs), info
+
+    def _read(self, obs: Any) -> Any:
+        if isinstance(obs, dict):
+            return {**obs, **{key: self._features(key, obs[key]) for key in self.readers}}
+        return self._features("obs", obs)
+
+    def _features(self, key: str, x: np.ndarray) -> np.ndarray:
+        read, known = self.readers[key][0], self.known[key]
+        if x.ndim > 2:  # pictures are hardly ever the same
+            return read(x)
+        names = [row.tobytes() for row in x]
+        fresh = {name: index for index, name in enumerate(names) if name not in known}
+        if fresh:
+            if len(known) > self.KEPT:
+                for name in list(known)[: self.KEPT // 2]:
+                    del known[name]
+                fresh = {name: index for index, name in enumerate(names) if name not in known}
+            known.update(zip(fresh, read(x[list(fresh.values())]), strict=True))
+        return np.stack([known[name] for name in names])
 
 
 VOCABULARY = tuple(

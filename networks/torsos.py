@@ -95,6 +95,10 @@ class DictTorso(Torso):
         self.torsos = nn.ModuleDict(torsos)
         self.out_dim = sum(torso.out_dim for torso in torsos.values())
 
+    def parts(self) -> dict[str, Torso]:
+        """Return the torso of each key."""
+        return dict(self.torsos.items())  # type: ignore[arg-type]
+
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """{key: [B, ...]} -> [B, out_dim]."""
         return torch.cat([torso(x[key]).float() for key, torso in self.torsos.items()], dim=1)

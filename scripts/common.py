@@ -25,7 +25,7 @@ from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
 from envs.wrappers import ObserveLast, ObserveMask
-from scripts import cli
+from scripts import cli, encoding
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
 EVAL_ENVS = 8
@@ -54,7 +54,8 @@ def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> Record
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
-    wrapped: Any = ObserveLast(envs) if config.observe_last else envs
+    wrapped: Any = encoding.freeze(envs, config)
+    wrapped = ObserveLast(wrapped) if config.observe_last else wrapped
     return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes
 
 
@@ -74,10 +75,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def config_of(folder: Path, record: dict[str, Any]) -> TrainConfig:
+    """Return a run's config, with the encoders that lie in its folder."""
+    return encoding.kept(ALGORITHMS[record["algo"]][0].from_json(record["config"]), folder)
+
+
 def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = None) -> Saved:
     """Rebuild a run's agent from a checkpoint; `envs` are made from the config unless they are given."""
     record = read_record(folder)
-    config = ALGORITHMS[record["algo"]][0].from_json(record["config"])
+    config = config_of(folder, record)
     own = envs or environments(config, 1)
     if own.card["fingerprint"] != record["card"]["fingerprint"]:
         raise ConfigError(f"{folder} was made under another protocol: its config.json was changed")

@@ -24,7 +24,7 @@ from agents.report import write_report
 from agents.run import Run, RunError
 from agents.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
 from envs.replays import RecordEpisodes
-from scripts import common
+from scripts import common, encoding
 from scripts.viewing import record_video
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
@@ -54,11 +54,12 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     record = common.record(arguments.algorithm, config, envs, facts)
     record |= {"run_id": new_run_id(), "track": arguments.track or "offline", "videos": bool(arguments.videos)}
     labels = Labels(arguments.project, arguments.group or f"{arguments.algorithm}__{config.env}", tuple(arguments.tags))
-    record |= {"labels": asdict(labels)}
+    record |= {"labels": asdict(labels), "encoders": encoding.about(config)}
     try:
         run = _run(folder, config, NoTracker(), console)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
+    encoding.keep(config, folder)
     run.checkpoint(agent, None, replay)
     _write_folder(folder, record)  # what makes the folder a run comes once there is something to resume from
     run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), labels)
@@ -71,7 +72,7 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     """Go on from the latest checkpoint, bit for bit on a CPU."""
     console = Console()
     record = common.read_record(folder)
-    config = build.ALGORITHMS[record["algo"]][0].from_json(record["config"])
+    config = common.config_of(folder, record)
     if isinstance(config, SB3Config):
         raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
     envs = common.environments(config, config.num_envs)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents import machine
-from agents.config import TrainConfig
+from agents.config import ConfigError, TrainConfig
 from networks.inputs import Style
 from networks.torsos import observation_bytes
 
@@ -39,6 +39,9 @@ class SB3Config(TrainConfig):
         plain = {"observe_last": False, "mask_actions": False, "core": "none", "input_norm": "scale"}
         for name, value in plain.items():
             self.require(getattr(self, name) == value, name, "is for our own agents: Stable-Baselines3 takes none")
+        learning = [key for key, (_, mode) in self.encoders().items() if mode != "freeze"]
+        if learning:
+            raise ConfigError(f"Stable-Baselines3 takes frozen encoders only; give --encoder-mode {learning[0]}=freeze")
         self.require(self.precision != "bf16", "precision", "must be fp32, which Stable-Baselines3 works in")
         self.require("flicker" not in self.env_kwargs, "env_kwargs", "cannot flicker for Stable-Baselines3's agents")
         self.require(self.learning_rate > 0, "learning_rate", "must be above 0")

@@ -1,0 +1,187 @@
+"""Trained encoders in agents: frozen beside the game, or learning on inside the network; copies stay with the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents import checkpoint
+from envs.make import make_envs
+from networks.encoders import reuse, store
+from networks.encoders.base import Encoder, build
+from scripts import common
+from tests.scripts.inside import assert_one_line, call
+from tests.scripts.runner import started
+
+GRID, MINATAR = "MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1"
+QUIET = ("--preset", "tiny", "--track", "disabled")
+
+
+def encoder_for(env: str, key: str, arch: str, folder: Path) -> Encoder:
+    """Save an encoder with weights like no other's."""
+    envs = make_envs(env, 1)
+    space = envs.single_observation_space
+    envs.close()
+    torch.manual_seed(7)
+    encoder = build(arch, space[key] if isinstance(space, spaces.Dict) else space)
+    for parameter in encoder.parameters():
+        parameter.data.normal_(0.0, 0.1)
+    facts = {"task": "made up", "examples": 3, "seconds": 1.0, "data": {"env_frames": 123}}
+    store.save(folder, encoder, {}, facts, {})
+    return encoder
+
+
+def train(algorithm: str, env: str, folder: Path, *words: object) -> Any:
+    return call("train", algorithm, "--env", env, *QUIET, "--run-dir", folder, *words)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sb3-dqn"])
+def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path) -> None:
+    encoder = encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    done = train(algorithm, GRID, tmp_path / "run", "--encoder", f"mission={tmp_path / 'e'}")
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["encoders"]["mission"] | {"sha256": ""} == {
+        "mode": "freeze", "sha256": "", "arch": "gru", "env_frames": 123, "task": "made up", "examples": 3,
+        "seconds": 1.0,
+    }  # fmt: skip
+    assert "Box(-inf, inf, (128,), float32)" in record["spaces"]["observation"]
+    shutil.rmtree(tmp_path / "e")  # the run has a copy
+    saved = common.load_run(tmp_path / "run")
+    plain = make_envs(GRID, 2)
+    shown = common.environments(saved.config, 2)
+    with torch.no_grad():
+        mission = plain.reset(seed=[1, 2])[0]["mission"]
+        expected = encoder.eval()(torch.from_numpy(mission)).numpy()
+    assert np.allclose(shown.reset(seed=[1, 2])[0]["mission"], expected, atol=1e-6)
+    done = call("evaluate", tmp_path / "run", "--episodes", 2)
+    assert done.code == 0, done.err
+
+
+def test_pictures_are_read_each_time_and_texts_once() -> None:
+    from envs.wrappers import ReadParts
+
+    calls: list[int] = []
+
+    def read(x: np.ndarray) -> np.ndarray:
+        calls.append(len(x))
+        return x.reshape(len(x), -1)[:, :3].astype(np.float32)
+
+    envs = ReadParts(make_envs(GRID, 3), {"mission": (read, 3), "image": (read, 3)})
+    obs, _ = envs.reset(seed=[1, 2, 3])
+    assert obs["mission"].shape == obs["image"].shape == (3, 3)
+    assert envs.single_observation_space.contains({key: part[0] for key, part in obs.items()})
+    assert calls == [1, 3]  # all have one mission
+    envs.step(np.zeros(3, int))
+    assert calls == [1, 3, 3]
+    envs.close()
+
+
+def start_and_end(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights of a run's first encoder when it began (the best one was never better) and at its end."""
+    saved = common.load_run(folder)
+    (each,) = reuse.pretrained(saved.agent.model)
+    return each.trained, each.encoder.state_dict()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("mode", ["finetune", "layerwise"])
+def test_an_encoder_that_learns_on_begins_as_it_was(algorithm: str, mode: str, tmp_path: Path) -> None:
+    encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", f"obs={mode}", "--learning-rate", 0.01)
+    done = train(algorithm, MINATAR, tmp_path / "run", *words)
+    assert done.code == 0, done.err
+    trained, now = start_and_end(tmp_path / "run")
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(trained[key], value)
+    moved = {key: float((now[key] - trained[key]).abs().max()) for key in trained if key.endswith("weight")}
+    assert all(amount > 0 for amount in moved.values())
+    if mode == "layerwise":  # Adam moves each weight by about the rate: a tenth of it above, a twentieth below
+        assert moved["torso.convs.0.weight"] < moved["torso.fc.0.weight"]
+
+
+def test_layers_learn_at_the_rates_that_were_asked_for(tmp_path: Path) -> None:
+    encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise", "--encoder-lr-scale", 0.2,
+             "--encoder-lr-decay", 0.25, "--learning-rate", 0.008)  # fmt: skip
+    done = train("dqn", MINATAR, tmp_path / "run", *words)
+    assert done.code == 0, done.err
+    agent = common.load_run(tmp_path / "run").agent
+    rates = [float(group["lr"]) for group in agent.optimizer.param_groups]
+    assert rates == pytest.approx([0.008, 0.008 * 0.2, 0.008 * 0.2 * 0.25])
+    agent.learning_rate.fill_(0.004)
+    agent.model.zero_grad()
+    loss = sum(parameter.square().sum() for parameter in agent.model.parameters())
+    agent.descend(loss, 10.0)
+    assert [float(group["lr"]) for group in agent.optimizer.param_groups] == pytest.approx([0.004, 0.0008, 0.0002])
+
+
+def test_a_target_network_begins_with_the_trained_weights_too(tmp_path: Path) -> None:
+    encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=finetune", "--learning-starts", 100_000)
+    done = train("dqn", MINATAR, tmp_path / "run", *words, "--replay-capacity", 100_000)
+    assert done.code == 0, done.err
+    agent = common.load_run(tmp_path / "run").agent
+    for network in agent.modules().values():
+        for each in reuse.pretrained(network):
+            for key, value in encoder.state_dict().items():
+                assert torch.equal(each.encoder.state_dict()[key], value)
+    assert sum(1 for network in agent.modules().values() for _ in reuse.pretrained(network)) == 2
+
+
+def test_a_killed_run_with_layers_goes_on_exactly(tmp_path: Path) -> None:
+    encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--encoder",
+             f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise"]  # fmt: skip
+    done = call("train", *words, "--run-dir", tmp_path / "whole")
+    assert done.code == 0, done.err
+    process = started("train", *words, "--run-dir", tmp_path / "cut")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut" / "checkpoints").glob("step_*1???")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(tmp_path / "e")
+    done = call("train", "--resume", tmp_path / "cut")
+    assert done.code == 0, done.err
+    found = {
+        checkpoint.read_state(checkpoint.resolve(tmp_path / name / "checkpoints"))["weights_sha256"]
+        for name in ("whole", "cut")
+    }
+    assert len(found) == 1
+
+
+BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "no such key": (("--encoder", "screen={e}"), ("keys direction, image, mission", "given for 'screen'")),
+    "other part": (("--encoder", "image={e}"), ("expects int64 ids", "'image' is uint8 box")),
+    "no folder": (("--encoder", "mission=nowhere"), ("holds no encoder",)),
+    "no path": (("--encoder", "mission"), ("takes KEY=RUN",)),
+    "bad mode": (("--encoder", "mission={e}", "--encoder-mode", "mission=melt"), ("freeze|finetune|layerwise",)),
+    "mode without": (("--encoder-mode", "mission=freeze"), ("has no --encoder",)),
+    "scale": (("--encoder", "mission={e}", "--encoder-lr-scale", "0"), ("must lie in 0 to 1",)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_encoders_that_do_not_fit_are_one_line(name: str, tmp_path: Path) -> None:
+    words, fragments = BAD[name]
+    encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    given = [word.format(e=tmp_path / "e") for word in words]
+    assert_one_line(train("ppo", GRID, tmp_path / "run", *given), 2, *fragments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_baseline_takes_frozen_encoders_only(tmp_path: Path) -> None:
+    encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", "mission=finetune")
+    assert_one_line(train("sb3-dqn", GRID, tmp_path / "run", *words), 2, "freeze")
