@@ -267,6 +267,59 @@ class ReadParts(AroundRecorder):
         return np.stack([known[name] for name in names])
 
 
+class MissionChannel(AroundRecorder):
+    """Give missions in another way: `give(text, seed) -> array` is asked once for each episode of each environment.
+
+    The seed follows from that of `reset` and the number of the episode, so that voices and wordings vary, and are the
+    same whenever the same game is played again. `said` is given in the place of the game's own mission.
+    """
+
+    def __init__(
+        self, envs: gym.vector.VectorEnv, give: Callable[[str, int], np.ndarray], space: spaces.Space,
+        said: str | None = None,
+    ):  # fmt: skip
+        super().__init__(envs)
+        parts = envs.single_observation_space
+        if not isinstance(parts, spaces.Dict) or "mission" not in parts.spaces:
+            raise ValueError(f"this game has no missions: its observations are {parts}")
+        self.give, self.said = give, said
+        self.single_observation_space = spaces.Dict({**parts.spaces, "mission": space})
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start all environments anew."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        seeds = seed if isinstance(seed, list | tuple | np.ndarray) else [seed or 0] * self.num_envs
+        self.seeds, self.played = [int(number) for number in seeds], [0] * self.num_envs
+        self.dead = np.zeros(self.num_envs, bool)
+        self.given: list[Any] = [None] * self.num_envs
+        return self._given(obs, np.ones(self.num_envs, bool)), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        begun, self.dead = self.dead, terminated | truncated
+        return self._given(obs, begun), reward, terminated, truncated, info
+
+    def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """Reset those that have ended, as `RecordEpisodes.restart` does."""
+        obs, info = self.env.restart(ended)  # type: ignore[attr-defined]
+        self.dead = np.zeros(self.num_envs, bool)
+        return self._given(obs, ended), info
+
+    def _given(self, obs: dict[str, np.ndarray], begun: np.ndarray) -> dict[str, np.ndarray]:
+        for env in np.flatnonzero(begun):
+            text = mission_text(obs["mission"][env]) if self.said is None else self.said
+            seed = np.random.SeedSequence([self.seeds[env], self.played[env]]).generate_state(1)[0]
+            self.given[env], self.played[env] = self.give(text, int(seed)), self.played[env] + 1
+        return {**obs, "mission": np.stack(self.given)}
+
+
+def mission_text(tokens: np.ndarray) -> str:
+    """Return the words of a mission's token numbers; commas are lost."""
+    return " ".join("<unk>" if number == 1 else VOCABULARY[number - 2] for number in tokens if number)
+
+
 VOCABULARY = tuple(
     [
         "a",

@@ -25,7 +25,7 @@ from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
 from envs.wrappers import ObserveLast, ObserveMask
-from scripts import cli, encoding
+from scripts import channels, cli, encoding
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
 EVAL_ENVS = 8
@@ -48,13 +48,13 @@ def guarded(main: Callable[[], None]) -> None:
     cli.guarded(main, USER_ERRORS, (RunError, RecordingError))
 
 
-def environments(config: TrainConfig, num_envs: int, threads: int = 0) -> RecordEpisodes:
-    """Make the environments that a config describes."""
+def environments(config: TrainConfig, num_envs: int, threads: int = 0, said: str | None = None) -> RecordEpisodes:
+    """Make the environments that a config describes; `said` is a mission in the place of the game's."""
     protocol = resolve_protocol(config.env, config.protocol, config.image_size)
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
-    wrapped: Any = encoding.freeze(envs, config)
+    wrapped: Any = encoding.freeze(channels.channel(envs, config, said), config)
     wrapped = ObserveLast(wrapped) if config.observe_last else wrapped
     return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes
 
@@ -97,6 +97,9 @@ def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = 
 def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> dict[str, Any]:
     """Evaluate under the config's own protocol, on environments of its own."""
     envs = environments(config, min(EVAL_ENVS, episodes))
+    if envs.single_observation_space != agent.observation_space:
+        envs.close()
+        raise ConfigError(f"the agent reads {agent.observation_space}, and is given {envs.single_observation_space}")
     try:
         return evaluate(agent, envs, episodes, seed)
     finally:

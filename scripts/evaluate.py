@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common
+from scripts import channels, cli, common
 
 
 def main() -> None:
@@ -23,18 +23,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a checkpoint's name")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    channels.add_options(parser)
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:
         raise common.ConfigError("--episodes must be at least 1 and --seed not negative")
     saved = common.load_run(arguments.run, arguments.checkpoint)
     if not arguments.json:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
-    result = common.judge(saved.agent, saved.config, arguments.episodes, common.judging_seed(arguments.seed))
+    config = channels.chosen(arguments, saved.config)
+    result = common.judge(saved.agent, config, arguments.episodes, common.judging_seed(arguments.seed))
     common.keep_games(saved, "eval", result)
     if not arguments.json:
         mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
-    print(json.dumps(common.verdict(result, saved)))
+    print(json.dumps({**common.verdict(result, saved), "mission_channel": config.mission_channel}))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from agents import provenance
 from agents.config import ConfigError
 from agents.display import Display
 from networks.encoders import store
-from networks.encoders.base import ARCHITECTURES, Encoder, EncoderError, build
+from networks.encoders.base import ARCHITECTURES, Encoder, build
 from networks.inputs import Normalize
 from networks.supervised.data import Data, Splits, check_apart
 from networks.supervised.fit import Epoch, FitConfig, fit
-from networks.supervised.models import Classifier, Supervised, heads_state
+from networks.supervised.models import Classifier, Supervised, heads_from, heads_state
 from networks.supervised.preprocess import augmentation
 from scripts import common, options, pictures, training
 from scripts.suite import number, wide_console
@@ -199,13 +199,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervised:
     """Return the whole module of a saved folder."""
-    model = what.model(stored.encoder, collected.splits.train, FitConfig(**stored.config["config"]))
-    try:
-        model.heads.load_state_dict(stored.heads)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[0]
-        raise EncoderError(f"the heads of {stored.folder} do not fit its task any more: {first}") from error
-    return model.eval()
+    config = FitConfig(**stored.config["config"])
+    return heads_from(what.model(stored.encoder, collected.splits.train, config), stored.heads)
 
 
 def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None = None) -> tuple[Task, Collected]:

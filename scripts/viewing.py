@@ -14,7 +14,7 @@ from agents.learner import Learner
 from envs.make import make_env
 from envs.recording import check_video, render_frame, render_replay
 from envs.replays import EpisodeRecord, ReplayError, load_replays, previous_episodes, resimulate, verify
-from scripts import common
+from scripts import channels, common
 
 Overlay = Callable[[int, float], list[str]]
 
@@ -23,10 +23,14 @@ def watch_run(arguments: argparse.Namespace) -> None:
     """Let a run's agent play full games, and write a video of each, or show them."""
     saved = common.load_run(arguments.what, arguments.checkpoint)
     folder = arguments.out or saved.folder / "videos"
-    envs = common.environments(saved.config, 1, threads=1)
+    config = channels.chosen(arguments, saved.config)
+    envs = common.environments(config, 1, threads=1, said=arguments.say)
+    told = channels.heard(config, arguments.say) if arguments.say is not None else None
+    if told is not None:
+        print(f'the agent is told "{told}"')
     for game in range(arguments.episodes):
         result = evaluate(saved.agent, envs, 1, common.seed_of(arguments.seed + game, 0xA7C4))
-        record, overlay = result["records"][0], score_and_value(result["values"][0])
+        record, overlay = result["records"][0], score_and_value(result["values"][0], told)
         print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{arguments.seed + game}_return_{record.episode_return:g}"
         common.keep_games(saved, "watch", result)
@@ -60,12 +64,12 @@ def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> 
     return _write(result["records"][0], [], path, score_and_value(result["values"][0]))
 
 
-def score_and_value(values: Sequence[float]) -> Overlay:
-    """Return the overlay: the game's score so far, and the agent's value of what it sees; one line hides least."""
+def score_and_value(values: Sequence[float], said: str | None = None) -> Overlay:
+    """Return the overlay: the score so far, and the agent's value of what it sees; above it what it was told."""
 
     def overlay(step: int, score: float) -> list[str]:
         value = f"  value {values[step]:.2f}" if step < len(values) else ""
-        return [f"score {score:g}{value}"]
+        return [*([said] if said is not None else []), f"score {score:g}{value}"]
 
     return overlay
 

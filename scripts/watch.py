@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, viewing
+from scripts import channels, cli, common, viewing
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the videos (default: RUN/videos)")
     parser.add_argument("--live", action="store_true", help="show a window instead of writing videos")
     parser.add_argument("--verify", action="store_true", help="of a REPLAY: only check it")
+    channels.add_options(parser, say=True)
     arguments = parser.parse_args()
     if arguments.episodes < 1 or not 1 <= arguments.scale <= 12 or arguments.seed < 0:
         raise common.ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")

@@ -238,7 +238,7 @@ def find_learning_rate(model: Classifier, data: Data, config: FitConfig, low: fl
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        smooth = float(loss) if smooth is None else 0.9 * smooth + 0.1 * float(loss)
+        smooth = loss.item() if smooth is None else 0.9 * smooth + 0.1 * loss.item()
         losses.append(smooth)
         if not math.isfinite(smooth) or smooth > 4 * min(losses):
             break

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.encoders.base import Encoder
+from networks.encoders.base import Encoder, EncoderError
 from networks.encoders.vocabulary import BEGIN, END, PAD
 from networks.inputs import trimmed
 from networks.supervised.data import IGNORE
+
+AnySupervised = TypeVar("AnySupervised", bound="Supervised")
 
 
 class Supervised(nn.Module, ABC):
@@ -206,6 +208,15 @@ class Translator(Supervised):
 def heads_state(model: Supervised) -> dict[str, Tensor]:
     """Return the heads' tensors by name."""
     return {key: value for key, value in model.heads.state_dict().items()}
+
+
+def heads_from(model: AnySupervised, heads: dict[str, Tensor]) -> AnySupervised:
+    """Give a module the heads that were saved; raise EncoderError where they are not its own."""
+    try:
+        model.heads.load_state_dict(heads)
+    except RuntimeError as error:
+        raise EncoderError(f"the saved heads do not fit any more: {str(error).strip().splitlines()[0]}") from error
+    return model.eval()
 
 
 def as_text(ids: Any) -> list[int]:

@@ -6,11 +6,15 @@ neither part of this project nor needed by it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import gcd
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,8 +67,9 @@ class _Speaker:
         return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.int16)
 
 
-@lru_cache(maxsize=1)
-def _speaker() -> _Speaker:
+@contextlib.contextmanager
+def _speaker() -> Iterator[_Speaker]:
+    """Yield a library of its own: what espeak-ng says depends on all that it has said before."""
     data: bytes | None = None
     name = ctypes.util.find_library("espeak-ng")
     if name is None:
@@ -73,24 +78,53 @@ def _speaker() -> _Speaker:
         except ImportError as error:
             raise DataError("there is no espeak-ng to speak; pip install '.[speech]', or install espeak-ng") from error
         name, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path().encode()
-    library = ctypes.CDLL(name)
-    library.espeak_Synth.argtypes = [
-        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-        ctypes.c_void_p, ctypes.c_void_p,
-    ]  # fmt: skip
-    rate = library.espeak_Initialize(RETRIEVAL, 0, data, 0)
-    if rate <= 0:
-        raise DataError(f"espeak-ng at {name} does not start")
-    return _Speaker(library, rate)
+    with tempfile.TemporaryDirectory() as folder:
+        library = _copy(name, Path(folder))
+        library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+            ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        rate = library.espeak_Initialize(RETRIEVAL, 0, data, 0)
+        if rate <= 0:
+            raise DataError(f"espeak-ng at {name} does not start")
+        yield _Speaker(library, rate)
+        library.espeak_Terminate()
+
+
+def _copy(name: str, folder: Path) -> Any:
+    """Load a copy of the library, whose memory is its own; the system's, which has no path, is loaded as it is."""
+    if not Path(name).is_file():
+        return ctypes.CDLL(name)
+    return ctypes.CDLL(str(shutil.copy(name, folder / "libespeak-ng.so")))
+
+
+def say_all(texts: Sequence[str], manners: Sequence[Manner], rate: int = RATE) -> list[np.ndarray]:
+    """Return the texts as speech, each int16 [samples] at `rate`: the same for the same arguments.
+
+    Raises DataError without espeak-ng.
+    """
+    with _speaker() as speaker:
+        waves = [speaker.say(text, manner) for text, manner in zip(texts, manners, strict=True)]
+        return [resample(wave, speaker.rate, rate) for wave in waves]
 
 
 DEFAULT = Manner(TRAIN_VOICES[0])
 
 
 def say(text: str, manner: Manner = DEFAULT, rate: int = RATE) -> np.ndarray:
-    """Return the text as speech, int16 [samples] at `rate`; raise DataError without espeak-ng."""
-    speaker = _speaker()
-    return resample(speaker.say(text, manner), speaker.rate, rate)
+    """Return one text as speech, int16 [samples]."""
+    return say_all([text], [manner], rate)[0]
+
+
+VARIANTS = 16
+"""Ways in which a mission is said to an agent; noise and echo differ each time."""
+
+
+@lru_cache(maxsize=512)
+def variants(text: str, rate: int = RATE) -> tuple[np.ndarray, ...]:
+    """Return a text said in several manners by voices that no network was trained on."""
+    rng = np.random.default_rng(list(text.encode()))
+    return tuple(say_all([text] * VARIANTS, [any_manner(rng, TEST_VOICES) for _ in range(VARIANTS)], rate))
 
 
 def resample(wave: np.ndarray, before: int, after: int) -> np.ndarray:

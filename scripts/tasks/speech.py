@@ -54,10 +54,8 @@ class SpeechCommands(ClassTask):
         for voices, count in voices_of(options.examples):
             target = rng.integers(len(COMMANDS), size=count)
             manners = [espeak.any_manner(rng, voices) for _ in range(count)]
-            waves = [
-                espeak.in_a_room(espeak.say(COMMANDS[number], manner), rng, SECOND)
-                for number, manner in zip(target, manners, strict=True)
-            ]
+            said = espeak.say_all([COMMANDS[number] for number in target], manners)
+            waves = [espeak.in_a_room(wave, rng, SECOND) for wave in said]
             parts.append(Data(np.stack(waves), {"command": target}, np.array([manner.voice for manner in manners])))
         return Collected(Splits(*parts), {"source": "espeak-ng", "synthetic": True})
 
@@ -113,10 +111,7 @@ class SpeechToText(Task):
             if mission.held_out == held_out:
                 texts.append(say(mission))
         manners = [espeak.any_manner(rng, voices) for _ in texts]
-        waves = [
-            espeak.in_a_room(espeak.say(text, manner), rng, MISSION_SAMPLES)
-            for text, manner in zip(texts, manners, strict=True)
-        ]
+        waves = [espeak.in_a_room(wave, rng, MISSION_SAMPLES) for wave in espeak.say_all(texts, manners)]
         y = LETTERS.array(texts, 100)
         return Data(np.stack(waves), {"text": y}, np.array([manner.voice for manner in manners]))
 

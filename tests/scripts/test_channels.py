@@ -1,0 +1,177 @@
+"""Missions by other ways: Chinese and French text, and speech; interpreted for an agent that knows English only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from agents.config import TrainConfig
+from envs.make import make_envs
+from envs.wrappers import MissionChannel, mission_text
+from networks.supervised.data import DataError
+from networks.supervised.missions import Clause, Mission, Thing, parse, say, translate
+from scripts import channels, common
+from scripts.tasks import espeak
+from tests.scripts.inside import assert_one_line, call
+
+GAME = "BabyAI-GoToLocal-v0"
+
+
+def speaks() -> bool:
+    try:
+        return len(espeak.say("go")) > 0
+    except DataError:
+        return False
+
+
+needs_voice = pytest.mark.skipif(not speaks(), reason="no espeak-ng is installed")
+
+
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translator that has learned a little."""
+    run = tmp_path_factory.mktemp("zh") / "run"
+    words = ("--examples", 600, "--epochs", 2, "--threads", 1, "--no-baselines", "--run-dir", run)
+    done = call("pretrain", "translate-zh-en", *words)
+    assert done.code == 0, done.err
+    return run
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("agent") / "run"
+    done = call("train", "ppo", "--env", GAME, "--preset", "tiny", "--track", "disabled", "--run-dir", run)
+    assert done.code == 0, done.err
+    return run
+
+
+def test_each_episode_is_given_once_and_again_for_the_same_seed() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def give(text: str, seed: int) -> np.ndarray:
+        asked.append((text, seed))
+        return np.full(3, len(asked))
+
+    plain = make_envs(GAME, 2)
+    envs = MissionChannel(make_envs(GAME, 2), give, channels.space_of({"kind": "box", "shape": [3], "dtype": "int64"}))
+    for _ in range(2):
+        obs, _ = envs.reset(seed=[5, 6])
+        expected, _ = plain.reset(seed=[5, 6])
+        rng = np.random.default_rng(0)
+        for _ in range(70):  # beyond one episode of 64 steps
+            action = rng.integers(7, size=2)
+            obs, *_ = envs.step(action)
+            expected, *_ = plain.step(action)
+            assert (obs["image"] == expected["image"]).all()
+            texts = [text for text, _ in asked]
+            assert [texts[number - 1] for number in obs["mission"][:, 0]] == [
+                mission_text(mission) for mission in expected["mission"]
+            ]
+        half = asked
+    count = len(asked) // 2
+    assert 4 <= count < 40
+    assert half[:count] == half[count:]
+    assert len({seed for _, seed in asked[:count]}) == count
+
+
+def test_a_game_without_missions_is_told() -> None:
+    with pytest.raises(ValueError, match="has no missions"):
+        MissionChannel(make_envs("CartPole-v1", 1), lambda text, seed: np.zeros(1), None)  # type: ignore[arg-type]
+
+
+def test_what_a_mission_says_survives_each_language() -> None:
+    mission = Mission(
+        (Clause("put", Thing("red", "box", "left"), Thing(None, "door", None, False)),),
+        (Clause("go to", Thing()),),
+        "after",
+    )
+    assert say(mission) == "put the red box on your left next to a door after you go to the object"
+    assert translate(mission, "zh") == "把你左边的红色的箱子放到门旁边，不过要先走到东西"
+    assert (
+        translate(mission, "fr") == "mets la boîte rouge à ta gauche à côté d'une porte, mais d'abord va vers l'objet"
+    )
+    assert parse(say(mission)) == mission
+    assert parse(" Go to  the RED ball. ") == Mission((Clause("go to", Thing("red", "ball")),))
+    assert parse("go to a key and then open a door").joint == "then"
+
+
+def test_an_agent_that_knows_english_hears_chinese_through_an_interpreter(agent: Path, chinese: Path) -> None:
+    saved = common.load_run(agent)
+    config = TrainConfig(env=GAME, mission_channel="zh", interpreter=str(chinese))
+    envs = common.environments(config, 2)
+    assert envs.single_observation_space == saved.agent.observation_space
+    obs, _ = envs.reset(seed=[1, 2])
+    assert envs.single_observation_space.contains({key: part[0] for key, part in obs.items()})
+    words = ("--episodes", 2, "--mission-channel", "zh", "--interpreter", chinese)
+    done = call("evaluate", agent, *words)
+    assert done.code == 0, done.err
+    assert json.loads(done.out.splitlines()[-1])["mission_channel"] == "zh"
+
+
+def test_a_run_keeps_its_interpreter(chinese: Path, tmp_path: Path) -> None:
+    words = ("--preset", "tiny", "--track", "disabled", "--run-dir", tmp_path / "run")
+    done = call("train", "ppo", "--env", GAME, *words, "--mission-channel", "zh", "--interpreter", chinese)
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "encoders" / "interpreter" / "config.json").exists()
+    assert common.load_run(tmp_path / "run").config.interpreter.startswith(str(tmp_path / "run"))
+
+
+def test_a_person_tells_an_agent_what_to_do(agent: Path, tmp_path: Path) -> None:
+    done = call("watch", agent, "--say", "Go to the red ball", "--out", tmp_path)
+    assert done.code == 0, done.err
+    assert 'the agent is told "Go to the red ball"' in done.out
+    assert len(list(tmp_path.glob("*.mp4"))) == 1
+    assert_one_line(call("watch", agent, "--say", "fetch me a cappuccino", "--out", tmp_path), 2, "vocabulary drift")
+
+
+@needs_voice
+def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
+    wave = espeak.say("go to the red ball", rate=22_050)
+    soundfile.write(tmp_path / "say.wav", wave, 22_050)
+    given = channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
+    assert given.dtype == np.int16
+    assert given.shape == (48_000,)
+    length = np.flatnonzero(given)[-1] + 1
+    assert abs(length / 8_000 - len(wave) / 22_050) < 0.01
+    with pytest.raises(ValueError, match=r"at most 0\.5 s are heard"):
+        channels.spoken(str(tmp_path / "say.wav"), 0, 4_000, 8_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF....")
+    with pytest.raises(ValueError, match="cannot be read as sound"):
+        channels.spoken(str(tmp_path / "broken.wav"), 0, 4_000, 8_000)
+    assert not np.array_equal(channels.spoken("go to the red ball", 1, 48_000, 8_000),
+                              channels.spoken("go to the red ball", 2, 48_000, 8_000))  # fmt: skip
+
+
+@needs_voice
+def test_voices_are_different_and_known(tmp_path: Path) -> None:
+    said = {voice: espeak.say("go left", espeak.Manner(voice)) for voice in (*espeak.TRAIN_VOICES, *espeak.TEST_VOICES)}
+    assert len({wave.tobytes() for wave in said.values()}) == len(said)
+    assert not set(espeak.TRAIN_VOICES) & {*espeak.TEST_VOICES, *espeak.VALID_VOICES}
+    with pytest.raises(DataError, match="no voice nobody"):
+        espeak.say("go", espeak.Manner("nobody"))
+
+
+BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "nobody reads": (("--mission-channel", "zh"), ("nobody here reads missions by zh", "--interpreter RUN")),
+    "other language": (("--mission-channel", "fr", "--interpreter", "{zh}"), ("given by fr", "reads zh")),
+    "speech": (("--mission-channel", "speech", "--interpreter", "{zh}"), ("given by speech", "reads zh")),
+    "no folder": (("--mission-channel", "zh", "--interpreter", "nowhere"), ("holds no encoder",)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_channels_that_nobody_hears_are_one_line(name: str, agent: Path, chinese: Path) -> None:
+    words, fragments = BAD[name]
+    assert_one_line(call("evaluate", agent, *(word.format(zh=chinese) for word in words)), 2, *fragments)
+
+
+def test_games_without_missions_take_no_channel(tmp_path: Path) -> None:
+    words: Any = ("--preset", "tiny", "--track", "disabled", "--run-dir", tmp_path / "run", "--mission-channel", "zh")
+    done = call("train", "ppo", "--env", "CartPole-v1", *words)
+    assert_one_line(done, 2, "CartPole-v1 has none")
+    assert not (tmp_path / "run").exists()

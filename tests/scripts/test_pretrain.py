@@ -1,0 +1,207 @@
+"""pretrain.py: every task makes its data, learns, is judged beside baselines, and is saved as an encoder that works."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from envs.make import make_env, make_envs, resolve_protocol
+from networks.encoders import store
+from networks.supervised.data import IGNORE, DataError, check_apart
+from networks.supervised.missions import HELD_OUT, MissionError, draw, parse, say, slot_names, slots
+from scripts.tasks import atari, espeak, missions, registry
+from scripts.tasks.base import DataOptions
+from tests.scripts.inside import assert_one_line, call
+
+TINY = {"digits": 300, "atari-ram": 450, "mission-slots": 300, "translate-zh-en": 300, "translate-en-fr": 300,
+        "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120, "speech-to-text": 60}  # fmt: skip
+
+
+def voice() -> bool:
+    try:
+        return len(espeak.say("go")) > 0
+    except DataError:
+        return False
+
+
+VOICE = voice()
+
+
+def pretrain(*words: object) -> Any:
+    return call("pretrain", *words)
+
+
+def test_every_task_is_tried() -> None:
+    assert set(TINY) == set(registry.TASKS)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_task_is_trained_saved_and_judged_again(name: str, tmp_path: Path) -> None:
+    if name.startswith("speech") and not VOICE:
+        pytest.skip("no espeak-ng is installed")
+    run = tmp_path / "run"
+    words = ("--examples", TINY[name], "--epochs", 1, "--threads", 1, "--run-dir", run)
+    done = pretrain(name, *words)
+    assert done.code == 0, done.err
+    assert "random frozen trunk" in done.out
+    assert "goal" in done.out or not registry.TASKS[name].gates
+    report = json.loads((run / "encoder" / "report.json").read_text())
+    config = json.loads((run / "encoder" / "config.json").read_text())
+    assert len(config["data"]["fingerprints"]) == 3
+    assert config["git"]["commit"]
+    done = pretrain("evaluate", run)
+    assert done.code == 0, done.err
+    again = json.loads(done.out.splitlines()[-1])
+    assert again["same_examples"]
+    for key in registry.TASKS[name].headline:
+        assert again[key] == pytest.approx(report["test"][key], abs=1e-6)
+    done = pretrain("compare", run)
+    assert done.code == 0, done.err
+    assert name in done.out
+    assert_one_line(pretrain(name, *words), 2, "is taken")
+
+
+def test_features_are_probed_beside_untrained_ones(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert pretrain("digits", "--epochs", 6, "--threads", 1, "--no-baselines", "--run-dir", run).code == 0
+    done = pretrain("probe", run)
+    assert done.code == 0, done.err
+    lines = {line.split("  ")[0].strip(): line.split() for line in done.out.splitlines() if "features" in line}
+    assert float(lines["trained, frozen features"][-2]) > float(lines["untrained features"][-2])
+
+
+def test_a_picture_shows_what_was_taken_for_what(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert pretrain("digits", "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", run).code == 0
+    assert (run / "confusion_digit.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_seed_gives_the_same_encoder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        words = ("--examples", 200, "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", tmp_path / name)
+        assert pretrain("mission-slots", *words).code == 0
+    assert store.load(tmp_path / "a").sha256 == store.load(tmp_path / "b").sha256
+
+
+BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "no task": ((), ("name a task: digits",)),
+    "unknown": (("digit",), ("did you mean digits?",)),
+    "option": (("digits", "--epoch", "3"), ("digits has no option --epoch; did you mean --epochs?",)),
+    "value": (("digits", "--epochs", "0"), ("--epochs cannot be 0",)),
+    "examples": (("digits", "--examples", "3"), ("at least 50",)),
+    "architecture": (("digits", "--arch", "natur"), ("there is no architecture 'natur'",)),
+    "other modality": (("digits", "--arch", "gru"), ("reads token ids",)),
+    "augmentation": (("mission-slots", "--examples", "100", "--augment", "shift"), ("there is words",)),
+    "data": (("digits", "--data", "x"), ("takes no --data",)),
+    "game": (("atari-ram", "--env", "ALE/Tennis-v5"), ("not known here", "ALE/Pong-v5")),
+    "no game": (("atari-ram", "--env", "ALE/Pog-v5"), ("ALE/Pong-v5",)),
+    "stray word": (("digits", "runs/x"), ("takes no runs/x",)),
+    "nothing to judge": (("evaluate",), ("takes folders",)),
+    "no encoder": (("evaluate", "nowhere"), ("holds no encoder",)),
+    "option of evaluate": (("evaluate", "x", "--epochs", "3"), ("has no option --epochs",)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(name: str, tmp_path: Path) -> None:
+    words, fragments = BAD[name]
+    assert_one_line(pretrain(*words, "--run-dir", tmp_path / "run"), 2, *fragments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_real_missions_are_of_the_grammar_and_their_slots_those_of_the_game() -> None:
+    gym.register_envs(pytest.importorskip("minigrid"))
+    for name in ("GoToLocal", "PickupLoc", "PutNextLocal", "GoToSeq", "SynthSeq"):
+        env = gym.make(f"BabyAI-{name}-v0").unwrapped
+        for seed in range(15):
+            text = env.reset(seed=seed)[0]["mission"]
+            mission = parse(text)
+            assert say(mission) == text
+            found = slots(mission)
+            instr = env.instrs  # type: ignore[attr-defined]
+            wanted = clauses_of(instr)
+            assert [clause.verb for clause in mission.clauses] == [verb for verb, *_ in wanted]
+            for clause, (_, color, kind, place) in zip(mission.clauses, wanted, strict=True):
+                assert (clause.thing.color, clause.thing.type, clause.thing.place) == (color, kind, place)
+            joint = {"BeforeInstr": "then", "AfterInstr": "after"}.get(type(instr).__name__)
+            assert slot_names()["joint"][found["joint"]] == (joint or "-")
+        env.close()
+
+
+def clauses_of(instr: Any) -> list[tuple[Any, ...]]:
+    """Verb, colour, type and place of each clause, from the game's own instruction."""
+    name = type(instr).__name__
+    if name in ("AndInstr", "BeforeInstr", "AfterInstr"):
+        return [*clauses_of(instr.instr_a), *clauses_of(instr.instr_b)]
+    verb = {"GoToInstr": "go to", "PickupInstr": "pick up", "OpenInstr": "open", "PutNextInstr": "put"}[name]
+    about = instr.desc_move if name == "PutNextInstr" else instr.desc
+    return [(verb, about.color, about.type, about.loc)]
+
+
+def test_pairs_that_nobody_sees_are_in_no_training_example() -> None:
+    collected = missions.MissionSlots().collect(DataOptions(400))
+    check_apart(collected.splits)
+    for part in collected.splits:
+        assert not any(parse(text).held_out for text in part.group)
+    assert all(parse(text).held_out for text in collected.extra["unseen pairs"].group)
+    for color, kind in HELD_OUT:  # each word alone is learned
+        texts = " ".join(collected.splits.train.group)
+        assert color in texts
+        assert kind in texts
+
+
+def test_what_is_no_mission_is_told() -> None:
+    for text in ("", "dance", "go to the pink ball", "put the ball", "go to a ball and go to a key and go to a box"):
+        with pytest.raises(MissionError):
+            parse(text)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        mission = draw(rng)
+        assert parse(say(mission)) == mission
+
+
+def test_frames_of_the_task_are_those_of_training() -> None:
+    """The encoder sees the very same arrays through the data set and through the vector environment."""
+    # the two draw the no-ops of a start differently
+    protocol = replace(resolve_protocol("ALE/Pong-v5", "auto", None), noop_max=0)
+    env = make_env("ALE/Pong-v5", protocol)
+    rng = np.random.default_rng(5)
+    frames, memories, games, _ = atari.play(env, 10, rng)
+    rng = np.random.default_rng(5)
+    vector = make_envs("ALE/Pong-v5", 1, protocol)
+    obs, _ = vector.reset(seed=[int(rng.integers(2**31))])
+    seen, action, left = [], 0, 0
+    for step in range(1, 10 * atari.EVERY + 1):
+        if not left:
+            action, left = int(rng.integers(vector.single_action_space.n)), int(rng.integers(1, 9))
+        obs, *_ = vector.step(np.array([action]))
+        left -= 1
+        if step % atari.EVERY == 0:
+            seen.append(obs[0].copy())
+    assert np.array_equal(frames, np.stack(seen))
+    assert (games == 0).all()
+    encoder = store.build("nature", env.observation_space)
+    assert torch.equal(encoder(torch.from_numpy(frames)), encoder(torch.from_numpy(np.stack(seen))))
+    target = atari.targets("ALE/Pong-v5", memories)
+    hidden = (memories[:, 49] == 0) | (memories[:, 54] == 0)
+    assert ((target["ball_x"] == IGNORE) == hidden).all()
+    assert (target["player_y"] == memories[:, 51] // 4).all()
+    vector.close()
+
+
+@pytest.mark.skipif(not VOICE, reason="no espeak-ng is installed")
+def test_voices_of_the_test_are_heard_nowhere_else() -> None:
+    for name in ("speech-commands", "speech-to-text"):
+        collected = registry.task(name).collect(DataOptions(60))
+        check_apart(collected.splits)
+        assert collected.splits.train.x.dtype == np.int16
+        assert set(collected.splits.test.group) <= set(espeak.TEST_VOICES)
+        behind = np.flatnonzero(collected.splits.train.x[0])[-1] + 1
+        assert (collected.splits.train.x[0, :behind] != 0).all()  # 0 is what lies behind the end
