@@ -62,8 +62,8 @@ class TrainConfig:
     """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center", "running"] = "scale"
     """scale divides pixels by 255; center takes mean and std of each pixel from random play; running from all play."""
-    mission_channel: Literal["text", "zh", "fr", "speech"] = "text"
-    """How missions are given: as the game's English, in Chinese or French, or spoken."""
+    mission_channel: Literal["text", "zh", "fr", "speech", "none"] = "text"
+    """How missions are given: as the game's English, in Chinese or French, spoken; or not, which is the control."""
     interpreter: str = ""
     """Folder of a translation or speech-to-text task, which makes English of what the channel gives."""
     encoder: tuple[str, ...] = ()

@@ -17,7 +17,15 @@ from envs import toy
 from envs.ale import AtariGame, rom_name
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
-from envs.wrappers import ChannelsFirst, Flicker, GridPlanes, SeededMinAtar, bounded_actions
+from envs.wrappers import (
+    ChannelsFirst,
+    Flicker,
+    GridPlanes,
+    MissionPairs,
+    SeededMinAtar,
+    StrictMission,
+    bounded_actions,
+)
 
 EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""
@@ -25,6 +33,8 @@ EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "B
 
 FLICKER = "flicker"
 """The argument that any image game takes."""
+STRICT, PAIRS = "strict", "pairs"
+"""Arguments that MiniGrid's games take: wrong objects end a game, and which missions are drawn."""
 
 
 class EnvError(ValueError):
@@ -143,6 +153,7 @@ def make_env(
         rendering: dict[str, Any] = (
             {"render_mode": render_mode} if render_mode and kind != "toy" else {}
         )  # toys have no picture
+        mission = {name: own.pop(name) for name in (STRICT, PAIRS) if kind == "minigrid" and name in own}
         env = gym.make(env_id, **rendering, **own)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""
@@ -155,13 +166,23 @@ def make_env(
     if isinstance(env.action_space, gym.spaces.Box):
         env = bounded_actions(env)
     if kind == "minigrid":
-        return GridPlanes(env)
+        return GridPlanes(_with_missions(env, mission))
     if kind == "minatar":
         return ChannelsFirst(SeededMinAtar(env))
     space = env.observation_space
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.shape[2] < space.shape[0]:
         return ChannelsFirst(env)
     return env
+
+
+def _with_missions(env: gym.Env, asked: dict[str, Any]) -> gym.Env:
+    """Take missions strictly, or draw only some of them, as the arguments say."""
+    try:
+        if asked.get(STRICT) in (True, 1, "True", "true"):
+            env = StrictMission(env)
+        return MissionPairs(env, asked[PAIRS]) if PAIRS in asked else env
+    except ValueError as error:
+        raise EnvError(str(error)) from error
 
 
 def _own_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:

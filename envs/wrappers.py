@@ -55,7 +55,7 @@ class GridPlanes(gym.ObservationWrapper):
 
     SIZES = (11, 6, 3)
 
-    def __init__(self, env: gym.Env, max_words: int = 24):
+    def __init__(self, env: gym.Env, max_words: int = 64):
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict)
         height, width, _ = env.observation_space["image"].shape  # type: ignore[misc]
@@ -85,6 +85,58 @@ class GridPlanes(gym.ObservationWrapper):
         """Return the numbers of the mission's words, int64 [max_words]."""
         numbers = [self.words.get(word, 1) for word in re.findall(r"[a-z]+", mission.lower())][: self.max_words]
         return np.array(numbers + [0] * (self.max_words - len(numbers)), np.int64)
+
+
+class StrictMission(gym.Wrapper):
+    """End a BabyAI game without reward as soon as the agent faces (go to) or holds (pick up) a wrong object.
+
+    In BabyAI that costs nothing, so that an agent that does not read the mission tries everything, and succeeds.
+    """
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        if "RoomGridLevel" not in (base.__name__ for base in type(env.unwrapped).__mro__):
+            raise ValueError("only BabyAI's games have missions that can be taken strictly")
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step; see the class."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        wrong = not terminated and self._wrong()
+        return obs, 0.0 if wrong else reward, terminated or wrong, truncated, info
+
+    def _wrong(self) -> bool:
+        game: Any = self.unwrapped
+        kind: str = type(game.instrs).__name__
+        if kind == "GoToInstr":
+            cell = game.grid.get(*game.front_pos)
+            thing = cell is not None and cell.type in ("ball", "box", "key", "door")
+            return thing and cell not in game.instrs.desc.obj_set
+        held = game.carrying
+        return kind == "PickupInstr" and held is not None and held not in game.instrs.desc.obj_set
+
+
+HELD_OUT = frozenset({("red", "ball"), ("blue", "key"), ("green", "box"), ("yellow", "door"), ("purple", "ball")})
+"""Pairs of colour and type that are never asked for in training (`pairs seen`), and only those (`pairs unseen`)."""
+
+
+class MissionPairs(gym.Wrapper):
+    """Draw games anew until the mission has no pair of `HELD_OUT` (seen), or has one (unseen)."""
+
+    def __init__(self, env: gym.Env, pairs: str):
+        super().__init__(env)
+        if pairs not in ("seen", "unseen"):
+            raise ValueError(f"pairs must be seen or unseen, not {pairs}")
+        self.pairs = pairs
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a game with such a mission."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        for _ in range(1_000):
+            unseen = any(f"{color} {kind}" in obs["mission"] for color, kind in HELD_OUT)
+            if unseen == (self.pairs == "unseen"):
+                return obs, info
+            obs, info = self.env.reset(options=options)
+        raise ValueError(f"this game has no missions of {self.pairs} pairs")
 
 
 class AroundRecorder(gym.vector.VectorWrapper):

@@ -34,6 +34,8 @@ def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
     if not isinstance(words, spaces.Dict) or "mission" not in words.spaces:
         raise ConfigError(f"--mission-channel and --say are for games with missions; {config.env} has none")
     ids = words["mission"]
+    if config.mission_channel == "none":
+        return MissionChannel(envs, lambda text, seed: english("", ids), ids, said)
     if config.mission_channel == "text" and not config.interpreter:
         return MissionChannel(envs, lambda text, seed: english(text, ids), ids, said)
     if config.interpreter:
@@ -51,7 +53,9 @@ def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
 
 def add_options(parser: argparse.ArgumentParser, say: bool = False) -> None:
     """Add what says how a trained agent is to be given its missions."""
-    parser.add_argument("--mission-channel", choices=("text", "zh", "fr", "speech"), help="how missions are given")
+    parser.add_argument(
+        "--mission-channel", choices=("text", "zh", "fr", "speech", "none"), help="how missions are given"
+    )
     parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
     if say:
         parser.add_argument("--say", metavar="TEXT|WAV", help="a mission of yours, in the place of the game's")

@@ -23,7 +23,7 @@ from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task, su
 MISSION = Vocabulary(VOCABULARY)
 """That of the games: a token has the number that it has there."""
 LONGEST = 64
-"""Words of the longest mission, four clauses and what is between them."""
+"""Words of a mission that a game shows."""
 
 
 def different(rng: np.random.Generator, count: int, wanted: Callable[[Mission], bool]) -> list[Mission]:

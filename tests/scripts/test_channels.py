@@ -175,3 +175,8 @@ def test_games_without_missions_take_no_channel(tmp_path: Path) -> None:
     done = call("train", "ppo", "--env", "CartPole-v1", *words)
     assert_one_line(done, 2, "CartPole-v1 has none")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mission_that_is_not_given_is_empty() -> None:
+    envs = common.environments(TrainConfig(env=GAME, mission_channel="none"), 2)
+    assert not envs.reset(seed=[1, 2])[0]["mission"].any()
