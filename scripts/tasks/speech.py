@@ -41,7 +41,7 @@ class SpeechCommands(ClassTask):
     summary = "recognise twelve spoken commands (espeak-ng, noise 5 to 30 dB, unseen voices)"
     arch = "logmel-cnn"
     examples = 5_000
-    config = FitConfig(epochs=12, batch_size=32, learning_rate=2e-3)
+    config = FitConfig(epochs=8, batch_size=32, learning_rate=2e-3)
     augment = ("specaug",)
     gates = (Gate("accuracy", 0.95, 120.0), Gate("f1", 0.95, 120.0))
 
@@ -90,7 +90,7 @@ class SpeechToText(Task):
     summary = "write down spoken missions (espeak-ng, noise 5 to 30 dB, unseen voices)"
     arch = "crnn"
     examples = 3_000
-    config = FitConfig(epochs=14, batch_size=16, learning_rate=2e-3)
+    config = FitConfig(epochs=10, batch_size=16, learning_rate=2e-3)
     augment = ("specaug",)
     headline = ("wer", "cer", "snapped_wer", "exact")
     gates = (Gate("wer", 0.08, 180.0, most=True), Gate("snapped_wer", 0.05, 180.0, most=True))
