@@ -65,7 +65,8 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     if not arguments.no_baselines:
         baselines["random frozen trunk"] = _random_trunk(what, arguments.arch or what.arch, collected, config)
     facts = {
-        "task": what.name, "examples": wanted.examples, "env": wanted.env, "augment": list(names),
+        "task": what.name, "examples": wanted.examples, "env": wanted.env,
+        "path": str(wanted.path) if wanted.path else None, "augment": list(names),
         "data": {**collected.facts, "fingerprints": [part.fingerprint for part in collected.splits]},
         "config": asdict(config), "seconds": seconds, **common.origin(),
     }  # fmt: skip
@@ -208,7 +209,8 @@ def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None
     what, config = task(name or stored.config["task"]), stored.config
     examples = arguments.examples or (config["examples"] if name is None else what.examples)
     env = arguments.env or config["env"]
-    return what, what.collect(DataOptions(examples, config["config"]["seed"], arguments.data, env))
+    path = arguments.data or (Path(config["path"]) if config["path"] and name is None else None)
+    return what, what.collect(DataOptions(examples, config["config"]["seed"], path, env))
 
 
 def probe(arguments: argparse.Namespace) -> None:

@@ -56,7 +56,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     labels = Labels(arguments.project, arguments.group or f"{arguments.algorithm}__{config.env}", tuple(arguments.tags))
     record |= {"labels": asdict(labels), "encoders": encoding.about(config)}
     try:
-        run = _run(folder, config, NoTracker(), console)
+        run = _run(folder, encoding.kept(config, folder), NoTracker(), console)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
     encoding.keep(config, folder)

@@ -8,11 +8,15 @@ from agents.config import ConfigError
 from scripts.tasks.atari import AtariRAM
 from scripts.tasks.base import Task
 from scripts.tasks.digits import Digits
+from scripts.tasks.disk import ImageClasses, TextClasses
 from scripts.tasks.missions import MissionSlots, translations
 from scripts.tasks.speech import SpeechCommands, SpeechToText
 
 TASKS: dict[str, type[Task]] = {
-    **{task.name: task for task in (Digits, AtariRAM, MissionSlots, SpeechCommands, SpeechToText)},
+    **{
+        task.name: task
+        for task in (Digits, AtariRAM, MissionSlots, SpeechCommands, SpeechToText, ImageClasses, TextClasses)
+    },
     **translations(),
 }
 

@@ -39,7 +39,7 @@ def pretrain(*words: object) -> Any:
 
 
 def test_every_task_is_tried() -> None:
-    assert set(TINY) == set(registry.TASKS)
+    assert set(TINY) | {"images", "texts"} == set(registry.TASKS)  # those two in test_disk.py
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -1,0 +1,208 @@
+"""Data sets on disk: small ones of each format are learned from; damaged ones are told apart, and run nothing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from networks.supervised.data import DataError, check_apart
+from networks.supervised.files import images, texts
+from scripts.tasks.base import DataOptions
+from scripts.tasks.disk import TextClasses
+from tests.scripts.inside import assert_one_line, call
+
+
+def pictures(count: int, shape: tuple[int, ...], classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures that a small network can tell apart: brightness is the class."""
+    rng = np.random.default_rng(seed)
+    target = np.arange(count) % classes
+    noise = rng.integers(0, 30, size=(count, *shape))
+    level = (200 * target // (classes - 1)).reshape(-1, *(1 for _ in shape))
+    return (noise + level).astype(np.uint8), target
+
+
+def idx(data: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, data.ndim]) + struct.pack(f">{data.ndim}I", *data.shape) + data.astype(np.uint8).tobytes()
+
+
+def write_mnist(folder: Path, packed: bool = False) -> None:
+    folder.mkdir()
+    for name, count, seed in (("train", 120, 0), ("t10k", 30, 1)):
+        x, y = pictures(count, (28, 28), 3, seed)
+        for what, data in ((f"{name}-images-idx3-ubyte", x), (f"{name}-labels-idx1-ubyte", y)):
+            content = idx(data)
+            (folder / (what + (".gz" if packed else ""))).write_bytes(gzip.compress(content) if packed else content)
+
+
+def write_cifar(folder: Path, binary: bool) -> None:
+    folder.mkdir()
+    for number, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        x, y = pictures(20, (3072,), 10, number)
+        if binary:
+            (folder / f"{name}.bin").write_bytes(np.concatenate([y[:, None].astype(np.uint8), x], axis=1).tobytes())
+        else:
+            (folder / name).write_bytes(pickle.dumps({b"data": x, b"labels": y.tolist()}, protocol=2))
+
+
+def write_folders(folder: Path, sides: tuple[str, ...] = ("train", "val")) -> None:
+    for side in sides:
+        for number, name in enumerate(("cat", "dog")):
+            (folder / side / name).mkdir(parents=True)
+            for k in range(24):
+                pixels = np.full((40 + k, 30, 3), 200 * number, np.uint8)
+                pixels[:, :, 2] = 90  # BGR: red
+                cv2.imwrite(str(folder / side / name / f"{k}.png"), pixels)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "mnist": write_mnist,
+    "mnist, gzipped": lambda folder: write_mnist(folder, True),
+    "cifar, binary": lambda folder: write_cifar(folder, True),
+    "cifar, python": lambda folder: write_cifar(folder, False),
+    "folders": write_folders,
+}
+SHAPES = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "folde": (3, 64, 64)}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_data_set_is_read_and_learned_from(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path / "data")
+    found = images(tmp_path / "data")
+    assert found.train.shape[1:] == found.test.shape[1:] == SHAPES[name[:5]]
+    assert found.train.dtype == np.uint8
+    assert len(found.train) == len(found.train_class) > len(found.test) > 0 or name == "folders"
+    words = ("--data", tmp_path / "data", "--epochs", 2, "--threads", 1, "--run-dir", tmp_path / "run")
+    done = call("pretrain", "images", *words)
+    assert done.code == 0, done.err
+    assert "logistic regression" in done.out
+    done = call("pretrain", "evaluate", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert json.loads(done.out.splitlines()[-1])["same_examples"]
+
+
+def test_pixels_are_where_they_should_be(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "mnist")
+    x, y = pictures(120, (28, 28), 3)
+    found = images(tmp_path / "mnist")
+    assert np.array_equal(found.train[:, 0], x)
+    assert np.array_equal(found.train_class, y)
+    for binary in (True, False):
+        write_cifar(tmp_path / f"cifar{binary}", binary)
+        found = images(tmp_path / f"cifar{binary}")
+        x, y = pictures(20, (3072,), 10, 5)
+        assert np.array_equal(found.test.reshape(20, -1), x)
+        assert np.array_equal(found.test_class, y)
+        assert len(found.train) == 100
+    write_folders(tmp_path / "folders")
+    found = images(tmp_path / "folders", 16)
+    assert found.names == ("cat", "dog")
+    assert (found.train[:, 0] == 90).all()  # red is first
+    assert (found.train[found.train_class == 1][:, 2] == 200).all()
+    assert found.test_class.tolist() == [0] * 24 + [1] * 24
+
+
+def test_a_pickle_that_would_run_something_runs_nothing(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    write_cifar(tmp_path / "data", False)
+    (tmp_path / "data" / "data_batch_3").write_bytes(pickle.dumps({b"data": Bomb(), b"labels": [0]}))
+    done = call("pretrain", "images", "--data", tmp_path / "data", "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, "data_batch_3 is not read", "it wants to use")
+    assert not (tmp_path / "exploded").exists()
+
+
+def cut(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "short images": ("mnist", lambda d: cut(d / "train-images-idx3-ubyte", 5000), "should hold 94,080 bytes"),
+    "short header": ("mnist", lambda d: cut(d / "train-images-idx3-ubyte", 9), "ends within its header"),
+    "no idx": ("mnist", lambda d: (d / "train-labels-idx1-ubyte").write_bytes(b"hello there"), "is no IDX file"),
+    "one missing": ("mnist", lambda d: (d / "t10k-labels-idx1-ubyte").unlink(), "has no t10k-labels-idx1-ubyte"),
+    "labels of another": ("mnist", lambda d: (d / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(5))),
+                          "do not belong together"),
+    "bad gzip": ("mnist, gzipped", lambda d: cut(d / "train-images-idx3-ubyte.gz", 300), "cannot be read"),
+    "cut batch": ("cifar, binary", lambda d: cut(d / "data_batch_2.bin", 5000), "no multiple of 3,073"),
+    "odd class": ("cifar, binary", lambda d: (d / "test_batch.bin").write_bytes(b"M" + bytes(3072)), "a class 77"),
+    "cut pickle": ("cifar, python", lambda d: cut(d / "data_batch_2", 500), "data_batch_2 is not read"),
+    "odd pickle": ("cifar, python", lambda d: (d / "data_batch_2").write_bytes(pickle.dumps([1])), "no data and"),
+    "no test": ("cifar, binary", lambda d: (d / "test_batch.bin").unlink(), "test_batch"),
+    "no picture": ("folders", lambda d: (d / "train" / "cat" / "0.png").write_text("no"), "is no picture"),
+    "empty class": ("folders", lambda d: [p.unlink() for p in (d / "val" / "dog").iterdir()], "dog has no picture"),
+    "one class": ("folders", lambda d: [p.unlink() for p in (d / "train" / "dog").iterdir()], "no two folders"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_data_is_one_line(name: str, tmp_path: Path) -> None:
+    kind, spoil, words = DAMAGE[name]
+    WRITERS[kind](tmp_path / "data")
+    spoil(tmp_path / "data")
+    done = call("pretrain", "images", "--data", tmp_path / "data", "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_data_is_one_line(tmp_path: Path) -> None:
+    assert_one_line(call("pretrain", "images"), 2, "--data PATH")
+    assert_one_line(call("pretrain", "images", "--data", tmp_path / "none"), 2, "is no folder")
+    assert_one_line(call("pretrain", "texts"), 2, "--data FILE.csv")
+    assert_one_line(call("pretrain", "texts", "--data", tmp_path / "none.csv"), 2, "is no file")
+
+
+LINES = [
+    (f"{'well done' if k % 2 else 'wrong one'}, {k % 37} of them, go on", "good" if k % 2 else "bad")
+    for k in range(200)
+]
+
+
+def write_table(path: Path) -> None:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in LINES))
+        return
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        writer.writerows([("text", "label"), *LINES])
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
+def test_a_table_of_texts_is_learned_from(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data{ending}"
+    write_table(path)
+    assert texts(path) == ([text for text, _ in LINES], [label for _, label in LINES])
+    collected = TextClasses().collect(DataOptions(1000, path=path))
+    check_apart(collected.splits)  # the same line of feedback is on one side only
+    words = ("--epochs", 6, "--threads", 1, "--batch-size", 16, "--run-dir", tmp_path / "run")
+    done = call("pretrain", "texts", "--data", path, *words)
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "run" / "encoder" / "report.json").read_text())
+    assert report["test"]["accuracy"] > 0.95
+
+
+TABLES = {
+    "no column": ("a.csv", "txt,label\nhi,1\n", "row 1 has no text and label"),
+    "one label": ("a.csv", "text,label\nhi,1\nho,1\n", "1 different labels"),
+    "no json": ("a.jsonl", "{hi\n", "cannot be read as a table"),
+    "not text": ("a.csv", None, "cannot be read as a table"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_cannot_be_read_are_told(name: str, tmp_path: Path) -> None:
+    file, content, words = TABLES[name]
+    (tmp_path / file).write_bytes(content.encode() if content is not None else b"\xff\xfe\x00text")
+    with pytest.raises(DataError, match=words):
+        texts(tmp_path / file)
