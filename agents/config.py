@@ -66,6 +66,9 @@ class TrainConfig:
     """How missions are given: as the game's English, in Chinese or French, spoken; or not, which is the control."""
     interpreter: str = ""
     """Folder of a translation or speech-to-text task, which makes English of what the channel gives."""
+    fusion: Literal["concat", "film"] = "concat"
+    """How the parts of a Dict observation come together: side by side; or the image scaled and shifted by all else,
+    which a mission needs to change what is made of what is seen."""
     encoder: tuple[str, ...] = ()
     """Trained encoders, each KEY=RUN: what reads this part of the observation (obs where it is one array)."""
     encoder_mode: tuple[str, ...] = ()

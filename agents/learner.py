@@ -19,7 +19,7 @@ from networks.encoders import reuse
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
 from networks.model import ACTION_MASK, Model, Network, map_tree
-from networks.torsos import build_torso
+from networks.torsos import build_torso, fuse
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 OptimizerName = Literal["adam", "radam", "rmsprop"]
@@ -80,7 +80,7 @@ class Learner(ABC):
             for key, (path, mode) in self.config.encoders().items():
                 if mode != "freeze":  # frozen ones stand beside the environments
                     torso = reuse.put_into(torso, key, reuse.load_for(key, Path(path), self.observation_space))
-            return torso
+            return fuse(torso, self.observation_space) if self.config.fusion == "film" else torso
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

@@ -104,6 +104,41 @@ class DictTorso(Torso):
         return torch.cat([torso(x[key]).float() for key, torso in self.torsos.items()], dim=1)
 
 
+class Film(Torso):
+    """What is seen, scaled and shifted by all else, such as a mission, and a layer: feature-wise linear modulation.
+
+    Perez et al. 2018 on feature vectors instead of maps. Side by side, two parts cannot change each other's meaning
+    before a linear head: "the red one" would favour an action, whatever is seen.
+    """
+
+    def __init__(self, torso: DictTorso, seen: Sequence[str], width: int = 128):
+        super().__init__()
+        self.parts, self.seen = torso, tuple(seen)
+        widths = {key: part.out_dim for key, part in torso.parts().items()}
+        features = sum(widths[key] for key in self.seen)
+        condition = torso.out_dim - features
+        self.film, self.mix = nn.Linear(condition, 2 * features), nn.Linear(features, width)
+        self.out_dim = width + condition
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        """{key: [B, ...]} -> [B, out_dim]."""
+        found = {key: part(x[key]).float() for key, part in self.parts.parts().items()}
+        features = torch.cat([found[key] for key in self.seen], dim=1)
+        condition = torch.cat([part for key, part in found.items() if key not in self.seen], dim=1)
+        scale, shift = self.film(condition).chunk(2, dim=1)
+        return torch.cat([F.relu(self.mix(features * (1.0 + scale) + shift)), condition], dim=1)
+
+
+def fuse(torso: Torso, space: spaces.Space) -> Film:
+    """Put images under the condition of all else; raise ValueError where there are not both."""
+    parts = torso.parts() if isinstance(torso, DictTorso) else {}
+    seen = [key for key in parts if isinstance(space, spaces.Dict) and (is_image(space[key]) or key == "image")]
+    if not seen or len(seen) == len(parts):
+        raise ValueError(f"--fusion film takes an image and something else beside it, not {space}")
+    assert isinstance(torso, DictTorso)
+    return Film(torso, seen)
+
+
 class TwinTorso(Torso):
     """Two torsos of one shape side by side, so that policy and value share nothing (PPO on vectors)."""
 
@@ -122,6 +157,8 @@ def normalized_parts(torso: nn.Module, obs: Any) -> Iterator[tuple[Normalize, An
     if isinstance(torso, DictTorso):
         for key, part in torso.torsos.items():
             yield from normalized_parts(part, obs[key])
+    elif isinstance(torso, Film):
+        yield from normalized_parts(torso.parts, obs)
     elif isinstance(torso, TwinTorso):
         for half in (torso.policy, torso.value):
             yield from normalized_parts(half, obs)

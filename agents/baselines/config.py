@@ -36,7 +36,8 @@ class SB3Config(TrainConfig):
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value, and at what only our agents can do."""
         super().validate()
-        plain = {"observe_last": False, "mask_actions": False, "core": "none", "input_norm": "scale"}
+        plain = {"observe_last": False, "mask_actions": False, "core": "none", "input_norm": "scale",
+                 "fusion": "concat"}  # fmt: skip
         for name, value in plain.items():
             self.require(getattr(self, name) == value, name, "is for our own agents: Stable-Baselines3 takes none")
         learning = [key for key, (_, mode) in self.encoders().items() if mode != "freeze"]
