@@ -46,6 +46,10 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
     agent = build.build_agent(arguments.algorithm, config, envs, facts)
     preflight.plan(agent, envs, envs.card, folder).show(console)
+    encoders = encoding.about(config)
+    for key, facts in encoders.items():
+        words = f"{facts['arch']} of {facts['task']}, {facts['mode']}; trained on {facts['env_frames']:,} env frames"
+        console.print(f"  encoder of '{key}': {words}", highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return
     layout = build.replay_layout(config, envs, agent.carry_dim)
@@ -54,7 +58,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     record = common.record(arguments.algorithm, config, envs, facts)
     record |= {"run_id": new_run_id(), "track": arguments.track or "offline", "videos": bool(arguments.videos)}
     labels = Labels(arguments.project, arguments.group or f"{arguments.algorithm}__{config.env}", tuple(arguments.tags))
-    record |= {"labels": asdict(labels), "encoders": encoding.about(config)}
+    record |= {"labels": asdict(labels), "encoders": encoders}
     try:
         run = _run(folder, encoding.kept(config, folder), NoTracker(), console)
     except OSError as error:

@@ -54,6 +54,7 @@ def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path
         "mode": "freeze", "sha256": "", "arch": "gru", "env_frames": 123, "task": "made up", "examples": 3,
         "seconds": 1.0,
     }  # fmt: skip
+    assert "encoder of 'mission': gru of made up, freeze; trained on 123 env frames" in done.out
     assert "Box(-inf, inf, (128,), float32)" in record["spaces"]["observation"]
     shutil.rmtree(tmp_path / "e")  # the run has a copy
     saved = common.load_run(tmp_path / "run")
