@@ -48,7 +48,7 @@ class Display:
             self.console.print(f"{self.title}: {env_steps:,}/{self.total_steps:,}  {numbers}", highlight=False)
             return
         self.progress.update(self.task, completed=env_steps)
-        parts = [self.progress, self._numbers(facts), *([self._shares(shares)] if shares else [])]
+        parts: list[Any] = [self.progress, self._numbers(facts), *([self._shares(shares)] if shares else [])]
         self.live.update(Group(*parts))
 
     def _numbers(self, facts: dict[str, float]) -> Table:

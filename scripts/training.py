@@ -47,8 +47,8 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     agent = build.build_agent(arguments.algorithm, config, envs, facts)
     preflight.plan(agent, envs, envs.card, folder).show(console)
     encoders = encoding.about(config)
-    for key, facts in encoders.items():
-        words = f"{facts['arch']} of {facts['task']}, {facts['mode']}; trained on {facts['env_frames']:,} env frames"
+    for key, told in encoders.items():
+        words = f"{told['arch']} of {told['task']}, {told['mode']}; trained on {told['env_frames']:,} env frames"
         console.print(f"  encoder of '{key}': {words}", highlight=False, markup=False, soft_wrap=True)
     if arguments.dry_run:
         return
