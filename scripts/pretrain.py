@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, metavar="N", help="how many to make")
     parser.add_argument("--augment", nargs="*", metavar="A", help="shift, cutout, noise, words, specaug; none for none")
     parser.add_argument("--run-dir", type=Path, help="where the folder is made (default: runs/)")
+    parser.add_argument("--lr-find", action="store_true", help="look for a good learning rate first, and take it")
     parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
     arguments, rest = parser.parse_known_args()
     if arguments.list:

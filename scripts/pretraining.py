@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES, Encoder, build
 from networks.inputs import Normalize
 from networks.supervised.data import Data, Splits, check_apart
-from networks.supervised.fit import Epoch, FitConfig, fit
+from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit
 from networks.supervised.models import Classifier, Supervised, heads_from, heads_state
 from networks.supervised.preprocess import augmentation
 from scripts import common, options, pictures, training
@@ -55,6 +55,9 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     model = _model(what, arguments.arch or what.arch, collected, config)
     names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
     augment = augmentation(names, model.encoder.spec.modality, model.encoder)
+    if arguments.lr_find:
+        config = replace(config, learning_rate=find_learning_rate(model, collected.splits.train, config))
+        _say(console, f"the loss falls fastest at a learning rate of {config.learning_rate:.2g}, which is taken")
     begin = time.monotonic()
     with Display(config.epochs, what.name, console=console) as display:
         epochs = fit(model, collected.splits, config, what.score, augment, lambda *about: _show(display, *about))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.supervised.data import IGNORE, Data, DataError, Splits
-from networks.supervised.models import Classifier, Supervised
+from networks.supervised.models import Supervised
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 ScheduleName = Literal["constant", "step", "cosine", "onecycle", "plateau"]
@@ -221,7 +221,7 @@ class _Average:
                 self.state[key] += (value - self.state[key]) / self.count
 
 
-def find_learning_rate(model: Classifier, data: Data, config: FitConfig, low: float = 1e-5, high: float = 0.3) -> float:
+def find_learning_rate(model: Supervised, data: Data, config: FitConfig, low: float = 1e-5, high: float = 0.3) -> float:
     """Return the rate at which the loss falls fastest in one pass of rising rates (Smith 2017), on a copy."""
     twin, rng = copy.deepcopy(model).train(), np.random.default_rng(config.seed)
     optimizer = torch.optim.AdamW(twin.parameters(), low)

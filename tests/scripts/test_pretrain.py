@@ -77,6 +77,15 @@ def test_features_are_probed_beside_untrained_ones(tmp_path: Path) -> None:
     assert float(lines["trained, frozen features"][-2]) > float(lines["untrained features"][-2])
 
 
+def test_a_learning_rate_is_looked_for(tmp_path: Path) -> None:
+    words = ("--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", tmp_path / "run")
+    done = pretrain("digits", "--lr-find", *words)
+    assert done.code == 0, done.err
+    rate = json.loads((tmp_path / "run" / "encoder" / "config.json").read_text())["config"]["learning_rate"]
+    assert f"at a learning rate of {rate:.2g}" in done.out
+    assert 1e-4 < rate < 0.1
+
+
 def test_a_picture_shows_what_was_taken_for_what(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert pretrain("digits", "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", run).code == 0
