@@ -90,7 +90,7 @@ class SpeechToText(Task):
     summary = "write down spoken missions (espeak-ng, noise 5 to 30 dB, unseen voices)"
     arch = "crnn"
     examples = 3_000
-    config = FitConfig(epochs=14, batch_size=16, learning_rate=2e-3)
+    config = FitConfig(epochs=10, batch_size=16, learning_rate=2e-3)
     augment = ("specaug",)
     headline = ("wer", "cer", "snapped_wer", "exact")
     gates = (Gate("wer", 0.08, 180.0, most=True), Gate("snapped_wer", 0.05, 180.0, most=True))

@@ -82,8 +82,8 @@ def test_a_learning_rate_is_looked_for(tmp_path: Path) -> None:
     done = pretrain("digits", "--lr-find", *words)
     assert done.code == 0, done.err
     rate = json.loads((tmp_path / "run" / "encoder" / "config.json").read_text())["config"]["learning_rate"]
-    assert f"at a learning rate of {rate:.2g}" in done.out
-    assert 1e-4 < rate < 0.1
+    assert f"learning rate {rate:.2g}: a tenth" in done.out
+    assert 1e-6 < rate < 0.1
 
 
 def test_a_picture_shows_what_was_taken_for_what(tmp_path: Path) -> None:
