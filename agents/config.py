@@ -10,6 +10,7 @@ from gymnasium import spaces
 from agents.replay.ring import ReplayLayout
 from networks.cores import CoreName
 
+ChannelName = Literal["text", "zh", "fr", "speech", "none"]
 EncoderMode = Literal["freeze", "finetune", "layerwise"]
 
 
@@ -62,7 +63,7 @@ class TrainConfig:
     """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center", "running"] = "scale"
     """scale divides pixels by 255; center takes mean and std of each pixel from random play; running from all play."""
-    mission_channel: Literal["text", "zh", "fr", "speech", "none"] = "text"
+    mission_channel: ChannelName = "text"
     """How missions are given: as the game's English, in Chinese or French, spoken; or not, which is the control."""
     interpreter: str = ""
     """Folder of a translation or speech-to-text task, which makes English of what the channel gives."""
@@ -99,7 +100,6 @@ class TrainConfig:
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")
         self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
         self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")
-
         self.require(0.0 < self.encoder_lr_scale <= 1.0, "encoder_lr_scale", "must lie in 0 to 1")
         self.require(0.0 < self.encoder_lr_decay <= 1.0, "encoder_lr_decay", "must lie in 0 to 1")
         self.encoders()

@@ -136,13 +136,14 @@ class Learner(ABC):
         if name != "adam":
             # capturable keeps a step count on a GPU, where asking for it would wait for all that is queued there
             options = {**options, "capturable": self.device.type == "cuda"}
-        self.slower: list[tuple[dict[str, Any], float]] = []
         optimizer = kind(self._groups(), lr=self.learning_rate, eps=epsilon, **options)
-        for group, factor in zip(optimizer.param_groups, self._factors(), strict=True):
-            if factor != 1.0:
-                group["lr"] = self.learning_rate.clone()
-                self.slower.append((group, factor))
+        self._hold_rates(optimizer)
         return optimizer
+
+    def _hold_rates(self, optimizer: Optimizer) -> None:
+        """Have the schedule's tensor be the rate of each group, or what a slower one's is made from."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate if group["factor"] == 1.0 else self.learning_rate * group["factor"]
 
     def _layers(self) -> list[tuple[list[nn.Parameter], float]]:
         """Return the layers of encoders that learn layer by layer, each with its part of the learning rate."""
@@ -164,10 +165,7 @@ class Learner(ABC):
         layers = self._layers()
         slow = {id(parameter) for parameters, _ in layers for parameter in parameters}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in slow]
-        return [{"params": rest}, *({"params": parameters} for parameters, _ in layers)]
-
-    def _factors(self) -> list[float]:
-        return [1.0, *(factor for _, factor in self._layers())]
+        return [{"params": parameters, "factor": factor} for parameters, factor in ((rest, 1.0), *layers)]
 
     def clipped_apart(self) -> list[nn.Module]:
         """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
@@ -178,8 +176,9 @@ class Learner(ABC):
         self.optimizer.zero_grad()
         loss.backward()
         parts = self.clipped_apart()
-        for group, factor in self.slower:
-            torch.mul(self.learning_rate, factor, out=group["lr"])
+        for group in self.optimizer.param_groups:
+            if group["factor"] != 1.0:
+                torch.mul(self.learning_rate, group["factor"], out=group["lr"])
         grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in parts]
         self.optimizer.step()
         return torch.stack(grad_norms).amax()
@@ -206,12 +205,5 @@ class Learner(ABC):
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.learning_rate.copy_(state["tensors"]["learning_rate"])
-        # loading copies the rate; the schedule must keep its hold on it
-        for group, factor in zip(self.optimizer.param_groups, self._factors(), strict=True):
-            group["lr"] = self.learning_rate if factor == 1.0 else self.learning_rate * factor
-        self.slower = [
-            (group, factor)
-            for group, factor in zip(self.optimizer.param_groups, self._factors(), strict=True)
-            if factor != 1.0
-        ]
+        self._hold_rates(self.optimizer)  # loading copies the rate
         self.updates = int(state["updates"])

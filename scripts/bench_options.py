@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
+from agents.tracking import TrackMode
 from scripts import book, cli, cost, exam, jobs, speed, sweep
 from scripts.common import ConfigError
 
@@ -64,7 +66,7 @@ def trained(command: argparse._ActionsContainer, games: int, seeds: int = 3, out
     command.add_argument("--jobs", type=int, default=1, metavar="J", help="runs side by side (default: 1)")
     command.add_argument("--threads", type=int, metavar="T", help="of each run (default: 1 with several jobs)")
     command.add_argument("--dir", type=Path, default=jobs.BENCH, help="where the run folders are (default: runs/bench)")
-    command.add_argument("--track", choices=("offline", "online", "disabled"), default="disabled",
+    command.add_argument("--track", choices=get_args(TrackMode), default="disabled",
                          help="Weights & Biases, as for train.py (default: disabled)")  # fmt: skip
     command.add_argument("--group", help="on W&B: the runs' group (default: ALGO__ENV)")
     command.add_argument("--eval-episodes", type=int, default=games, metavar="N",

@@ -22,7 +22,7 @@ from agents.run import RunError
 from envs.replays import EpisodeRecord, load_replays, previous_episodes
 from scripts import common
 from scripts.duel import duel_table, pair_of, weigh
-from scripts.jobs import Job, Settings
+from scripts.jobs import Settings
 from scripts.suite import compete, interval, number, wide_console
 
 BOOK = ROOT / "docs" / "results" / "book"
@@ -88,7 +88,7 @@ def write_chapter(chapter: Chapter, settings: Settings, book: Path, console: Con
     if failed:
         return failed
     for who, row in zip(pair, rows, strict=True):
-        folders = [Job(who, run["seed"], who.folder(asked.folder, run["seed"])).folder for run in row["runs"]]
+        folders = [who.folder(asked.folder, run["seed"]) for run in row["runs"]]
         row["best_game"] = keep_best_game(folders, book / f"{chapter.name}__{who.label.replace(':', '-')}.jsonl")
     found = {"chapter": chapter.name, "rows": rows, **weigh(rows, console)}
     for run in (run for row in rows for run in row["runs"]):
@@ -102,7 +102,7 @@ def keep_best_game(folders: Sequence[Path], path: Path) -> dict[str, Any]:
     best: tuple[EpisodeRecord, list[EpisodeRecord], Path] | None = None
     for folder in folders:
         weights = json.loads((folder / "evaluation.json").read_text())["weights_sha256"]
-        games = [game for game in load_replays(folder / "replays" / "eval.jsonl")]
+        games = load_replays(folder / "replays" / "eval.jsonl")
         for index, game in enumerate(games):
             if game.extras.get("weights_sha256") != weights:
                 continue  # of another checkpoint
@@ -144,17 +144,15 @@ def _section(chapter: Chapter, found: dict[str, Any]) -> str:
     ]
     lines += [_sources([run for row in rows for run in row["runs"]]), ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    spans = (("iqm", "interval"), ("mean", "mean_interval"))
     for row in rows:
         best = f"[{number(row['best_game']['score'])}]({row['best_game']['replay']})"
         cells = [f"`{row['label']}`", str(len(row["runs"]))]
-        cells += [f"{number(row[name])} {interval(row[span])}" for name, span in (("iqm", "interval"), MEAN)]
+        cells += [f"{number(row[name])} {interval(row[span])}" for name, span in spans]
         names = ("evaluation", "env_steps", "wall_seconds", "steps_per_second", "peak_memory_gb")
         lines.append("| " + " | ".join([*cells, *(number(row[name]) for name in names), best]) + " |")
     lines += ["", f"{found['words']}; {found['verdict']}.", *([chapter.remark] if chapter.remark else []), ""]
     return "\n".join(lines)
-
-
-MEAN = ("mean", "mean_interval")
 
 
 def _sources(runs: Sequence[dict[str, Any]]) -> str:

@@ -6,17 +6,17 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import ChannelName, ConfigError, TrainConfig
 from envs.wrappers import VOCABULARY, MissionChannel
 from networks.encoders import store
 from networks.encoders.base import space_of
-from networks.encoders.vocabulary import PAD, Vocabulary, check_drift
+from networks.encoders.vocabulary import Vocabulary, check_drift
 from networks.supervised.missions import MissionError, parse, translate
 from networks.supervised.models import Transcriber, Translator, as_text, heads_from
 
@@ -53,9 +53,7 @@ def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
 
 def add_options(parser: argparse.ArgumentParser, say: bool = False) -> None:
     """Add what says how a trained agent is to be given its missions."""
-    parser.add_argument(
-        "--mission-channel", choices=("text", "zh", "fr", "speech", "none"), help="how missions are given"
-    )
+    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
     parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
     if say:
         parser.add_argument("--say", metavar="TEXT|WAV", help="a mission of yours, in the place of the game's")
@@ -82,8 +80,7 @@ def heard(config: TrainConfig, said: str) -> str:
 def english(text: str, space: spaces.Space) -> np.ndarray:
     """Return the token numbers of an English mission, as the game gives its own."""
     assert isinstance(space, spaces.MultiDiscrete)
-    numbers = WORDS.encode(text)[: space.shape[0]]
-    return np.array(numbers + [PAD] * (space.shape[0] - len(numbers)), np.int64)
+    return WORDS.array([text], space.shape[0])[0]
 
 
 def giver(kind: str, stored: store.Stored) -> Give:

@@ -14,7 +14,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents import provenance
 from agents import statistics as st
 from agents.run import RunError
 from scripts import common
@@ -76,7 +75,7 @@ def outcome(job: Job, episodes: int) -> dict[str, Any]:
         "command": anywhere(data.meta.get("command") or ""),
         **{name: (data.meta.get("git") or {}).get(name) for name in ("commit", "dirty")},
         **{name: data.meta.get(name) for name in ("machine", "machine_facts", "versions")},
-        "folder": provenance.relative(str(job.folder)),
+        "folder": str(job.folder),
     }
 
 

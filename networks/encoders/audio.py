@@ -91,15 +91,25 @@ class SoundEncoder(Encoder):
     """Log-mel energies inside, and features of moments that are pooled over those before the end."""
 
     modality = "audio"
+    convs: nn.ModuleList
+    norms: nn.ModuleList
 
     def __init__(self, space: spaces.Space, sample_rate: int, mels: int):
         super().__init__()
         self.log_mel = LogMel(space, sample_rate, mels)
 
-    def heard(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the energies as pictures [B, 1, T, mels], and what is before the end."""
+    def steps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the convolutions make of each moment, [B, T, D], and which are before the end."""
         energy, kept = self.log_mel(x)
-        return energy[:, None], kept
+        picture = energy[:, None]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            kept = kept[:, ::2]
+            picture = masked(F.relu(norm(conv(picture).movedim(1, -1)).movedim(-1, 1)), kept)
+        return picture.transpose(1, 2).flatten(2), kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N] -> mean and maximum over time, [B, out_dim]."""
+        return pool(*self.tokens(x))
 
 
 def masked(picture: Tensor, kept: Tensor) -> Tensor:
@@ -126,16 +136,8 @@ class LogMelCNN(SoundEncoder):
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features of each 80 ms."""
-        picture, kept = self.heard(x)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            kept = kept[:, ::2]
-            picture = F.relu(norm(conv(picture).movedim(1, -1)).movedim(-1, 1))
-            picture = masked(picture, kept)
-        return self.fc(picture.transpose(1, 2).flatten(2)), kept
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N] -> mean and maximum over time, [B, out_dim]."""
-        return pool(*self.tokens(x))
+        steps, kept = self.steps(x)
+        return self.fc(steps), kept
 
     def layer_groups(self) -> list[nn.Module]:
         """Return each convolution, then the last layer."""
@@ -166,19 +168,12 @@ class CRNN(SoundEncoder):
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features of each 40 ms."""
-        picture, kept = self.heard(x)
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            kept = kept[:, ::2]
-            picture = masked(F.relu(norm(conv(picture).movedim(1, -1)).movedim(-1, 1)), kept)
-        steps = F.relu(self.fc(picture.transpose(1, 2).flatten(2)))
+        steps, kept = self.steps(x)
+        steps = F.relu(self.fc(steps))
         lengths = kept.sum(dim=1).clamp(min=1)
         packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=steps.shape[1])
         return states, kept
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N] -> mean and maximum over time, [B, out_dim]."""
-        return pool(*self.tokens(x))
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, then the recurrent layers."""

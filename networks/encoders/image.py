@@ -32,6 +32,24 @@ def _places(features: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
+class Pictures(Encoder):
+    """Convolutions down to a last picture, whose places are the tokens, and a layer over all of it."""
+
+    fc: nn.Module
+
+    def picture(self, x: Tensor) -> Tensor:
+        """Return the last picture, [B, token_dim, H, W]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        return self.fc(self.picture(x).flatten(1))
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last picture's places, row by row."""
+        return _places(self.picture(x))
+
+
 class FromTorso(Encoder):
     """A convolutional torso of the agents as an encoder."""
 
@@ -77,7 +95,7 @@ for _name in ("nature", "impala", "minatar", "data-efficient", "pong-small"):
 
 
 @register("small-cnn", "image")
-class SmallCNN(Encoder):
+class SmallCNN(Pictures):
     """Three convolutions for images of 8 to 64 pixels a side, halved after each but the first."""
 
     modality = "image"
@@ -98,19 +116,12 @@ class SmallCNN(Encoder):
         self.token_dim, self.out_dim = widths[-1], out_dim
         self.fc = nn.Sequential(nn.Linear(widths[-1] * places, out_dim), nn.ReLU())
 
-    def _picture(self, x: Tensor) -> Tensor:
+    def picture(self, x: Tensor) -> Tensor:
+        """Return the last picture."""
         x = self.blocks[0](self.normalize(x))
         for block in list(self.blocks)[1:]:
             x = F.max_pool2d(block(x), 2)
         return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, out_dim]."""
-        return self.fc(self._picture(x).flatten(1))
-
-    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last picture's places, row by row."""
-        return _places(self._picture(x))
 
     def layer_groups(self) -> list[nn.Module]:
         """Return each block, then the last layer."""
@@ -141,7 +152,7 @@ def _norm(name: str, width: int) -> nn.Module:
 
 
 @register("resnet18", "image")
-class ResNet18(Encoder):
+class ResNet18(Pictures):
     """ResNet-18. `norm="batch"` is for weights that were trained so; they are then used as they are, in eval mode."""
 
     modality = "image"
@@ -169,7 +180,8 @@ class ResNet18(Encoder):
                 module.eval()
         return self
 
-    def _picture(self, x: Tensor) -> Tensor:
+    def picture(self, x: Tensor) -> Tensor:
+        """Return the last picture."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(self.normalize(x)))), 3, 2, 1)
         for index in range(1, 5):
             x = getattr(self, f"layer{index}")(x)
@@ -177,11 +189,7 @@ class ResNet18(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, 512]."""
-        return self._picture(x).mean(dim=(2, 3))
-
-    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last picture's places, row by row."""
-        return _places(self._picture(x))
+        return self.picture(x).mean(dim=(2, 3))
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the stem and the four sections."""
@@ -198,7 +206,7 @@ class ResNet18(Encoder):
 
 
 @register("bow", "grid")
-class BagOfWords(Encoder):
+class BagOfWords(Pictures):
     """Binary planes [P, H, W], one for each object, colour and state: a cell's planes are summed as words of a bag."""
 
     modality = "grid"
@@ -213,19 +221,12 @@ class BagOfWords(Encoder):
         self.fc = nn.Sequential(nn.Linear(width * height * size, out_dim), nn.ReLU())
         self.token_dim, self.out_dim = width, out_dim
 
-    def _picture(self, x: Tensor) -> Tensor:
+    def picture(self, x: Tensor) -> Tensor:
+        """Return the last picture."""
         x = self.words(self.normalize(x))
         for conv in self.convs:
             x = F.relu(conv(x))
         return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, P, H, W] -> [B, out_dim]."""
-        return self.fc(self._picture(x).flatten(1))
-
-    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cells, row by row."""
-        return _places(self._picture(x))
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the words, the convolutions and the last layer."""

@@ -34,7 +34,19 @@ def voices_of(count: int) -> list[tuple[Sequence[str], int]]:
     return list(zip((espeak.TRAIN_VOICES, espeak.VALID_VOICES, espeak.TEST_VOICES), counts, strict=True))
 
 
-class SpeechCommands(ClassTask):
+class Spoken(Task):
+    """A task on recordings at espeak's rate."""
+
+    def meaning(self) -> dict[str, Any]:
+        """Return the rate."""
+        return {"sample_rate": espeak.RATE}
+
+    def arch_options(self) -> dict[str, Any]:
+        """Tell the encoder the rate."""
+        return {"sample_rate": espeak.RATE}
+
+
+class SpeechCommands(Spoken, ClassTask):
     """Which of twelve words was said?"""
 
     name = "speech-commands"
@@ -63,14 +75,6 @@ class SpeechCommands(ClassTask):
         """Return that of recordings of a second."""
         return spaces.Box(-32768, 32767, (SECOND,), np.int16)
 
-    def meaning(self) -> dict[str, Any]:
-        """Return the rate."""
-        return {"sample_rate": espeak.RATE}
-
-    def arch_options(self) -> dict[str, Any]:
-        """Tell the encoder the rate."""
-        return {"sample_rate": espeak.RATE}
-
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
         """The words."""
@@ -83,7 +87,7 @@ class SpeechCommands(ClassTask):
         return np.log1p(bands).reshape(len(data), -1)
 
 
-class SpeechToText(Task):
+class SpeechToText(Spoken):
     """What was said, letter by letter."""
 
     name = "speech-to-text"
@@ -118,14 +122,6 @@ class SpeechToText(Task):
     def space(self) -> spaces.Space:
         """Return that of recordings of six seconds."""
         return spaces.Box(-32768, 32767, (MISSION_SAMPLES,), np.int16)
-
-    def meaning(self) -> dict[str, Any]:
-        """Return the rate."""
-        return {"sample_rate": espeak.RATE}
-
-    def arch_options(self) -> dict[str, Any]:
-        """Tell the encoder the rate."""
-        return {"sample_rate": espeak.RATE}
 
     def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
         """Put letters on the encoder."""
