@@ -28,11 +28,13 @@ def main() -> None:
     parser.add_argument("--task", help="what to probe for (default: the run's own)")
     parser.add_argument("--arch", help="the encoder's architecture")
     parser.add_argument("--env", metavar="ID", help="the game, for tasks on games")
+    parser.add_argument("--image-size", type=int, metavar="N", help="side of an Atari game's frames (84)")
     parser.add_argument("--data", type=Path, metavar="PATH", help="data on disk, for tasks that read some")
     parser.add_argument("--examples", type=int, metavar="N", help="how many to make")
     parser.add_argument("--augment", nargs="*", metavar="A", help="shift, cutout, noise, words, specaug; none for none")
     parser.add_argument("--run-dir", type=Path, help="where the folder is made (default: runs/)")
     parser.add_argument("--lr-find", action="store_true", help="look for a good learning rate first, and take it")
+    parser.add_argument("--untrained", action="store_true", help="save it as it is drawn: the control of a transfer")
     parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
     arguments, rest = parser.parse_known_args()
     if arguments.list:

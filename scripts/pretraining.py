@@ -46,7 +46,8 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     console = wide_console()
     if config.threads:
         torch.set_num_threads(config.threads)
-    wanted = DataOptions(arguments.examples or what.examples, config.seed, arguments.data, arguments.env)
+    count, size = arguments.examples or what.examples, arguments.image_size
+    wanted = DataOptions(count, config.seed, arguments.data, arguments.env, size)
     begin = time.monotonic()
     collected = what.collect(wanted)
     check_apart(collected.splits)
@@ -59,8 +60,10 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         config = replace(config, learning_rate=find_learning_rate(model, collected.splits.train, config))
         _say(console, f"learning rate {config.learning_rate:.2g}: a tenth of where the loss is lowest")
     begin = time.monotonic()
-    with Display(config.epochs, what.name, console=console) as display:
-        epochs = fit(model, collected.splits, config, what.score, augment, lambda *about: _show(display, *about))
+    epochs: list[Epoch] = []
+    if not arguments.untrained:
+        with Display(config.epochs, what.name, console=console) as display:
+            epochs = fit(model, collected.splits, config, what.score, augment, lambda *about: _show(display, *about))
     seconds = time.monotonic() - begin
     report = {"test": what.report(model, collected.splits.test)}
     report |= {name: what.report(model, data) for name, data in collected.extra.items()}
@@ -69,6 +72,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         baselines["random frozen trunk"] = _random_trunk(what, arguments.arch or what.arch, collected, config)
     facts = {
         "task": what.name, "examples": wanted.examples, "env": wanted.env,
+        "image_size": size, "untrained": arguments.untrained,
         "path": str(wanted.path) if wanted.path else None, "augment": list(names),
         "data": {**collected.facts, "fingerprints": [part.fingerprint for part in collected.splits]},
         "config": asdict(config), "seconds": seconds, **common.origin(),
@@ -76,7 +80,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     result = {**report, "baselines": baselines, "seconds": seconds, "epochs": [asdict(epoch) for epoch in epochs]}
     _save(folder, what, model, facts, result)
     console.print(judgement(what, report, baselines))
-    for line in gates(what, report, seconds, wanted, arguments):
+    for line in [] if arguments.untrained else gates(what, report, seconds, wanted, arguments):
         _say(console, line)
     _say(console, f"encoder: {folder / 'encoder'}")
 
@@ -213,7 +217,8 @@ def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None
     examples = arguments.examples or (config["examples"] if name is None else what.examples)
     env = arguments.env or config["env"]
     path = arguments.data or (Path(config["path"]) if config["path"] and name is None else None)
-    return what, what.collect(DataOptions(examples, config["config"]["seed"], path, env))
+    size = arguments.image_size or config.get("image_size")
+    return what, what.collect(DataOptions(examples, config["config"]["seed"], path, env, size))
 
 
 def probe(arguments: argparse.Namespace) -> None:

@@ -56,7 +56,7 @@ class AtariRAM(ClassTask):
         if self.env not in RAM:
             raise DataError(f"the memory of {self.env} is not known here; known are {', '.join(RAM)}")
         rng = np.random.default_rng(options.seed)
-        env = make_env(self.env, resolve_protocol(self.env, "auto", None))
+        env = make_env(self.env, resolve_protocol(self.env, "auto", options.image_size))
         assert family(self.env) == "atari"
         self.observed = env.observation_space
         frames, memories, games, steps = play(env, options.examples, rng)

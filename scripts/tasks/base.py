@@ -30,6 +30,8 @@ class DataOptions:
     """Of data on disk; None for what is generated or ships inside a dependency."""
     env: str | None = None
     """The game, for tasks on games."""
+    image_size: int | None = None
+    """Side of a game's frames, in pixels; None leaves it to the game's protocol."""
 
 
 @dataclass(frozen=True)
