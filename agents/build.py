@@ -31,7 +31,7 @@ def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
     """Whether the torso has convolutions over images worth several threads."""
     if isinstance(space, spaces.Dict):
         return any(convolutional(config, part) for part in space.values() if is_image(part))
-    return (torso_name(space) if config.torso in ("auto", "dict", "sb3") else config.torso) in HEAVY
+    return (torso_name(space) if config.torso_name in ("auto", "dict", "sb3") else config.torso_name) in HEAVY
 
 
 def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:

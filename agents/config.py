@@ -67,9 +67,9 @@ class TrainConfig:
     """How missions are given: as the game's English, in Chinese or French, spoken; or not, which is the control."""
     interpreter: str = ""
     """Folder of a translation or speech-to-text task, which makes English of what the channel gives."""
-    fusion: Literal["concat", "film"] = "concat"
-    """How the parts of a Dict observation come together: side by side; or the image scaled and shifted by all else,
-    which a mission needs to change what is made of what is seen."""
+    fusion: Literal["concat", "film", "attention"] = "concat"
+    """How the parts of a Dict observation come together: concat, side by side; film, the image scaled and shifted by
+    all else, which a mission needs to change what is made of what is seen; attention, all else asks where to look."""
     encoder: tuple[str, ...] = ()
     """Trained encoders, each KEY=RUN: what reads this part of the observation (obs where it is one array)."""
     encoder_mode: tuple[str, ...] = ()
@@ -122,6 +122,12 @@ class TrainConfig:
         if strange:
             raise ConfigError(f"--encoder-mode is given for {', '.join(strange)}, which has no --encoder")
         return found
+
+    @property
+    def torso_name(self) -> str:
+        """What reads the observation: auto where that is the features of a frozen encoder, whatever read the frames."""
+        frozen = self.encoders().get("obs", ("", ""))[1] == "freeze"
+        return "auto" if frozen else self.torso
 
     def layout(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> ReplayLayout | None:
         """Return the replay that these settings need; None for an agent that learns from what it has just played."""

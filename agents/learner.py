@@ -16,10 +16,11 @@ from torch.optim import Optimizer
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.encoders import reuse
+from networks.fusion import fuse
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
 from networks.model import ACTION_MASK, Model, Network, map_tree
-from networks.torsos import build_torso, fuse
+from networks.torsos import build_torso
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 OptimizerName = Literal["adam", "radam", "rmsprop"]
@@ -76,11 +77,11 @@ class Learner(ABC):
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:
             style = {"hidden": self.config.hidden, "activation": activation, **style}
-            torso = build_torso(self.observation_space, self.config.torso, Style(**style))
+            torso = build_torso(self.observation_space, self.config.torso_name, Style(**style))
             for key, (path, mode) in self.config.encoders().items():
                 if mode != "freeze":  # frozen ones stand beside the environments
                     torso = reuse.put_into(torso, key, reuse.load_for(key, Path(path), self.observation_space))
-            return fuse(torso, self.observation_space) if self.config.fusion == "film" else torso
+            return fuse(torso, self.observation_space, self.config.fusion)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

@@ -2,7 +2,8 @@
 
 Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (Figure 3, right);
 "impala-large" is its form in BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to 6x6.
-The MinAtar network: Young & Tian 2019 (section 4). The data-efficient one: van Hasselt et al. 2019 (appendix).
+The MinAtar network: Young & Tian 2019 (section 4). The data-efficient one: van Hasselt et al. 2019 (appendix). Bag of
+words: Hui et al. 2020, "BabyAI 1.1" (section 3).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from networks.inputs import PLAIN, Normalize, Style, Torso
+from networks.inputs import PLAIN, Normalize, PictureTorso, Style
 
 CONV_NETS = (
     ("nature", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
@@ -36,7 +37,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class ConvNet(Torso):
+class ConvNet(PictureTorso):
     """Convolutions with ReLU, then one fully connected layer unless `style` is flat; images are [B, C, H, W]."""
 
     def __init__(
@@ -50,17 +51,49 @@ class ConvNet(Torso):
             self.convs.append(nn.Conv2d(channels, out_channels, kernel, stride))
             self.norms.append(ChannelNorm(out_channels) if style.layer_norm else nn.Identity())
             channels, height, width = out_channels, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        self.picture_dim = channels
         if height < 1 or width < 1:
             raise ValueError(f"an image of {space.shape[1]}x{space.shape[2]} is too small for these convolutions")
         self.fc = _last_layer(channels * height * width, out_dim, style)
         self.out_dim = channels * height * width if style.flat else out_dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, out_dim]."""
+    def picture(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the last picture."""
         x = self.normalize(x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)), inplace=True)
-        return self.fc(x.flatten(1))
+        return x
+
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        return self.fc(picture.flatten(1))
+
+
+class BagOfWords(PictureTorso):
+    """Binary planes [P, H, W], one for each object, colour and state: a cell is the sum of its words' embeddings.
+
+    Then two convolutions that keep every cell, and a layer over all cells.
+    """
+
+    def __init__(self, space: spaces.Box, width: int = 128, out_dim: int = 128, style: Style = PLAIN):
+        super().__init__()
+        self.normalize = Normalize(space)
+        planes, height, size = space.shape
+        self.words = nn.Conv2d(planes, width, 1, bias=False)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.fc = _last_layer(width * height * size, out_dim, style)
+        self.picture_dim, self.out_dim = width, width * height * size if style.flat else out_dim
+
+    def picture(self, x: Tensor) -> Tensor:
+        """[B, P, H, W] -> [B, width, H, W]."""
+        x = self.words(self.normalize(x))
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x
+
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        return self.fc(picture.flatten(1))
 
 
 def _last_layer(in_dim: int, out_dim: int, style: Style) -> nn.Module:
@@ -87,7 +120,7 @@ class ResidualBlock(nn.Module):
         return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(F.relu(x))))))
 
 
-class ImpalaResNet(Torso):
+class ImpalaResNet(PictureTorso):
     """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W].
 
     `pool` is the side that the last picture is max-pooled to (BTR: 6), 0 for none; `spectral` normalises the blocks.
@@ -112,9 +145,14 @@ class ImpalaResNet(Torso):
             layers.append(nn.AdaptiveMaxPool2d(pool))
             height = width = pool
         self.layers = nn.Sequential(*layers)
+        self.picture_dim = width_in
         self.fc = _last_layer(width_in * height * width, out_dim, style)
         self.out_dim = width_in * height * width if style.flat else out_dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, out_dim]."""
-        return self.fc(self.layers(self.normalize(x)).flatten(1))
+    def picture(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the last picture."""
+        return self.layers(self.normalize(x))
+
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        return self.fc(picture.flatten(1))

@@ -37,6 +37,26 @@ class Torso(nn.Module):
     out_dim: int
 
 
+class PictureTorso(Torso):
+    """Convolutions down to a last picture, and what makes features of all of it."""
+
+    normalize: Normalize
+    picture_dim: int
+    """Channels of the last picture."""
+
+    def picture(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the last picture [B, picture_dim, h, w]."""
+        raise NotImplementedError
+
+    def top(self, picture: Tensor) -> Tensor:
+        """Return the features of a last picture, [B, out_dim]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, out_dim]."""
+        return self.top(self.picture(x))
+
+
 class Normalize(nn.Module):
     """(x - mean) * inverse_std, elementwise; part of the model, so a policy never travels without it.
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.convnets import CONV_NETS, ConvNet, ImpalaResNet
+from networks.convnets import CONV_NETS, BagOfWords, ConvNet, ImpalaResNet
 from networks.inputs import PLAIN, Normalize, Style, Torso, each_text_once
 from networks.model import ACTION_MASK
 
@@ -104,39 +104,10 @@ class DictTorso(Torso):
         return torch.cat([torso(x[key]).float() for key, torso in self.torsos.items()], dim=1)
 
 
-class Film(Torso):
-    """What is seen, scaled and shifted by all else, such as a mission, and a layer: feature-wise linear modulation.
+class Fused(Torso):
+    """Torsos whose features change each other; networks/fusion.py has the ways."""
 
-    Perez et al. 2018 on feature vectors instead of maps. Side by side, two parts cannot change each other's meaning
-    before a linear head: "the red one" would favour an action, whatever is seen.
-    """
-
-    def __init__(self, torso: DictTorso, seen: Sequence[str], width: int = 128):
-        super().__init__()
-        self.parts, self.seen = torso, tuple(seen)
-        widths = {key: part.out_dim for key, part in torso.parts().items()}
-        features = sum(widths[key] for key in self.seen)
-        condition = torso.out_dim - features
-        self.film, self.mix = nn.Linear(condition, 2 * features), nn.Linear(features, width)
-        self.out_dim = width + condition
-
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
-        """{key: [B, ...]} -> [B, out_dim]."""
-        found = {key: part(x[key]).float() for key, part in self.parts.parts().items()}
-        features = torch.cat([found[key] for key in self.seen], dim=1)
-        condition = torch.cat([part for key, part in found.items() if key not in self.seen], dim=1)
-        scale, shift = self.film(condition).chunk(2, dim=1)
-        return torch.cat([F.relu(self.mix(features * (1.0 + scale) + shift)), condition], dim=1)
-
-
-def fuse(torso: Torso, space: spaces.Space) -> Film:
-    """Put images under the condition of all else; raise ValueError where there are not both."""
-    parts = torso.parts() if isinstance(torso, DictTorso) else {}
-    seen = [key for key in parts if isinstance(space, spaces.Dict) and (is_image(space[key]) or key == "image")]
-    if not seen or len(seen) == len(parts):
-        raise ValueError(f"--fusion film takes an image and something else beside it, not {space}")
-    assert isinstance(torso, DictTorso)
-    return Film(torso, seen)
+    parts: DictTorso
 
 
 class TwinTorso(Torso):
@@ -157,7 +128,7 @@ def normalized_parts(torso: nn.Module, obs: Any) -> Iterator[tuple[Normalize, An
     if isinstance(torso, DictTorso):
         for key, part in torso.torsos.items():
             yield from normalized_parts(part, obs[key])
-    elif isinstance(torso, Film):
+    elif isinstance(torso, Fused):
         yield from normalized_parts(torso.parts, obs)
     elif isinstance(torso, TwinTorso):
         for half in (torso.policy, torso.value):
@@ -195,6 +166,10 @@ def _impala_large(space: spaces.Space, style: Style) -> ImpalaResNet | None:
     return ImpalaResNet(space, (32, 64, 64), 512, style, pool=6, spectral=True) if is_image(space) else None
 
 
+def _bag_of_words(space: spaces.Space, style: Style) -> BagOfWords | None:
+    return BagOfWords(space, 32, style=style) if is_image(space) else None
+
+
 def _mlp(space: spaces.Space, style: Style) -> MLP | None:
     if isinstance(space, spaces.MultiBinary):
         space = spaces.Box(0, 1, space.shape, np.int8)
@@ -223,6 +198,7 @@ TORSOS: dict[str, Callable[[spaces.Space, Style], Torso | None]] = {
     **{name: partial(_conv_net, layers=layers, out_dim=out_dim) for name, layers, out_dim in CONV_NETS},
     "impala": _impala,
     "impala-large": _impala_large,
+    "bow": _bag_of_words,
     "tokens": lambda space, style: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
     "one-hot": lambda space, style: OneHot(categories(space)) if categories(space) else None,
     "flat": lambda space, style: Flat(space) if isinstance(space, spaces.Box) else None,

@@ -1,12 +1,12 @@
 """Encoders of images [C, H, W] and of grids of binary planes.
 
-Nature CNN and IMPALA ResNet are the agents' own torsos (networks/convnets.py). ResNet-18: He et al. 2016 (table 1),
-with the parameter names that published weights have. Bag of words: Hui et al. 2020, "BabyAI 1.1" (section 3): a cell
-is the sum of the embeddings of its object, colour and state.
+Nature CNN, IMPALA ResNet and the bag of words are the agents' own torsos (networks/convnets.py). ResNet-18: He et al.
+2016 (table 1), with the parameter names that published weights have.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,10 +14,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.convnets import ConvNet, ImpalaResNet
+from networks.convnets import BagOfWords, ConvNet, ImpalaResNet
 from networks.encoders.base import Encoder, EncoderError, register
-from networks.inputs import Normalize
-from networks.torsos import TORSOS, Style
+from networks.inputs import Normalize, PictureTorso, Style
+from networks.torsos import TORSOS
 
 
 def _image(space: spaces.Space, arch: str) -> spaces.Box:
@@ -32,66 +32,74 @@ def _places(features: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class Pictures(Encoder):
-    """Convolutions down to a last picture, whose places are the tokens, and a layer over all of it."""
+class Pictures(Encoder, PictureTorso):
+    """Convolutions down to a last picture, whose places are the tokens."""
 
     fc: nn.Module
 
-    def picture(self, x: Tensor) -> Tensor:
-        """Return the last picture, [B, token_dim, H, W]."""
-        raise NotImplementedError
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        return self.fc(picture.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
-        return self.fc(self.picture(x).flatten(1))
+        return self.top(self.picture(x))
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last picture's places, row by row."""
         return _places(self.picture(x))
 
+    @property
+    def token_dim(self) -> int:
+        """Channels of the last picture."""
+        return self.picture_dim
 
-class FromTorso(Encoder):
+
+class FromTorso(Pictures):
     """A convolutional torso of the agents as an encoder."""
 
     modality = "image"
 
-    def __init__(self, space: spaces.Space, name: str):
+    def __init__(self, torso: ConvNet | ImpalaResNet | BagOfWords):
         super().__init__()
-        torso = TORSOS[name](_image(space, name), Style())
-        assert isinstance(torso, ConvNet | ImpalaResNet)
         self.torso = torso
-        self.out_dim = torso.out_dim
-        convs = torso.convs if isinstance(torso, ConvNet) else torso.layers
-        self.token_dim = [module for module in convs.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+        self.out_dim, self.picture_dim = torso.out_dim, torso.picture_dim
 
     @property
-    def normalize(self) -> Normalize:
+    def normalize(self) -> Normalize:  # type: ignore[override]
         """Of its input."""
         return self.torso.normalize
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, out_dim]."""
-        return self.torso(x)
+    def picture(self, x: Tensor) -> Tensor:
+        """Return the last picture."""
+        return self.torso.picture(x)
 
-    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last picture's places, row by row."""
-        x = self.normalize(x)
-        if isinstance(self.torso, ImpalaResNet):
-            return _places(self.torso.layers(x))
-        for conv, norm in zip(self.torso.convs, self.torso.norms, strict=True):
-            x = F.relu(norm(conv(x)))
-        return _places(x)
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        return self.torso.top(picture)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return each convolution or section, then the layer after them."""
         if isinstance(self.torso, ImpalaResNet):
             parts = [module for module in self.torso.layers if any(True for _ in module.parameters())]
             return [*parts, self.torso.fc]
-        return [*self.torso.convs, self.torso.fc]
+        words = [self.torso.words] if isinstance(self.torso, BagOfWords) else []
+        return [*words, *self.torso.convs, self.torso.fc]
+
+
+def _from_torso(space: spaces.Space, name: str) -> FromTorso:
+    torso = TORSOS[name](_image(space, name), Style())
+    assert isinstance(torso, ConvNet | ImpalaResNet | BagOfWords)
+    return FromTorso(torso)
 
 
 for _name in ("nature", "impala", "minatar", "data-efficient", "pong-small"):
-    register(_name, "image")(lambda space, name=_name: FromTorso(space, name))
+    register(_name, "image")(partial(_from_torso, name=_name))
+
+
+@register("bow", "grid")
+def _bag_of_words(space: spaces.Space, width: int = 128, out_dim: int = 128) -> FromTorso:
+    return FromTorso(BagOfWords(_image(space, "bow"), width, out_dim))
 
 
 @register("small-cnn", "image")
@@ -113,7 +121,7 @@ class SmallCNN(Pictures):
         places = (height // 4) * (size // 4)
         if places < 1:
             raise EncoderError(f"an image of {height}x{size} is too small for small-cnn; give 8x8 or more")
-        self.token_dim, self.out_dim = widths[-1], out_dim
+        self.picture_dim, self.out_dim = widths[-1], out_dim
         self.fc = nn.Sequential(nn.Linear(widths[-1] * places, out_dim), nn.ReLU())
 
     def picture(self, x: Tensor) -> Tensor:
@@ -170,7 +178,7 @@ class ResNet18(Pictures):
         for index, (before, after) in enumerate(pairwise(widths), start=1):
             first = BasicBlock(before, after, 1 if index == 1 else 2, norm)
             setattr(self, f"layer{index}", nn.Sequential(first, BasicBlock(after, after, 1, norm)))
-        self.token_dim = self.out_dim = 512
+        self.picture_dim = self.out_dim = 512
 
     def train(self, mode: bool = True) -> ResNet18:
         """Leave batch normalisation as it was loaded: its statistics are not those of what is played."""
@@ -187,9 +195,9 @@ class ResNet18(Pictures):
             x = getattr(self, f"layer{index}")(x)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, 512]."""
-        return self.picture(x).mean(dim=(2, 3))
+    def top(self, picture: Tensor) -> Tensor:
+        """Return [B, 512]."""
+        return picture.mean(dim=(2, 3))
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the stem and the four sections."""
@@ -203,31 +211,3 @@ class ResNet18(Pictures):
             odd = sorted(set(own) ^ expected)[:3]
             raise EncoderError(f"these are no weights of a ResNet-18 normalised by {self.norm}: {', '.join(odd)}")
         self.load_state_dict(own, strict=False)
-
-
-@register("bow", "grid")
-class BagOfWords(Pictures):
-    """Binary planes [P, H, W], one for each object, colour and state: a cell's planes are summed as words of a bag."""
-
-    modality = "grid"
-
-    def __init__(self, space: spaces.Space, width: int = 128, out_dim: int = 128):
-        super().__init__()
-        box = _image(space, "bow")
-        self.normalize = Normalize(box)
-        planes, height, size = box.shape
-        self.words = nn.Conv2d(planes, width, 1, bias=False)
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.fc = nn.Sequential(nn.Linear(width * height * size, out_dim), nn.ReLU())
-        self.token_dim, self.out_dim = width, out_dim
-
-    def picture(self, x: Tensor) -> Tensor:
-        """Return the last picture."""
-        x = self.words(self.normalize(x))
-        for conv in self.convs:
-            x = F.relu(conv(x))
-        return x
-
-    def layer_groups(self) -> list[nn.Module]:
-        """Return the words, the convolutions and the last layer."""
-        return [self.words, *self.convs, self.fc]

@@ -17,7 +17,7 @@ from networks.cores import build_core
 from networks.inputs import Style
 from networks.model import Model, he_init
 from networks.policies import PolicyValueHead
-from networks.torsos import TORSOS, DictTorso, Flat, Tokens, build_torso, fuse, normalized_parts
+from networks.torsos import TORSOS, DictTorso, Flat, Tokens, build_torso
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL = spaces.Box(-np.inf, np.inf, (4, 20, 20), np.float32)
@@ -332,28 +332,3 @@ def test_texts_are_read_once_with_the_outcome_of_reading_each_row() -> None:
     for grad, parameter in zip(grads, torso.parameters(), strict=True):
         assert parameter.grad is not None
         assert torch.allclose(grad, parameter.grad, atol=1e-6)
-
-
-def test_a_condition_changes_what_is_made_of_what_is_seen() -> None:
-    image = spaces.Box(0, 1, (4, 10, 10), np.uint8)
-    space = spaces.Dict({"image": image, "mission": spaces.MultiDiscrete([5] * 3), "direction": spaces.Discrete(4)})
-    torch.manual_seed(0)
-    torso = build_torso(space)
-    assert isinstance(torso, DictTorso)
-    film = fuse(torso, space)
-    space.seed(0)
-    first, second = space.sample(), space.sample()
-    obs = {key: torch.from_numpy(np.stack([np.asarray(first[key]), np.asarray(second[key])])) for key in space}
-    found = film(obs)
-    assert found.shape == (2, film.out_dim)
-    parts = {key: part(obs[key]) for key, part in torso.parts().items()}
-    condition = torch.cat([parts["direction"], parts["mission"]], dim=1)
-    scale, shift = film.film(condition).chunk(2, dim=1)
-    expected = torch.relu(film.mix(parts["image"] * (1 + scale) + shift))
-    assert torch.allclose(found, torch.cat([expected, condition], dim=1))
-    swapped = film({**obs, "mission": obs["mission"].flip(0)})
-    assert not torch.allclose(swapped[:, :128], found[:, :128])
-    assert [part for part, _ in normalized_parts(film, obs)] == [torso.parts()["image"].normalize]
-    for other in (image, spaces.Dict({"image": image})):
-        with pytest.raises(ValueError, match="takes an image and something else"):
-            fuse(build_torso(other), other)
