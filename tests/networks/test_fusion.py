@@ -14,7 +14,7 @@ from networks.fusion import Attended, FilmedFeatures, FilmedPicture, Fusion, fus
 from networks.torsos import DictTorso, build_torso, normalized_parts
 
 SEEN = spaces.Box(0, 1, (5, 7, 7), np.uint8)
-MISSION = spaces.MultiDiscrete([9] * 4)
+MISSION = spaces.MultiDiscrete([9] * 12)
 SPACE = spaces.Dict({"image": SEEN, "mission": MISSION})
 
 
@@ -28,7 +28,7 @@ def fused(way: str, name: str = "bow", space: spaces.Dict = SPACE) -> Fusion:
 def observations(count: int = 3) -> dict[str, torch.Tensor]:
     return {
         "image": torch.randint(0, 2, (count, 5, 7, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)),
-        "mission": torch.arange(count * 4).view(count, 4) % 9,
+        "mission": torch.arange(count * 12).view(count, 12) % 9,
     }
 
 
