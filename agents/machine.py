@@ -19,15 +19,20 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 VERSIONED = ("torch", "gymnasium", "ale-py", "numpy", "stable-baselines3", "minatar", "minigrid", "wandb")
 
 
+def which_device(name: str) -> str:
+    """Return the device that a name means, CUDA's for `auto` where there is one; raise ConfigError if it is missing."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be cpu, cuda or auto, not {name}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device {name} was asked for, but torch sees no CUDA device here; use --device cpu")
+    return name
+
+
 def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
     """Turn `auto` into facts: {"device", "threads", "bf16"}; raise ConfigError for a device that is not there."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f"--device must be cpu, cuda or auto, not {device}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"--device {device} was asked for, but torch sees no CUDA device here; use --device cpu")
+    device = which_device(config.device)
     heavy = convolutional or config.core != "none"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and heavy and fast_bf16(device))
     threads = config.threads or (usable_cores() if convolutional else 1)

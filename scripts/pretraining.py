@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from agents import provenance
+from agents import machine, provenance
 from agents.config import ConfigError
 from agents.display import Display
 from networks.encoders import store
@@ -96,7 +96,12 @@ def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Su
     torch.manual_seed(config.seed)
     encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
     _center(encoder, collected.splits.train)
-    return what.model(encoder, collected.splits.train, config)
+    return _on(what, encoder, collected, config)
+
+
+def _on(what: Task, encoder: Encoder, collected: Collected, config: FitConfig) -> Supervised:
+    """Put a task's heads on an encoder, on the device that the config names."""
+    return what.model(encoder, collected.splits.train, config).to(machine.which_device(config.device))
 
 
 def _center(encoder: Encoder, data: Data) -> None:
@@ -140,9 +145,10 @@ class Given(Encoder):
 
 def _features(encoder: Encoder, x: np.ndarray) -> np.ndarray:
     encoder.eval()
+    device = next(encoder.parameters()).device
     with torch.inference_mode():
-        parts = [encoder(torch.from_numpy(np.ascontiguousarray(x[s : s + 256]))) for s in range(0, len(x), 256)]
-    return torch.cat(parts).float().numpy()
+        batches = (torch.from_numpy(np.ascontiguousarray(x[s : s + 256])).to(device) for s in range(0, len(x), 256))
+        return torch.cat([encoder(batch) for batch in batches]).float().cpu().numpy()
 
 
 def _save(folder: Path, what: Task, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:
@@ -207,8 +213,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervised:
     """Return the whole module of a saved folder."""
-    config = FitConfig(**stored.config["config"])
-    return heads_from(what.model(stored.encoder, collected.splits.train, config), stored.heads)
+    config = replace(FitConfig(**stored.config["config"]), device="auto")
+    return heads_from(_on(what, stored.encoder, collected, config), stored.heads)
 
 
 def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None = None) -> tuple[Task, Collected]:
@@ -228,12 +234,12 @@ def probe(arguments: argparse.Namespace) -> None:
         what, collected = _again(stored, arguments, arguments.task or stored.config["task"])
         store.check_fits(stored, "the task's input", what.space())
         config = FitConfig(**{**stored.config["config"], "epochs": 30, "early_stop": 5})
-        found = _heads_only(what, what.model(stored.encoder, collected.splits.train, config), collected.splits, config)
+        found = _heads_only(what, _on(what, stored.encoder, collected, config), collected.splits, config)
         spec = stored.encoder.spec
         torch.manual_seed(config.seed)
         blank = build(spec.arch, what.space(), **spec.kwargs)
         _center(blank, collected.splits.train)
-        fresh = _heads_only(what, what.model(blank, collected.splits.train, config), collected.splits, config)
+        fresh = _heads_only(what, _on(what, blank, collected, config), collected.splits, config)
         report = {"frozen features": found}
         wide_console().print(judgement(what, report, {"untrained features": fresh}))
 

@@ -53,6 +53,8 @@ class FitConfig:
     """Stop after so many seconds of training; 0 never."""
     threads: int = 0
     """Of torch; 0 takes every core."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
     seed: int = 0
     """Everything random follows from this number."""
 
@@ -139,8 +141,8 @@ class _Training:
             now = self.config.learning_rate * self.scale * rate(self.done / self.total, self.config)
             for group in self.optimizer.param_groups:
                 group["lr"] = now
-            x, y = tensors(self.data, index, self.model)
-            loss = self.model.loss(self.augment(x, self.generator) if self.augment is not None else x, y)
+            x, y = tensors(self.data, index, self.model, self._harder)
+            loss = self.model.loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
@@ -150,6 +152,9 @@ class _Training:
             if not bool(torch.isfinite(losses[-1])):
                 raise DataError(f"the loss is {float(losses[-1])} in epoch {number}; lower --learning-rate")
         return float(torch.stack(losses).mean()), now
+
+    def _harder(self, x: Tensor) -> Tensor:
+        return x if self.augment is None else self.augment(x, self.generator)
 
     def plateau(self, stale: int) -> None:
         """Halve the rate after every second epoch without a better validation, if that is the schedule."""
@@ -187,10 +192,12 @@ def batches(data: Data, config: FitConfig, rng: np.random.Generator) -> Iterator
         yield order[start : start + config.batch_size]
 
 
-def tensors(data: Data, index: np.ndarray, model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return inputs and targets of a batch on the model's device."""
+def tensors(
+    data: Data, index: np.ndarray, model: nn.Module, change: Callable[[Tensor], Tensor] = lambda x: x
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return inputs, changed before they are moved, and targets of a batch on the model's device."""
     device = next(model.parameters()).device
-    x = torch.from_numpy(np.ascontiguousarray(data.x[index])).to(device)
+    x = change(torch.from_numpy(np.ascontiguousarray(data.x[index]))).to(device)
     return x, {name: torch.from_numpy(part[index].astype(np.int64)).to(device) for name, part in data.y.items()}
 
 

@@ -214,3 +214,31 @@ def test_voices_of_the_test_are_heard_nowhere_else() -> None:
         assert set(collected.splits.test.group) <= set(espeak.TEST_VOICES)
         behind = np.flatnonzero(collected.splits.train.x[0])[-1] + 1
         assert (collected.splits.train.x[0, :behind] != 0).all()  # 0 is what lies behind the end
+
+
+def test_an_untrained_encoder_is_saved_for_the_control_of_a_transfer(tmp_path: Path) -> None:
+    words = ("atari-ram", "--examples", 450, "--image-size", 42, "--arch", "pong-small", "--threads", 1)
+    runs = {name: tmp_path / name for name in ("untrained", "again", "trained")}
+    for name, run in runs.items():
+        more = ("--epochs", 1) if name == "trained" else ("--untrained",)
+        done = pretrain(*words, *more, "--no-baselines", "--run-dir", run)
+        assert done.code == 0, done.err
+        assert "goal" not in done.out
+    stored = {name: store.load(run) for name, run in runs.items()}
+    assert stored["untrained"].encoder.spec.input["shape"] == [4, 42, 42]
+    assert stored["untrained"].config["untrained"]
+    assert not stored["trained"].config["untrained"]
+    weights = {name: each.encoder.state_dict() for name, each in stored.items()}
+    for key, value in weights["untrained"].items():
+        assert torch.equal(value, weights["again"][key])
+        same = torch.equal(value, weights["trained"][key])
+        assert same == (".normalize." in key), key  # the same pictures centre the input of both
+    report = json.loads((runs["untrained"] / "encoder" / "report.json").read_text())
+    assert report["epochs"] == []
+    done = pretrain("evaluate", runs["trained"])
+    assert json.loads(done.out.splitlines()[-1])["same_examples"]
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = pretrain("digits", "--device", "abacus", "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, "--device must be cpu, cuda or auto, not abacus")
