@@ -67,6 +67,9 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     seconds = time.monotonic() - begin
     report = {"test": what.report(model, collected.splits.test)}
     report |= {name: what.report(model, data) for name, data in collected.extra.items()}
+    model.eval()
+    played = what.played(model)
+    report |= {"played": played} if played else {}
     baselines = {} if arguments.no_baselines else what.baselines(collected.splits)
     if not arguments.no_baselines:
         baselines["random frozen trunk"] = _random_trunk(what, arguments.arch or what.arch, collected, config)
@@ -95,7 +98,7 @@ def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Su
     """Build the module; its input is normalised by the mean and deviation of what it is to learn from."""
     torch.manual_seed(config.seed)
     encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
-    _center(encoder, collected.splits.train)
+    _center(encoder, what.seen(collected.splits.train))
     return _on(what, encoder, collected, config)
 
 
@@ -104,11 +107,11 @@ def _on(what: Task, encoder: Encoder, collected: Collected, config: FitConfig) -
     return what.model(encoder, collected.splits.train, config).to(machine.which_device(config.device))
 
 
-def _center(encoder: Encoder, data: Data) -> None:
+def _center(encoder: Encoder, x: np.ndarray) -> None:
     normalize = getattr(encoder, "normalize", None)
     if isinstance(normalize, Normalize):
-        some = np.random.default_rng(0).permutation(len(data))[:4_000]
-        normalize.center(torch.from_numpy(np.ascontiguousarray(data.x[np.sort(some)])))
+        some = np.random.default_rng(0).permutation(len(x))[:4_000]
+        normalize.center(torch.from_numpy(np.ascontiguousarray(x[np.sort(some)])))
 
 
 def _random_trunk(what: Task, arch: str, collected: Collected, config: FitConfig) -> dict[str, float]:
@@ -238,7 +241,7 @@ def probe(arguments: argparse.Namespace) -> None:
         spec = stored.encoder.spec
         torch.manual_seed(config.seed)
         blank = build(spec.arch, what.space(), **spec.kwargs)
-        _center(blank, collected.splits.train)
+        _center(blank, what.seen(collected.splits.train))
         fresh = _heads_only(what, _on(what, blank, collected, config), collected.splits, config)
         report = {"frozen features": found}
         wide_console().print(judgement(what, report, {"untrained features": fresh}))

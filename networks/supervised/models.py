@@ -77,6 +77,34 @@ class Classifier(Supervised):
         return {name: logits.softmax(dim=1) for name, logits in self.logits(x).items()}
 
 
+class BetweenTwo(Supervised):
+    """What was done between two observations [B, 2, ...]: from the features of both, a hidden layer, then the class.
+
+    The inverse model of Pathak et al. 2017 (section 2.2); its encoder learns what the player has a hold on.
+    """
+
+    def __init__(self, encoder: Encoder, head: str, classes: int, weights: np.ndarray | None = None, hidden: int = 256):
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        layers = (nn.Linear(2 * encoder.out_dim, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        self.heads = nn.ModuleDict({head: nn.Sequential(*layers)})
+        self.weight = None if weights is None else torch.from_numpy(weights).float()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return [B, classes]."""
+        features = self.encoder(x.flatten(0, 1)).float()
+        return self.heads[self.head](features.view(len(x), -1))
+
+    def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy in nats."""
+        weight = None if self.weight is None else self.weight.to(x.device)
+        return F.cross_entropy(self.logits(x), y[self.head], weight)
+
+    def predict(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the chances of the classes, [B, classes]."""
+        return {self.head: self.logits(x).softmax(dim=1)}
+
+
 class SlotFiller(Supervised):
     """Each head looks for its own words: learned queries over the encoder's tokens, then a linear layer for each.
 

@@ -6,13 +6,13 @@ an agent that is helped by them has seen more than one that only plays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.ale import AtariGame
 from envs.make import check_id, family, make_env, resolve_protocol
 from networks.supervised import metrics
 from networks.supervised.data import IGNORE, Data, DataError, Splits, split
@@ -52,14 +52,12 @@ class AtariRAM(ClassTask):
         if options.path is not None:
             raise DataError("atari-ram takes no --data: it plays the game")
         self.env = options.env or "ALE/Pong-v5"
-        check_id(self.env)
         if self.env not in RAM:
             raise DataError(f"the memory of {self.env} is not known here; known are {', '.join(RAM)}")
         rng = np.random.default_rng(options.seed)
-        env = make_env(self.env, resolve_protocol(self.env, "auto", options.image_size))
-        assert family(self.env) == "atari"
+        env = atari_game(self.env, options.image_size)
         self.observed = env.observation_space
-        frames, memories, games, steps = play(env, options.examples, rng)
+        frames, memories, games, steps = play(env, options.examples, rng, memory)
         y = targets(self.env, memories)
         data = Data(frames, y, games)
         facts = {"source": f"random play of {self.env}", "env_frames": 4 * steps, "privileged": "the game's memory"}
@@ -92,27 +90,45 @@ class AtariRAM(ClassTask):
         return {"the mean": {key: found[key] for key in self.headline}}
 
 
-def play(env: Any, examples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return observations, memories [N, 128], the game of each, and the steps that were played."""
-    game: AtariGame = env.unwrapped
-    frames: list[np.ndarray] = []
-    memories: list[np.ndarray] = []
+def atari_game(env_id: str, image_size: int | None) -> gym.Env:
+    """Make a game as an agent sees it; raise DataError for what is none of Atari's."""
+    check_id(env_id)
+    if family(env_id) != "atari":
+        raise DataError(f"this task looks at frames of Atari games, and {env_id} is none")
+    return make_env(env_id, resolve_protocol(env_id, "auto", image_size))
+
+
+def play(
+    env: gym.Env, examples: int, rng: np.random.Generator, note: Callable[[gym.Env, Any, int, Any], tuple[Any, ...]]
+) -> list[Any]:
+    """Play at random with actions that last 1 to 8 steps, and note every 8th step: `note(env, before, action, after)`.
+
+    Returns the columns of what was noted, each [N, ...], then the game of each, and the steps that were played.
+    """
+    rows: list[tuple[Any, ...]] = []
     games: list[int] = []
     steps = number = 0
-    while len(frames) < examples:
+    assert isinstance(env.action_space, spaces.Discrete)
+    while len(rows) < examples:
         obs, _ = env.reset(seed=int(rng.integers(2**31)))
         over, step, action, left = False, 0, 0, 0
-        while not over and len(frames) < examples:
+        while not over and len(rows) < examples:
             if not left:
                 action, left = int(rng.integers(env.action_space.n)), int(rng.integers(1, 9))
+            before = obs
             obs, _, terminated, truncated, _ = env.step(action)
             over, left, step = terminated or truncated, left - 1, step + 1
-            if step % EVERY == 0:
-                frames.append(obs.copy())
-                memories.append(game.ale.getRAM().copy())
+            if step % EVERY == 0 and not over:
+                rows.append(note(env, before, action, obs))
                 games.append(number)
         steps, number = steps + step, number + 1
-    return np.stack(frames), np.stack(memories), np.array(games), steps
+    return [*(np.stack(column) for column in zip(*rows, strict=True)), np.array(games), steps]
+
+
+def memory(env: gym.Env, before: Any, action: int, after: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Note what is seen, and the machine's memory, uint8 [128]."""
+    game: Any = env.unwrapped
+    return after.copy(), game.ale.getRAM().copy()
 
 
 def targets(env_id: str, memories: np.ndarray) -> dict[str, np.ndarray]:

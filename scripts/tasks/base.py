@@ -85,6 +85,14 @@ class Task(ABC):
     def space(self) -> spaces.Space:
         """Return the space of the inputs, once they are collected."""
 
+    def seen(self, data: Data) -> np.ndarray:
+        """Return observations among the inputs, [N, ...] as the encoder reads them: they centre what it reads."""
+        return data.x
+
+    def played(self, model: Supervised) -> dict[str, float]:
+        """Return what the module is worth in the game itself, where it can play one."""
+        return {}
+
     def meaning(self) -> dict[str, Any]:
         """Return what the spec says of the input, beside shape and dtype."""
         return {}

@@ -9,16 +9,28 @@ from scripts.tasks.atari import AtariRAM
 from scripts.tasks.base import Task
 from scripts.tasks.digits import Digits
 from scripts.tasks.disk import ImageClasses, TextClasses
+from scripts.tasks.games import Cloning, GameRecognition, InverseDynamics
 from scripts.tasks.missions import MissionSlots, translations
 from scripts.tasks.speech import SpeechCommands, SpeechToText
 
 TASKS: dict[str, type[Task]] = {
     **{
         task.name: task
-        for task in (Digits, AtariRAM, MissionSlots, SpeechCommands, SpeechToText, ImageClasses, TextClasses)
+        for task in (
+            Digits,
+            AtariRAM,
+            InverseDynamics,
+            GameRecognition,
+            Cloning,
+            MissionSlots,
+            SpeechCommands,
+            SpeechToText,
+            ImageClasses,
+            TextClasses,
+        )
     },
     **translations(),
-}
+}  # fmt: skip
 
 
 def task(name: str) -> Task:
