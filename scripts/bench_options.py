@@ -14,7 +14,9 @@ from scripts.common import ConfigError
 def parser(description: str | None) -> cli.Parser:
     """Return the parser; `what` is the command's name."""
     parser = cli.Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep|suite")
+    commands = parser.add_subparsers(
+        dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep|transfer|suite"
+    )
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
     fast.add_argument("--no-sb3", action="store_true", help="leave Stable-Baselines3 out")
@@ -44,6 +46,9 @@ def parser(description: str | None) -> cli.Parser:
     search = commands.add_parser("sweep", help="search settings by a W&B sweep file, here, without an account")
     sweep.add_options(search)
     trained(search, 30, seeds=1)
+    moved = commands.add_parser("transfer", help="train agents with and without trained encoders, and compare steps")
+    moved.add_argument("file", type=Path, metavar="FILE", help="who takes part, as in scripts/transfers/")
+    trained(moved, 100)
     chapters = commands.add_parser("suite", help="train and write the results book, docs/results/book")
     book.add_options(chapters)
     trained(chapters, 30)

@@ -9,6 +9,7 @@ benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --a
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
 benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8             (a W&B sweep file, followed here)
+benchmark.py transfer scripts/transfers/pong.yaml                     (what trained encoders save an agent)
 benchmark.py suite --threads 1                                        (the results book: docs/results/book)
 
 All but the first two train every contender on every game with every seed, each in a folder of its own. What is
@@ -18,11 +19,12 @@ trained already is not trained again, so they can be stopped and repeated. What 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, bench_options, book, cli, common, cost, exam, speed, suite, sweep
+from scripts import ablation, bench_options, book, cli, common, cost, exam, speed, suite, sweep, transfer
 
 
 def main() -> None:
@@ -38,21 +40,22 @@ def main() -> None:
         return
     if arguments.what == "exam":
         arguments.env = [exam.TASKS[name].env for name in arguments.tasks]
+    if arguments.what == "transfer":
+        arguments.env, arguments.total_steps = [arguments.what], arguments.total_steps or 1
     if arguments.what in ("sweep", "suite"):
         if arguments.total_steps is not None or arguments.preset is not None:
             raise common.ConfigError(f"--total-steps and --preset of a {arguments.what} stand in its own file")
         arguments.env, arguments.total_steps = [arguments.what], 1
     settings = bench_options.settings(arguments, behind)
-    if arguments.what == "learn":
-        suite.learn(arguments.algorithms, settings)
-    elif arguments.what == "ablate":
-        ablation.ablate(arguments.algorithm, settings, arguments.list)
-    elif arguments.what == "sweep":
-        sweep.sweep(arguments.file, arguments.count, settings, behind)
-    elif arguments.what == "suite":
-        book.write_book(arguments, settings)
-    else:
-        exam.exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings)
+    suites: dict[str, Callable[[], None]] = {
+        "learn": lambda: suite.learn(arguments.algorithms, settings),
+        "ablate": lambda: ablation.ablate(arguments.algorithm, settings, arguments.list),
+        "sweep": lambda: sweep.sweep(arguments.file, arguments.count, settings, behind),
+        "transfer": lambda: transfer.transfer(arguments.file, settings, behind),
+        "suite": lambda: book.write_book(arguments, settings),
+        "exam": lambda: exam.exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings),
+    }
+    suites[arguments.what]()
 
 
 if __name__ == "__main__":

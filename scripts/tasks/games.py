@@ -5,6 +5,8 @@ Inverse dynamics: Pathak et al. 2017. Behaviour cloning before reinforcement lea
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +141,7 @@ class Cloning(ClassTask):
     summary = "do what was done: BabyAI's bot (--env), or a run's recorded games (--data RUN)"
     arch = "bow"
     examples = 26_000
-    config = FitConfig(epochs=12, batch_size=128, learning_rate=1e-3)
+    config = FitConfig(epochs=7, batch_size=128, learning_rate=1e-3)
     headline = ("accuracy", "f1")
     gates = (Gate("played/success", 0.95, 600.0),)
     logistic = False
@@ -189,7 +191,7 @@ class Cloning(ClassTask):
         assert isinstance(env.action_space, spaces.Discrete)
         self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
         for game in range(JUDGED_SEED):
-            obs, _ = env.reset(seed=game)
+            obs, _ = _quiet_reset(env, game)
             bot, action, over = BabyAIBot(env.unwrapped), None, False
             while not over:
                 action = int(bot.replan(action))
@@ -245,7 +247,7 @@ class Cloning(ClassTask):
         return {"success": float(np.mean([found > 0 for found in returns])), "return": float(np.mean(returns))}
 
     def _game(self, env: gym.Env, model: Supervised, seed: int) -> float:
-        obs, _ = env.reset(seed=seed)
+        obs, _ = _quiet_reset(env, seed)
         total, over = 0.0, False
         device = next(model.parameters()).device
         while not over:
@@ -255,6 +257,11 @@ class Cloning(ClassTask):
             obs, reward, terminated, truncated, _ = env.step(action)
             total, over = total + float(reward), terminated or truncated
         return total
+
+
+def _quiet_reset(env: gym.Env, seed: int) -> tuple[Any, dict[str, Any]]:
+    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
+        return env.reset(seed=seed)
 
 
 def _records(path: Path) -> list[EpisodeRecord]:
