@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list tasks and architectures")
     parser.add_argument("--task", help="what to probe for (default: the run's own)")
     parser.add_argument("--arch", help="the encoder's architecture")
+    parser.add_argument("--from", dest="start", type=Path, metavar="RUN", help="begin with the encoder of another run")
     parser.add_argument("--env", metavar="ID", help="the game, for tasks on games")
     parser.add_argument("--image-size", type=int, metavar="N", help="side of an Atari game's frames (84)")
     parser.add_argument("--data", type=Path, metavar="PATH", help="data on disk, for tasks that read some")

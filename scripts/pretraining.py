@@ -53,7 +53,11 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     check_apart(collected.splits)
     sizes = ", ".join(f"{len(part):,}" for part in collected.splits)
     _say(console, f"{what.name}: {sizes} examples to train, validate, test; made in {time.monotonic() - begin:.0f} s")
-    model = _model(what, arguments.arch or what.arch, collected, config)
+    start = store.load(arguments.start) if arguments.start else None
+    if start is not None and arguments.arch:
+        raise ConfigError("--from brings its own architecture; leave --arch out")
+    arch = start.encoder.spec.arch if start is not None else arguments.arch or what.arch
+    model = _begun(what, start, collected, config) if start is not None else _model(what, arch, collected, config)
     names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
     augment = augmentation(names, model.encoder.spec.modality, model.encoder)
     if arguments.lr_find:
@@ -72,12 +76,18 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     report |= {"played": played} if played else {}
     baselines = {} if arguments.no_baselines else what.baselines(collected.splits)
     if not arguments.no_baselines:
-        baselines["random frozen trunk"] = _random_trunk(what, arguments.arch or what.arch, collected, config)
+        baselines["random frozen trunk"] = _random_trunk(what, arch, collected, config)
+    before = (start.config.get("data") or {}).get("env_frames", 0) if start is not None else 0
+    frames = collected.facts.get("env_frames", 0) + before
     facts = {
         "task": what.name, "examples": wanted.examples, "env": wanted.env,
         "image_size": size, "untrained": arguments.untrained,
         "path": str(wanted.path) if wanted.path else None, "augment": list(names),
-        "data": {**collected.facts, "fingerprints": [part.fingerprint for part in collected.splits]},
+        "from": {"task": start.config["task"], "sha256": start.sha256} if start is not None else None,
+        "data": {
+            **collected.facts, "env_frames": frames,
+            "fingerprints": [part.fingerprint for part in collected.splits],
+        },
         "config": asdict(config), "seconds": seconds, **common.origin(),
     }  # fmt: skip
     result = {**report, "baselines": baselines, "seconds": seconds, "epochs": [asdict(epoch) for epoch in epochs]}
@@ -100,6 +110,13 @@ def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Su
     encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
     _center(encoder, what.seen(collected.splits.train))
     return _on(what, encoder, collected, config)
+
+
+def _begun(what: Task, start: store.Stored, collected: Collected, config: FitConfig) -> Supervised:
+    """Build the module on an encoder that has learned something else, whose normalisation stays."""
+    store.check_fits(start, "the task's input", what.space())
+    torch.manual_seed(config.seed)
+    return _on(what, start.encoder, collected, config)
 
 
 def _on(what: Task, encoder: Encoder, collected: Collected, config: FitConfig) -> Supervised:

@@ -126,7 +126,7 @@ class SlotFiller(Supervised):
 
     def both(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return logits [B, classes] by head, from the tokens and from the pooled features."""
-        tokens, real = self.encoder.tokens(trimmed(x))
+        tokens, real = self.encoder.tokens(trimmed(x) if self.encoder.spec.modality == "text" else x)
         weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
         found = torch.einsum("bth,btd->hbd", weights, tokens)
         pooled = self.encoder(x)

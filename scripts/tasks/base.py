@@ -194,3 +194,9 @@ def summary(
         for key in ("accuracy", "precision", "recall", "f1", "ece")
     }
     return {**found, "exact": float(np.mean(np.all(right, axis=0))), "examples": len(right[0]), "heads": heads}
+
+
+def slot_report(chances: Mapping[str, np.ndarray], data: Data, labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the metrics of a `SlotFiller`, and the share of examples of which the pooled features say all."""
+    pooled = [chances[f"pooled {name}"].argmax(axis=1) == data.y[name] for name in labels]
+    return {**summary(chances, data.y, labels), "pooled_exact": float(np.mean(np.all(pooled, axis=0)))}

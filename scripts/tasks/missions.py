@@ -14,11 +14,12 @@ from envs.wrappers import VOCABULARY
 from networks.encoders.base import Encoder
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised import metrics, missions
-from networks.supervised.data import Data, DataError, Splits
+from networks.supervised.corpora import sentence_pairs
+from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.missions import Language, Mission, MissionError, draw, parse, say, slot_names, slots, translate
 from networks.supervised.models import SlotFiller, Supervised, Translator
-from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task, summary
+from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task, slot_report
 
 MISSION = Vocabulary(VOCABULARY)
 """That of the games: a token has the number that it has there."""
@@ -99,9 +100,7 @@ class MissionSlots(ClassTask):
 
     def report(self, model: Supervised, data: Data) -> dict[str, Any]:
         """Add what the pooled features alone say: the share of missions of which all is right."""
-        chances = model.predictions(data.x)
-        pooled = [chances[f"pooled {name}"].argmax(axis=1) == data.y[name] for name in self.labels]
-        return {**summary(chances, data.y, self.labels), "pooled_exact": float(np.mean(np.all(pooled, axis=0)))}
+        return slot_report(model.predictions(data.x), data, self.labels)
 
     def features(self, data: Data) -> Any:
         """Return TF-IDF of single words and pairs."""
@@ -136,9 +135,13 @@ class Translation(Task):
     gates = (Gate("unseen pairs/equivalent", 0.97, 240.0), Gate("unseen pairs/bare_bleu", 95.0, 240.0))
     source: ClassVar[Language]
     target: ClassVar[Language]
+    corpus = False
+    """Whether it reads sentences of any content, from disk."""
 
     def collect(self, options: DataOptions) -> Collected:
-        """Say missions of the grammar in both languages, in one of several wordings."""
+        """Say missions of the grammar in both languages, in one of several wordings; or read pairs of sentences."""
+        if options.path is not None:
+            return self._corpus(options)
         rng = np.random.default_rng(options.seed)
         drawn: list[tuple[str, str]] = []
 
@@ -155,6 +158,29 @@ class Translation(Task):
         }
         make = partial(self._examples, pairs)
         return divided(rng, options.examples, make)
+
+    def _corpus(self, options: DataOptions) -> Collected:
+        """Read lines of English and the other language; the same sentence is on one side of the split only."""
+        assert options.path is not None
+        rng, found = np.random.default_rng(options.seed), sentence_pairs(options.path)
+        order = rng.permutation(len(found))[: options.examples]
+        other = self.source if self.target == "en" else self.target
+        texts = {"en": [found[number][0] for number in order], other: [found[number][1] for number in order]}
+        rough = Data(order, {"row": np.arange(len(order))}, np.array(texts[self.source]))
+        parts = split(rough, rng)
+        learned = {name: [texts[name][row] for row in parts.train.y["row"]] for name in texts}
+        self.words = {
+            "input": Vocabulary.of(learned[self.source], tokenizer="letters" if self.source == "zh" else "words"),
+            "output": Vocabulary.of(learned[self.target], True, "letters" if self.target == "zh" else "words"),
+        }
+        self.corpus = True
+
+        def ready(part: Data) -> Data:
+            chosen = {name: [texts[name][row] for row in part.y["row"]] for name in texts}
+            x = self.words["input"].array(chosen[self.source], 2 * LONGEST)
+            return Data(x, {"text": self.words["output"].array(chosen[self.target], 2 * LONGEST)}, part.group)
+
+        return Collected(Splits(*(ready(part) for part in parts)), {"source": "disk", "pairs": len(order)})
 
     def _examples(self, pairs: Callable[..., Any], drawn: Sequence[Mission]) -> Data:
         texts, targets = pairs(drawn)
@@ -175,8 +201,9 @@ class Translation(Task):
         return Translator(encoder, self.words["output"].size, 2 * LONGEST)
 
     def score(self, model: Supervised, data: Data) -> float:
-        """Return the share of translations that ask for the same, on some of the examples."""
-        return float(self.report(model, data.take(np.arange(min(len(data), 300))))["equivalent"])
+        """Return the share of translations that ask for the same, on some of the examples; BLEU for a corpus."""
+        found = self.report(model, data.take(np.arange(min(len(data), 300))))
+        return float(found["bleu"] / 100 if self.corpus else found["equivalent"])
 
     def report(self, model: Supervised, data: Data) -> dict[str, Any]:
         """Return BLEU, chrF, exact matches, and the share that asks for the same as the original does.
@@ -186,10 +213,13 @@ class Translation(Task):
         words = self.words["output"]
         found = [words.decode(row) for row in model.predictions(data.x)["text"]]
         wanted = [words.decode(row[1:]) for row in data.y["text"]]
+        plain = metrics.translation(found, wanted, self.target == "zh")
+        if self.corpus:
+            return plain
         same = [equivalent(a, b, mission, self.target) for a, b, mission in zip(found, wanted, data.group, strict=True)]
         bare = [[re.sub(r"\ba\b", "the", text) for text in texts] for texts in (found, wanted)]
         return {
-            **metrics.translation(found, wanted, self.target == "zh"), "equivalent": float(np.mean(same)),
+            **plain, "equivalent": float(np.mean(same)),
             "bare_bleu": metrics.translation(bare[0], bare[1], self.target == "zh")["bleu"],
         }  # fmt: skip
 

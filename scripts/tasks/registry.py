@@ -11,7 +11,7 @@ from scripts.tasks.digits import Digits
 from scripts.tasks.disk import ImageClasses, TextClasses
 from scripts.tasks.games import Cloning, GameRecognition, InverseDynamics
 from scripts.tasks.missions import MissionSlots, translations
-from scripts.tasks.speech import SpeechCommands, SpeechToText
+from scripts.tasks.speech import SpeechCommands, SpeechSlots, SpeechToText
 
 TASKS: dict[str, type[Task]] = {
     **{
@@ -25,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
             MissionSlots,
             SpeechCommands,
             SpeechToText,
+            SpeechSlots,
             ImageClasses,
             TextClasses,
         )
