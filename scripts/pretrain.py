@@ -6,6 +6,8 @@ pretrain.py mission-slots --arch bigru-attention --epochs 30 --schedule onecycle
 pretrain.py evaluate runs/RUN             the test again, from the saved folder
 pretrain.py probe runs/RUN --task atari-ram      how much of another task its frozen features tell
 pretrain.py compare runs/RUN runs/OTHER   one table
+pretrain.py ensemble runs/RUN runs/OTHER  their vote, beside each of them
+pretrain.py simplify runs/RUN --prune 0.5 0.9 --quantize [--epochs 2] [--run-dir runs/SMALL]
 """
 
 from __future__ import annotations
@@ -15,14 +17,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, pretraining
+from scripts import cli, common, pretrained, pretraining
 from scripts.tasks import registry
+
+COMMANDS = {
+    "evaluate": pretrained.evaluate, "probe": pretrained.probe, "compare": pretrained.compare,
+    "ensemble": pretrained.ensemble, "simplify": pretrained.simplify,
+}  # fmt: skip
+"""What can be done with saved runs."""
 
 
 def main() -> None:
     """Parse; then train, evaluate, probe or compare."""
     parser = cli.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
-    parser.add_argument("what", nargs="?", metavar="TASK|evaluate|probe|compare")
+    parser.add_argument("what", nargs="?", metavar="TASK|COMMAND")
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--list", action="store_true", help="list tasks and architectures")
     parser.add_argument("--task", help="what to probe for (default: the run's own)")
@@ -34,16 +42,25 @@ def main() -> None:
     parser.add_argument("--examples", type=int, metavar="N", help="how many to make")
     parser.add_argument("--augment", nargs="*", metavar="A", help="shift, cutout, noise, words, specaug; none for none")
     parser.add_argument("--run-dir", type=Path, help="where the folder is made (default: runs/)")
+    parser.add_argument("--distill", type=Path, metavar="RUN", help="learn from another run's chances too")
+    parser.add_argument(
+        "--prune", type=float, nargs="+", metavar="P", help="simplify: shares of the weights to leave out"
+    )
+    parser.add_argument("--quantize", action="store_true", help="simplify: weights in eight bits as well")
     parser.add_argument("--lr-find", action="store_true", help="look for a good learning rate first, and take it")
     parser.add_argument("--untrained", action="store_true", help="save it as it is drawn: the control of a transfer")
     parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
     arguments, rest = parser.parse_known_args()
     if arguments.list:
         pretraining.print_list()
-    elif arguments.what in ("evaluate", "probe", "compare"):
-        if rest:
-            raise common.ConfigError(f"{arguments.what} has no option {rest[0]}")
-        getattr(pretraining, arguments.what)(arguments)
+    elif arguments.what in COMMANDS:
+        learn_on = cli.Parser(add_help=False, allow_abbrev=False)
+        learn_on.add_argument("--epochs", type=int, default=0)
+        given, rest = learn_on.parse_known_args(rest)
+        if rest or (given.epochs and arguments.what != "simplify"):
+            raise common.ConfigError(f"{arguments.what} has no option {rest[0] if rest else '--epochs'}")
+        arguments.epochs = given.epochs
+        COMMANDS[arguments.what](arguments)
     elif arguments.what is None:
         parser.print_help()
         raise common.ConfigError(f"name a task: {', '.join(registry.TASKS)}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from agents import machine, provenance
+from agents import machine
 from agents.config import ConfigError
 from agents.display import Display
 from networks.encoders import store
@@ -25,8 +25,9 @@ from networks.supervised.data import Data, Splits, check_apart
 from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit
 from networks.supervised.models import Classifier, Supervised, heads_from, heads_state
 from networks.supervised.preprocess import augmentation
+from networks.supervised.simplify import distilling
 from scripts import common, options, pictures, training
-from scripts.suite import number, wide_console
+from scripts.suite import wide_console
 from scripts.tasks.base import Collected, DataOptions, Gate, Task
 from scripts.tasks.registry import TASKS, task
 
@@ -52,22 +53,28 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     collected = what.collect(wanted)
     check_apart(collected.splits)
     sizes = ", ".join(f"{len(part):,}" for part in collected.splits)
-    _say(console, f"{what.name}: {sizes} examples to train, validate, test; made in {time.monotonic() - begin:.0f} s")
+    say_line(
+        console, f"{what.name}: {sizes} examples to train, validate, test; made in {time.monotonic() - begin:.0f} s"
+    )
     start = store.load(arguments.start) if arguments.start else None
     if start is not None and arguments.arch:
         raise ConfigError("--from brings its own architecture; leave --arch out")
     arch = start.encoder.spec.arch if start is not None else arguments.arch or what.arch
     model = _begun(what, start, collected, config) if start is not None else _model(what, arch, collected, config)
+    loss = None
+    if arguments.distill:
+        loss = distilling(model, restored(what, store.load(arguments.distill), collected))
     names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
     augment = augmentation(names, model.encoder.spec.modality, model.encoder)
     if arguments.lr_find:
         config = replace(config, learning_rate=find_learning_rate(model, collected.splits.train, config))
-        _say(console, f"learning rate {config.learning_rate:.2g}: a tenth of where the loss is lowest")
+        say_line(console, f"learning rate {config.learning_rate:.2g}: a tenth of where the loss is lowest")
     begin = time.monotonic()
     epochs: list[Epoch] = []
     if not arguments.untrained:
         with Display(config.epochs, what.name, console=console) as display:
-            epochs = fit(model, collected.splits, config, what.score, augment, lambda *about: _show(display, *about))
+            show = partial(_show, display)
+            epochs = fit(model, collected.splits, config, what.score, augment, show, loss)
     seconds = time.monotonic() - begin
     report = {"test": what.report(model, collected.splits.test)}
     report |= {name: what.report(model, data) for name, data in collected.extra.items()}
@@ -83,6 +90,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         "task": what.name, "examples": wanted.examples, "env": wanted.env,
         "image_size": size, "untrained": arguments.untrained,
         "path": str(wanted.path) if wanted.path else None, "augment": list(names),
+        "distilled_from": store.load(arguments.distill).sha256 if arguments.distill else None,
         "from": {"task": start.config["task"], "sha256": start.sha256} if start is not None else None,
         "data": {
             **collected.facts, "env_frames": frames,
@@ -94,8 +102,8 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     _save(folder, what, model, facts, result)
     console.print(judgement(what, report, baselines))
     for line in [] if arguments.untrained else gates(what, report, seconds, wanted, arguments):
-        _say(console, line)
-    _say(console, f"encoder: {folder / 'encoder'}")
+        say_line(console, line)
+    say_line(console, f"encoder: {folder / 'encoder'}")
 
 
 def _show(display: Display, epoch: Epoch, total: int) -> None:
@@ -108,23 +116,24 @@ def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Su
     """Build the module; its input is normalised by the mean and deviation of what it is to learn from."""
     torch.manual_seed(config.seed)
     encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
-    _center(encoder, what.seen(collected.splits.train))
-    return _on(what, encoder, collected, config)
+    center(encoder, what.seen(collected.splits.train))
+    return on_device(what, encoder, collected, config)
 
 
 def _begun(what: Task, start: store.Stored, collected: Collected, config: FitConfig) -> Supervised:
     """Build the module on an encoder that has learned something else, whose normalisation stays."""
     store.check_fits(start, "the task's input", what.space())
     torch.manual_seed(config.seed)
-    return _on(what, start.encoder, collected, config)
+    return on_device(what, start.encoder, collected, config)
 
 
-def _on(what: Task, encoder: Encoder, collected: Collected, config: FitConfig) -> Supervised:
+def on_device(what: Task, encoder: Encoder, collected: Collected, config: FitConfig) -> Supervised:
     """Put a task's heads on an encoder, on the device that the config names."""
     return what.model(encoder, collected.splits.train, config).to(machine.which_device(config.device))
 
 
-def _center(encoder: Encoder, x: np.ndarray) -> None:
+def center(encoder: Encoder, x: np.ndarray) -> None:
+    """Normalise an encoder's input by mean and deviation of observations, where it has such a thing."""
     normalize = getattr(encoder, "normalize", None)
     if isinstance(normalize, Normalize):
         some = np.random.default_rng(0).permutation(len(x))[:4_000]
@@ -134,11 +143,11 @@ def _center(encoder: Encoder, x: np.ndarray) -> None:
 def _random_trunk(what: Task, arch: str, collected: Collected, config: FitConfig) -> dict[str, float]:
     """Return what the same network is worth that was never trained, with heads that are: the features' own merit."""
     model = _model(what, arch, collected, config)
-    found = _heads_only(what, model, collected.splits, config)
+    found = heads_only(what, model, collected.splits, config)
     return {key: found[key] for key in what.headline if key in found}
 
 
-def _heads_only(what: Task, model: Supervised, splits: Splits, config: FitConfig) -> dict[str, Any]:
+def heads_only(what: Task, model: Supervised, splits: Splits, config: FitConfig) -> dict[str, Any]:
     """Train the heads on frozen features, computed once where that will do; return the report on the test split."""
     model.encoder.requires_grad_(False)
     if isinstance(model, Classifier):
@@ -182,6 +191,14 @@ def _save(folder: Path, what: Task, model: Supervised, facts: dict[str, Any], re
             pictures.confusion(heads[name]["confusion"], labels[name], folder / f"confusion_{name}.png")
 
 
+def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervised:
+    """Return the whole module of a saved folder; raise ConfigError for one of another task."""
+    if stored.config["task"] != what.name:
+        raise ConfigError(f"{stored.folder} was trained on {stored.config['task']}, not on {what.name}")
+    config = replace(FitConfig(**stored.config["config"]), device="auto")
+    return heads_from(on_device(what, stored.encoder, collected, config), stored.heads)
+
+
 def judgement(what: Task, report: dict[str, Any], baselines: dict[str, dict[str, float]]) -> Table:
     """Return one line for each test, and for each baseline."""
     table = Table(box=None)
@@ -218,74 +235,6 @@ def measured(gate: Gate, report: dict[str, Any]) -> float:
     return float(report[test or "test"][name])
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Judge saved encoders on their own task again, with data made anew; the last line is JSON."""
-    for path in _runs(arguments, 1):
-        stored = store.load(path)
-        what, collected = _again(stored, arguments)
-        model = restored(what, stored, collected)
-        found = what.report(model, collected.splits.test)
-        same = collected.splits.test.fingerprint == stored.config["data"]["fingerprints"][2]
-        words = {key: value for key, value in found.items() if not isinstance(value, dict)}
-        about = {"run": provenance.relative(str(path)), "task": what.name, "same_examples": same}
-        print(json.dumps({**about, **words, "sha256": stored.sha256}))
-
-
-def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervised:
-    """Return the whole module of a saved folder."""
-    config = replace(FitConfig(**stored.config["config"]), device="auto")
-    return heads_from(_on(what, stored.encoder, collected, config), stored.heads)
-
-
-def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None = None) -> tuple[Task, Collected]:
-    """Return the task of a saved encoder (or another), and its examples, made as they were."""
-    what, config = task(name or stored.config["task"]), stored.config
-    examples = arguments.examples or (config["examples"] if name is None else what.examples)
-    env = arguments.env or config["env"]
-    path = arguments.data or (Path(config["path"]) if config["path"] and name is None else None)
-    size = arguments.image_size or config.get("image_size")
-    return what, what.collect(DataOptions(examples, config["config"]["seed"], path, env, size))
-
-
-def probe(arguments: argparse.Namespace) -> None:
-    """Train heads of a task on the frozen features of a saved encoder, and of the same encoder untrained."""
-    for path in _runs(arguments, 1):
-        stored = store.load(path)
-        what, collected = _again(stored, arguments, arguments.task or stored.config["task"])
-        store.check_fits(stored, "the task's input", what.space())
-        config = FitConfig(**{**stored.config["config"], "epochs": 30, "early_stop": 5})
-        found = _heads_only(what, _on(what, stored.encoder, collected, config), collected.splits, config)
-        spec = stored.encoder.spec
-        torch.manual_seed(config.seed)
-        blank = build(spec.arch, what.space(), **spec.kwargs)
-        _center(blank, what.seen(collected.splits.train))
-        fresh = _heads_only(what, _on(what, blank, collected, config), collected.splits, config)
-        report = {"frozen features": found}
-        wide_console().print(judgement(what, report, {"untrained features": fresh}))
-
-
-def compare(arguments: argparse.Namespace) -> None:
-    """Print one line for each saved encoder, from its report."""
-    table = Table(box=None)
-    for name in ("run", "task", "architecture", "parameters", "examples", "seconds", "result"):
-        table.add_column(name, overflow="fold")
-    for path in _runs(arguments, 1):
-        stored = store.load(path)
-        report = json.loads((stored.folder / "report.json").read_text())
-        keys = TASKS[stored.config["task"]].headline if stored.config["task"] in TASKS else ()
-        result = ", ".join(f"{key} {report['test'][key]:.3f}" for key in keys if key in report["test"])
-        parameters = sum(parameter.numel() for parameter in stored.encoder.parameters())
-        cells = [stored.config["task"], stored.encoder.spec.arch, f"{parameters:,}", f"{stored.config['examples']:,}"]
-        table.add_row(path.name, *cells, number(stored.config["seconds"]), result)
-    wide_console().print(table)
-
-
-def _runs(arguments: argparse.Namespace, least: int) -> list[Path]:
-    if len(arguments.runs) < least:
-        raise ConfigError(f"{arguments.what} takes folders that pretrain.py made")
-    return list(arguments.runs)
-
-
 def print_list() -> None:
     """Show tasks and architectures."""
     console = wide_console()
@@ -300,5 +249,6 @@ def print_list() -> None:
     console.print(table)
 
 
-def _say(console: Console, line: str) -> None:
+def say_line(console: Console, line: str) -> None:
+    """Print a line as it is, however long."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

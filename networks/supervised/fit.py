@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from networks.supervised.data import IGNORE, Data, DataError, Splits
 from networks.supervised.models import Supervised
 
+Loss = Callable[[Tensor, dict[str, Tensor]], Tensor]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 ScheduleName = Literal["constant", "step", "cosine", "onecycle", "plateau"]
 
@@ -87,25 +88,26 @@ Watch = Callable[[Epoch, int], None]
 
 def fit(
     model: Supervised, splits: Splits, config: FitConfig, score: Callable[[Supervised, Data], float],
-    augment: Augment | None = None, watch: Watch | None = None,
+    augment: Augment | None = None, watch: Watch | None = None, loss: Loss | None = None,
 ) -> list[Epoch]:  # fmt: skip
     """Train the model; leave it with the weights of the epoch of the highest score on `splits.valid`.
 
-    `score(model, data)` is of what is judged, higher is better. Returns the epochs.
+    `score(model, data)` is of what is judged, higher is better; `loss` takes the place of the model's own. Returns the
+    epochs.
     """
     config.validate()
     if not len(splits.train) or not len(splits.valid):
         raise DataError("there is nothing to learn from, or nothing to validate on")
-    training = _Training(model, splits.train, config, augment)
+    training = _Training(model, splits.train, config, augment, loss or model.loss)
     stale, start = 0, time.monotonic()
     best, best_state, mean = -math.inf, copy.deepcopy(model.state_dict()), _Average()
     epochs: list[Epoch] = []
     for number in range(1, config.epochs + 1):
-        loss, now = training.epoch(number)
+        mean_loss, now = training.epoch(number)
         if config.average == "swa" and number >= 0.75 * config.epochs:
             mean.add(model)
         found, seconds = score(model, splits.valid), time.monotonic() - start
-        epochs.append(Epoch(number, loss, found, now, seconds))
+        epochs.append(Epoch(number, mean_loss, found, now, seconds))
         if watch is not None:
             watch(epochs[-1], config.epochs)
         stale = 0 if found > best else stale + 1
@@ -125,8 +127,8 @@ def fit(
 class _Training:
     """A model that goes down its loss, epoch by epoch."""
 
-    def __init__(self, model: Supervised, data: Data, config: FitConfig, augment: Augment | None):
-        self.model, self.data, self.config, self.augment = model, data, config, augment
+    def __init__(self, model: Supervised, data: Data, config: FitConfig, augment: Augment | None, loss: Loss):
+        self.model, self.data, self.config, self.augment, self.loss = model, data, config, augment, loss
         self.rng, self.generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
         wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(wanted, config.learning_rate, weight_decay=config.weight_decay)
@@ -142,7 +144,7 @@ class _Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = now
             x, y = tensors(self.data, index, self.model, self._harder)
-            loss = self.model.loss(x, y)
+            loss = self.loss(x, y)
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)

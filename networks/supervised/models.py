@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -231,6 +231,26 @@ class Translator(Supervised):
                 break
         ids = torch.cat(found, dim=1)
         return {"text": F.pad(ids, (0, self.longest - ids.shape[1]))}
+
+
+class Ensemble(Supervised):
+    """Several networks for one task, whose chances are averaged (soft vote)."""
+
+    def __init__(self, members: Sequence[Supervised]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.encoder = members[0].encoder
+
+    def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean of their losses."""
+        return torch.stack([member.loss(x, y) for member in self.members]).mean()  # type: ignore[operator]
+
+    def predict(self, x: Tensor) -> dict[str, Tensor]:
+        """Return mean chances, by head; raise EncoderError for what writes texts, which cannot be averaged."""
+        every = [member.predict(x) for member in self.members]  # type: ignore[operator]
+        if not all(value.is_floating_point() for value in every[0].values()):
+            raise EncoderError("texts cannot be averaged: an ensemble is for tasks that choose among classes")
+        return {name: torch.stack([found[name] for found in every]).mean(dim=0) for name in every[0]}
 
 
 def heads_state(model: Supervised) -> dict[str, Tensor]:

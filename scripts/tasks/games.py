@@ -191,7 +191,7 @@ class Cloning(ClassTask):
         assert isinstance(env.action_space, spaces.Discrete)
         self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
         for game in range(JUDGED_SEED):
-            obs, _ = _quiet_reset(env, game)
+            obs, _ = quiet_reset(env, game)
             bot, action, over = BabyAIBot(env.unwrapped), None, False
             while not over:
                 action = int(bot.replan(action))
@@ -247,7 +247,7 @@ class Cloning(ClassTask):
         return {"success": float(np.mean([found > 0 for found in returns])), "return": float(np.mean(returns))}
 
     def _game(self, env: gym.Env, model: Supervised, seed: int) -> float:
-        obs, _ = _quiet_reset(env, seed)
+        obs, _ = quiet_reset(env, seed)
         total, over = 0.0, False
         device = next(model.parameters()).device
         while not over:
@@ -259,8 +259,9 @@ class Cloning(ClassTask):
         return total
 
 
-def _quiet_reset(env: gym.Env, seed: int) -> tuple[Any, dict[str, Any]]:
-    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
+def quiet_reset(env: gym.Env, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Start a game of MiniGrid without its remarks."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints rejected layouts
         return env.reset(seed=seed)
 
 

@@ -9,6 +9,7 @@ from scripts.tasks.atari import AtariRAM
 from scripts.tasks.base import Task
 from scripts.tasks.digits import Digits
 from scripts.tasks.disk import ImageClasses, TextClasses
+from scripts.tasks.feedback import Feedback
 from scripts.tasks.games import Cloning, GameRecognition, InverseDynamics
 from scripts.tasks.missions import MissionSlots, translations
 from scripts.tasks.speech import SpeechCommands, SpeechSlots, SpeechToText
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
             GameRecognition,
             Cloning,
             MissionSlots,
+            Feedback,
             SpeechCommands,
             SpeechToText,
             SpeechSlots,

@@ -22,7 +22,8 @@ from tests.scripts.inside import assert_one_line, call
 
 TINY = {"digits": 300, "atari-ram": 450, "mission-slots": 300, "translate-zh-en": 300, "translate-en-fr": 300,
         "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120, "speech-to-text": 60,
-        "speech-slots": 60, "inverse-dynamics": 450, "game-recognition": 120, "cloning": 400}  # fmt: skip
+        "speech-slots": 60, "inverse-dynamics": 450, "game-recognition": 120, "cloning": 400,
+        "feedback": 300}  # fmt: skip
 
 
 def voice() -> bool:
@@ -244,3 +245,49 @@ def test_an_untrained_encoder_is_saved_for_the_control_of_a_transfer(tmp_path: P
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = pretrain("digits", "--device", "abacus", "--run-dir", tmp_path / "run")
     assert_one_line(done, 2, "--device must be cpu, cuda or auto, not abacus")
+
+
+def test_votes_small_students_and_smaller_networks(tmp_path: Path) -> None:
+    runs = [tmp_path / f"digits{seed}" for seed in range(2)]
+    quick = ("--threads", 1, "--no-baselines", "--batch-size", 32)
+    for seed, run in enumerate(runs):
+        assert pretrain("digits", "--epochs", 3, "--seed", seed, *quick, "--run-dir", run).code == 0
+    done = pretrain("ensemble", *runs)
+    assert done.code == 0, done.err
+    assert "the 2 of them" in done.out
+    student = tmp_path / "student"
+    done = pretrain("digits", "--epochs", 2, "--distill", runs[0], *quick, "--run-dir", student)
+    assert done.code == 0, done.err
+    config = json.loads((student / "encoder/config.json").read_text())
+    assert config["distilled_from"] == store.load(runs[0]).sha256
+    small = tmp_path / "small"
+    done = pretrain("simplify", runs[0], "--prune", 0.5, 0.9, "--quantize", "--epochs", 1, "--run-dir", small)
+    assert done.code == 0, done.err
+    lines = [line.split("  ")[0].strip() for line in done.out.splitlines()]
+    assert lines[1:7] == ["as it is", "as it is, in 8 bits", "50% left out", "50% left out, in 8 bits", "90% left out",
+                          "90% left out, in 8 bits"]  # fmt: skip
+    weights = torch.cat([part.flatten() for part in store.load(small).encoder.parameters() if part.dim() >= 2])
+    assert 0.8 < float((weights == 0).float().mean()) < 0.97  # learning on has not brought them back
+    again = pretrain("evaluate", small)
+    assert again.code == 0, again.err
+    report = json.loads((small / "encoder/report.json").read_text())
+    assert json.loads(again.out.splitlines()[-1])["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=0.01)
+    assert_one_line(pretrain("simplify", runs[0], "--prune", 1.5), 2, "must lie in 0 to below 1")
+    assert_one_line(pretrain("ensemble", runs[0]), 2, "takes folders that pretrain.py made")
+    assert_one_line(pretrain("evaluate", runs[0], "--epochs", 2), 2, "evaluate has no option --epochs")
+
+
+def test_learning_begins_with_another_runs_encoder(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    quick = ("--threads", 1, "--no-baselines", "--epochs", 1)
+    assert pretrain("mission-slots", "--examples", 300, *quick, "--run-dir", first).code == 0
+    words = ("mission-slots", "--examples", 300, *quick, "--from", first, "--learning-rate", 1e-9)
+    done = pretrain(*words, "--run-dir", second)
+    assert done.code == 0, done.err
+    one, two = (store.load(run).encoder.state_dict() for run in (first, second))
+    assert all(torch.allclose(one[key], two[key], atol=1e-5) for key in one)
+    assert store.load(second).config["from"] == {"task": "mission-slots", "sha256": store.load(first).sha256}
+    assert_one_line(pretrain("digits", "--from", first, "--run-dir", tmp_path / "x"), 2, "expects int64 ids")
+    assert_one_line(pretrain(*words, "--arch", "gru", "--run-dir", tmp_path / "x"), 2, "--from brings its own")
+    done = pretrain("digits", "--distill", first, "--run-dir", tmp_path / "x")
+    assert_one_line(done, 2, "was trained on mission-slots, not on digits")

@@ -1,0 +1,135 @@
+"""The sentiment of what a teacher says to an agent: was the last step good, bad, or is it not about the step at all?
+
+As in Sumers et al. 2021 ("Learning rewards from linguistic feedback"), what is said is turned into a reward. The lines
+are written from templates while BabyAI's bot looks at each step that somebody takes: they are synthetic, and say little
+about how people talk. For people's texts give `pretrain.py texts --data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from envs.make import make_env
+from networks.encoders.vocabulary import Vocabulary
+from networks.supervised.data import Data, DataError, Splits
+from networks.supervised.fit import FitConfig
+from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate
+from scripts.tasks.games import quiet_reset
+from scripts.tasks.missions import tfidf
+
+LONGEST = 24
+CLASSES = ("bad", "neutral", "good")
+REWARDS = {"bad": -1.0, "neutral": 0.0, "good": 1.0}
+PRAISE = ("yes", "good", "great", "well done", "right", "perfect", "nice", "excellent", "correct", "exactly")
+BLAME = ("no", "wrong", "bad", "stop", "a mistake", "terrible", "a bad idea", "nonsense", "too bad", "careful")
+GOOD = (
+    "{praise}", "that is {praise}", "this is {praise}", "that was {praise}", "very {praise}", "{praise} {praise}",
+    "this looks {praise}", "it is {praise}", "not {blame}", "this is not {blame}", "it was not {blame}",
+    "i find that {praise}", "it all looks {praise}", "that looks not {blame}", "it is not {blame} at all",
+    "that step was {praise}", "so {praise}", "you see {praise}", "that is not {blame}", "this step is not {blame}",
+)  # fmt: skip
+BAD = tuple(text.replace("{praise}", "{other}").replace("{blame}", "{praise}").replace("{other}", "{blame}")
+            for text in GOOD)  # fmt: skip
+NEUTRAL = (
+    "i am watching", "there is a {thing} in the room", "what a room", "the {thing} is over there", "let us see",
+    "this game has a {thing}", "you have time", "i wonder what you will do", "there are walls around you",
+    "the room is small", "we look for the {thing}", "think about it", "the {thing} is what i want",
+    "a {thing} you know",
+    "i see a {thing} too", "there is time", "you see the {thing}", "we have a small room", "this is a room",
+    "i look for a {thing}",
+)  # fmt: skip
+BEFORE = ("", "oh", "well", "hm", "listen", "now", "i think", "for me", "you know", "let us see")
+AFTER = ("", "keep going", "go on", "you see", "turn around", "go to the {thing}", "the {thing} is near",
+         "i am watching", "where is the {thing}", "think about it")  # fmt: skip
+FOR_TEST = 5
+"""Templates of each class, the last ones, that no training text is written from; as many before them validate."""
+
+
+class Feedback(ClassTask):
+    """Good, bad or neither?"""
+
+    name = "feedback"
+    summary = "tell praise from blame and from small talk in a teacher's lines (written from templates)"
+    arch = "bigru-attention"
+    examples = 6_000
+    config = FitConfig(epochs=6, batch_size=64, learning_rate=2e-3)
+    augment = ("words",)
+    gates = (Gate("accuracy", 0.85, 60.0),)
+
+    def collect(self, options: DataOptions) -> Collected:
+        """Let somebody play who errs in every second step, and have the bot's view of it put into words."""
+        if options.path is not None:
+            raise DataError("feedback takes no --data: it writes its lines; `texts` reads tables of texts and labels")
+        rng = np.random.default_rng(options.seed)
+        env = make_env("BabyAI-GoToLocal-v0", render_mode=None)
+        verdicts = [verdict for _, verdict in zip(range(options.examples), watched(env, rng), strict=False)]
+        shares = np.cumsum([0.7, 0.15, 0.15]) * len(verdicts)
+        parts = []
+        for number, (first, last) in enumerate(zip([0, *shares[:2]], shares, strict=True)):
+            lines = [said(rng, label, thing, number) for label, thing in verdicts[int(first) : int(last)]]
+            target = np.array([CLASSES.index(label) for label, _ in verdicts[int(first) : int(last)]])
+            parts.append((lines, {"sentiment": target}))
+        self.words = Vocabulary.of(text for lines, _ in parts[:1] for text, _ in lines)
+        datas = [
+            Data(self.words.array([text for text, _ in lines], LONGEST), y, np.array([name for _, name in lines]))
+            for lines, y in parts
+        ]
+        facts = {"source": "templates over the judgement of BabyAI's bot", "synthetic": True,
+                 "env_frames": options.examples}  # fmt: skip
+        return Collected(Splits(*datas), facts)
+
+    def space(self) -> spaces.Space:
+        """Return that of token ids."""
+        return spaces.MultiDiscrete([self.words.size] * LONGEST)
+
+    def meaning(self) -> dict[str, Any]:
+        """Return which words the numbers stand for."""
+        return {"vocabulary": self.words.sha256}
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """The three."""
+        return {"sentiment": CLASSES}
+
+    @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """That of the input."""
+        return {"input": self.words}
+
+    def features(self, data: Data) -> Any:
+        """Return TF-IDF of words and pairs."""
+        return tfidf(data.x, self.words.size)
+
+
+def watched(env: gym.Env, rng: np.random.Generator) -> Any:
+    """Yield for each step of somebody who errs in every second one whether the bot would have done it, and what for."""
+    from minigrid.utils.baby_ai_bot import BabyAIBot
+
+    game: Any = env.unwrapped
+    assert isinstance(env.action_space, spaces.Discrete)
+    while True:
+        quiet_reset(env, int(rng.integers(2**31)))
+        bot, over, action = BabyAIBot(game), False, None
+        thing = game.mission.split(" the ")[-1].split(" a ")[-1]
+        while not over:
+            planned = int(bot.replan(action))
+            action = planned if rng.random() < 0.5 else int(rng.integers(3))
+            _, _, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+            yield ("neutral" if rng.random() < 0.25 else "good" if action == planned else "bad"), thing
+
+
+def said(rng: np.random.Generator, label: str, thing: str, side: int) -> tuple[str, str]:
+    """Return a line, and the template that it is written from; `side` is 0 to train, 1 to validate, 2 to test."""
+    all_of = {"good": GOOD, "bad": BAD, "neutral": NEUTRAL}[label]
+    some = (all_of[: -2 * FOR_TEST], all_of[-2 * FOR_TEST : -FOR_TEST], all_of[-FOR_TEST:])[side]
+    before, core, after, praise, blame = (
+        words[int(rng.integers(len(words)))] for words in (BEFORE, some, AFTER, PRAISE, BLAME)
+    )
+    line = f"{before} {core} {after}".format(praise=praise, blame=blame, thing=thing)
+    return " ".join(line.split()), core

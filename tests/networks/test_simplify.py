@@ -1,0 +1,123 @@
+"""Pruning, eight bits, distillation and votes: against their formulas, and that nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch.nn import functional as F
+
+from networks.encoders import store
+from networks.encoders.base import EncoderError, build
+from networks.supervised.data import Data, DataError
+from networks.supervised.models import BetweenTwo, Classifier, Ensemble, Supervised, Transcriber, heads_state
+from networks.supervised.simplify import distilling, matrices, prune, quantize, weights_left
+
+IMAGE = spaces.Box(0, 255, (1, 8, 8), np.uint8)
+
+
+def classifier(seed: int = 0, classes: int = 3) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(build("small-cnn", IMAGE, width=8, out_dim=16), {"digit": classes}).eval()
+
+
+def images(count: int = 6) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_the_smallest_weights_of_all_layers_together_are_left_out(share: float) -> None:
+    model, before = classifier(), classifier()
+    prune(model, share)
+    old = torch.cat([weight.flatten() for weight in matrices(before).values()])
+    new = torch.cat([weight.flatten() for weight in matrices(model).values()])
+    gone = new == 0
+    assert int(gone.sum()) == round(share * len(old))
+    assert torch.equal(new[~gone], old[~gone])
+    if share:
+        assert old[gone].abs().max() <= old[~gone].abs().min()
+    biases = [value for value in model.parameters() if value.dim() < 2]
+    assert all(torch.equal(a, b) for a, b in zip(biases, [v for v in before.parameters() if v.dim() < 2], strict=True))
+    left, of = weights_left(model)
+    assert of == sum(part.numel() for part in before.parameters())
+    zeros_before = sum(int((part == 0).sum()) for part in before.parameters())
+    assert left == of - zeros_before - round(share * len(old))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_share_is_refused(share: float) -> None:
+    with pytest.raises(DataError, match="must lie in 0 to below 1"):
+        prune(classifier(), share)
+
+
+def test_eight_bits_are_off_by_half_a_step_at_most_and_are_a_quarter_on_disk(tmp_path: Path) -> None:
+    model, before = classifier(), classifier()
+    quantize(model)
+    for name, weight in matrices(before).items():
+        rows = weight.flatten(1)
+        step = rows.abs().amax(dim=1, keepdim=True) / 127
+        assert bool(((matrices(model)[name].flatten(1) - rows).abs() <= step / 2 + 1e-7).all())
+    for name, int8 in (("whole", False), ("small", True)):
+        store.save(tmp_path / name, model.encoder, heads_state(model), {"task": "t"}, {}, int8=int8)
+    sizes = {name: (tmp_path / name / "encoder.safetensors").stat().st_size for name in ("whole", "small")}
+    assert sizes["small"] < 0.5 * sizes["whole"]
+    loaded = store.load(tmp_path / "small")
+    x = images()
+    assert torch.allclose(loaded.encoder(x), model.encoder(x), atol=1e-5)
+    assert torch.equal(loaded.encoder.state_dict()["normalize.mean"], model.encoder.state_dict()["normalize.mean"])
+
+
+def test_a_student_goes_by_the_teacher_and_by_the_labels() -> None:
+    student, teacher, x = classifier(0), classifier(1), images()
+    y = {"digit": torch.tensor([0, 1, 2, 0, 1, 2])}
+    loss = distilling(student, teacher, share=0.6, temperature=3.0)
+    known, own = teacher.logits(x)["digit"], student.logits(x)["digit"]
+    p, log_q = F.softmax(known / 3, dim=1), F.log_softmax(own / 3, dim=1)
+    far = (p * (p.log() - log_q)).sum(dim=1).mean() * 9
+    assert loss(x, y).item() == pytest.approx((0.6 * far + 0.4 * F.cross_entropy(own, y["digit"])).item(), rel=1e-5)
+    loss(x, y).backward()
+    assert all(weight.grad is None for weight in teacher.parameters())
+    assert distilling(teacher, teacher, share=1.0)(x, y).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_distillation_wants_the_same_classes() -> None:
+    with pytest.raises(DataError, match="chooses among other classes"):
+        distilling(classifier(), classifier(classes=4))
+    pair = BetweenTwo(build("small-cnn", IMAGE), "action", 3)
+    with pytest.raises(DataError, match="for tasks that choose among classes"):
+        distilling(pair, pair)
+
+
+def test_a_vote_is_the_mean_of_chances() -> None:
+    members, x = [classifier(seed) for seed in range(3)], images()
+    mean = torch.stack([member.predict(x)["digit"] for member in members]).mean(dim=0)
+    vote = Ensemble(members).eval()
+    assert torch.allclose(vote.predict(x)["digit"], mean)
+    assert np.allclose(vote.predictions(x.numpy(), 4)["digit"], mean.detach().numpy(), atol=1e-6)
+    y = {"digit": torch.tensor([0, 1, 2, 0, 1, 2])}
+    assert vote.loss(x, y).item() == pytest.approx(np.mean([member.loss(x, y).item() for member in members]))
+
+
+def test_texts_cannot_be_averaged() -> None:
+    encoder = build("crnn", spaces.Box(-32768, 32767, (4000,), np.int16), sample_rate=8000)
+    writer = Transcriber(encoder, 5).eval()
+    with pytest.raises(EncoderError, match="texts cannot be averaged"):
+        Ensemble([writer, writer]).predict(torch.ones(1, 4000, dtype=torch.int16))
+
+
+def test_what_lies_between_two_observations_is_told_by_both() -> None:
+    torch.manual_seed(0)
+    model: Supervised = BetweenTwo(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
+    pairs = torch.stack([images(6), images(6).flip(0)], dim=1)
+    found = model.predict(pairs)["action"]
+    assert found.shape == (6, 4)
+    assert torch.allclose(found.sum(dim=1), torch.ones(6))
+    features = model.encoder(pairs[:, 0]), model.encoder(pairs[:, 1])
+    expected = model.heads["action"](torch.cat(features, dim=1)).softmax(dim=1)
+    assert torch.allclose(found, expected, atol=1e-6)
+    target = {"action": torch.zeros(6, dtype=torch.long)}
+    assert model.loss(pairs, target).item() == pytest.approx(-expected[:, 0].log().mean().item(), rel=1e-5)
+    Data(pairs.numpy(), {"action": np.zeros(6, np.int64)}, np.arange(6))
