@@ -29,8 +29,12 @@ class TrainConfig:
     image_size: int | None = None
     """Side, in pixels, of the frame an Atari agent sees; None leaves it to the protocol (84)."""
     env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
-    """What the environment is made with, in pairs: --env-kwargs horizon 8. Any image game takes `flicker`, the chance
-    that a frame is blank."""
+    """What the environment is made with, in pairs: --env-kwargs horizon 8. Any game takes what its sensors
+    do wrong: `flicker` (the chance that a frame is blank), `salt` (share of pixels that are black or white), `noise`
+    (of a part of the range of pixels, or of so much on numbers), `drop` (the chance that a number is missing)."""
+    repair: str = "zero"
+    """What is put for missing numbers: zero, last, mean, median, knn or iterative; or the filter of noisy pixels:
+    median, gaussian or wiener. For pixels, zero is no filter."""
     seed: int = 0
     """Everything random in the run follows from this number."""
     total_steps: int = 1_000_000

@@ -53,6 +53,7 @@ def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: in
         "returns": returns.tolist(),
         "length_mean": float(np.mean([record.length for _, _, record, _ in records])),
         "weights_sha256": weights_sha256(agent),
+        "fingerprint": getattr(envs, "card", {}).get("fingerprint"),
         "records": [record for _, _, record, _ in records],
         "values": [values for *_, values in records],
     }

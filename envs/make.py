@@ -17,6 +17,7 @@ from envs import toy
 from envs.ale import AtariGame, rom_name
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
+from envs.sensors import DropSensor, NoisyObs
 from envs.wrappers import (
     ChannelsFirst,
     Flicker,
@@ -31,8 +32,9 @@ EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "B
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""
 
 
-FLICKER = "flicker"
-"""The argument that any image game takes."""
+FLICKER, DROP, NOISE, SALT = "flicker", "drop", "noise", "salt"
+"""Arguments that any game takes whose observations are such: what its sensors do wrong."""
+SENSORS = (FLICKER, DROP, NOISE, SALT)
 STRICT, PAIRS = "strict", "pairs"
 """Arguments that MiniGrid's games take: wrong objects end a game, and which missions are drawn."""
 
@@ -114,8 +116,10 @@ def make_envs(
     """Make `num_envs` environments stepped together, for training and judging.
 
     Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.card` describes
-    what a score means here. `env_kwargs` go to the environment, but for `flicker`, the chance that a frame is blank,
-    which any image game takes. Atari runs in ale-py's C++ vector environment on `threads` threads (0: one a core).
+    what a score means here. `env_kwargs` go to the environment, but for those of the sensors, which any game takes:
+    `flicker`, the chance that a frame is blank; `drop`, that a number of a vector is missing (NaN); `noise`, its size;
+    `salt`, the share of pixels that are black or white. Atari runs in ale-py's C++ vector environment on `threads`
+    threads (0: one a core).
     """
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
@@ -129,12 +133,22 @@ def make_envs(
         with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
             envs = gym.vector.SyncVectorEnv(thunks, autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
     recorded = RecordEpisodes(envs, card)
-    if not env_kwargs.get(FLICKER):
-        return recorded
+    return _with_sensors(env_id, recorded, env_kwargs)
+
+
+def _with_sensors(env_id: str, envs: RecordEpisodes, asked: dict[str, Any]) -> RecordEpisodes:
+    """Have the sensors fail as the arguments say."""
+    wrapped: Any = envs
     try:
-        return cast(RecordEpisodes, Flicker(recorded, env_kwargs[FLICKER], card["frame_stack"]))
+        if asked.get(FLICKER):
+            wrapped = Flicker(wrapped, asked[FLICKER], envs.card["frame_stack"])
+        if asked.get(NOISE) or asked.get(SALT):
+            wrapped = NoisyObs(wrapped, asked.get(NOISE, 0.0), asked.get(SALT, 0.0))
+        if asked.get(DROP):
+            wrapped = DropSensor(wrapped, asked[DROP])
     except ValueError as error:
-        raise EnvError(f"{env_id} cannot flicker: {error}") from error
+        raise EnvError(f"the sensors of {env_id} cannot fail so: {error}") from error
+    return cast(RecordEpisodes, wrapped)
 
 
 def make_env(
@@ -187,10 +201,11 @@ def _with_missions(env: gym.Env, asked: dict[str, Any]) -> gym.Env:
 
 def _own_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that are the environment's own; raise EnvError where an Atari game is given any."""
-    own = {name: value for name, value in env_kwargs.items() if name != FLICKER}
+    own = {name: value for name, value in env_kwargs.items() if name not in SENSORS}
     if own and family(env_id) == "atari":
         raise EnvError(
-            f"{env_id} is made as its protocol says; --env-kwargs takes {FLICKER} for it, not {', '.join(own)}"
+            f"{env_id} is made as its protocol says; --env-kwargs takes {FLICKER}, {NOISE} and {SALT} for it, "
+            f"not {', '.join(own)}"
         )
     return own
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from agents.tracking import TrackMode
-from scripts import book, cli, cost, exam, jobs, speed, sweep
+from scripts import book, cli, cost, exam, jobs, robustness, speed, sweep
 from scripts.common import ConfigError
 
 
@@ -15,7 +15,7 @@ def parser(description: str | None) -> cli.Parser:
     """Return the parser; `what` is the command's name."""
     parser = cli.Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
-        dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep|transfer|suite"
+        dest="what", required=True, metavar="speed|cost|learn|ablate|exam|sweep|transfer|robustness|suite"
     )
     fast = commands.add_parser("speed", help="throughput against Stable-Baselines3 and the machine's own limit")
     fast.add_argument("--algorithm", nargs="+", choices=("ppo", "dqn"), default=["ppo", "dqn"])
@@ -49,6 +49,8 @@ def parser(description: str | None) -> cli.Parser:
     moved = commands.add_parser("transfer", help="train agents with and without trained encoders, and compare steps")
     moved.add_argument("file", type=Path, metavar="FILE", help="who takes part, as in scripts/transfers/")
     trained(moved, 100)
+    broken = commands.add_parser("robustness", help="judge trained agents while their sensors fail, and are repaired")
+    robustness.add_options(broken)
     chapters = commands.add_parser("suite", help="train and write the results book, docs/results/book")
     book.add_options(chapters)
     trained(chapters, 30)

@@ -10,6 +10,7 @@ benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 100000
 benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
 benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8             (a W&B sweep file, followed here)
 benchmark.py transfer scripts/transfers/pong.yaml                     (what trained encoders save an agent)
+benchmark.py robustness runs/RUN --damage drop --levels 0 0.2 0.5 --repair zero last knn
 benchmark.py suite --threads 1                                        (the results book: docs/results/book)
 
 All but the first two train every contender on every game with every seed, each in a folder of its own. What is
@@ -24,13 +25,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, bench_options, book, cli, common, cost, exam, speed, suite, sweep, transfer
+from scripts import ablation, bench_options, book, cli, common, cost, exam, robustness, speed, suite, sweep, transfer
 
 
 def main() -> None:
     """Parse; then measure, or train and judge."""
     words, behind = cli.behind_dashes(sys.argv[1:])
     arguments = bench_options.parser(__doc__).parse_args(words)
+    if arguments.what == "robustness":
+        robustness.robustness(arguments)
+        return
     if arguments.what in ("speed", "cost"):
         if "--" in sys.argv and arguments.what == "speed":
             raise common.ConfigError("nothing stands behind a -- of speed")

@@ -25,7 +25,7 @@ from envs.make import EnvError, make_envs, resolve_protocol
 from envs.recording import RecordingError
 from envs.replays import RecordEpisodes
 from envs.wrappers import ObserveLast, ObserveMask
-from scripts import channels, cli, encoding
+from scripts import channels, cli, encoding, sensing
 
 USER_ERRORS = (ConfigError, EnvError, checkpoint.CheckpointError, SafetensorError, ValueError)
 EVAL_ENVS = 8
@@ -54,7 +54,8 @@ def environments(config: TrainConfig, num_envs: int, threads: int = 0, said: str
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
-    wrapped: Any = encoding.freeze(channels.channel(envs, config, said), config)
+    wrapped: Any = sensing.repaired(envs, config)
+    wrapped = encoding.freeze(channels.channel(wrapped, config, said), config)
     wrapped = ObserveLast(wrapped) if config.observe_last else wrapped
     return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes
 
@@ -107,7 +108,12 @@ def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> dict
 
 
 def keep_games(saved: Saved, kind: str, result: dict[str, Any]) -> None:
-    """Add the games of an `evaluate` to the run's replays; where that cannot be written, the verdict still counts."""
+    """Add the games of an `evaluate` to the run's replays, unless they were of another game than it was trained on.
+
+    Where that cannot be written, the verdict still counts.
+    """
+    if result["fingerprint"] != saved.record["card"]["fingerprint"]:
+        return
     facts = {"kind": kind, "env_steps": saved.state["env_steps"], "weights_sha256": result["weights_sha256"]}
     try:
         with open(saved.folder / "replays" / f"{kind}.jsonl", "a") as file:
@@ -123,7 +129,7 @@ def verdict(result: dict[str, Any], saved: Saved) -> dict[str, Any]:
         "return_std": result["return_std"],
         "episodes": result["episodes"],
         "human_normalized": human_normalized(saved.config.env, result["return_mean"]),
-        "fingerprint": saved.record["card"]["fingerprint"],
+        "fingerprint": result["fingerprint"],
         "weights_sha256": result["weights_sha256"],
         "env_steps": saved.state["env_steps"],
         "length_mean": result["length_mean"],

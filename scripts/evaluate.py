@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import channels, cli, common
+from scripts import channels, cli, common, options
 
 
 def main() -> None:
@@ -23,6 +24,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a checkpoint's name")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="NAME VALUE", help="judge in a changed game")
+    parser.add_argument("--repair", metavar="R", help="what repairs failing sensors, as for train.py")
     channels.add_options(parser)
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:
@@ -31,6 +34,10 @@ def main() -> None:
     if not arguments.json:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
     config = channels.chosen(arguments, saved.config)
+    asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
+             *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
+    changed = options.overridden("evaluate.py", config, asked)
+    config = replace(changed, env_kwargs={**config.env_kwargs, **changed.env_kwargs})
     result = common.judge(saved.agent, config, arguments.episodes, common.judging_seed(arguments.seed))
     common.keep_games(saved, "eval", result)
     if not arguments.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,4 +31,21 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], path: Path)
             dark = shares[row, column] > 0.5
             color = "white" if dark else "black"
             axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", fontsize=7, color=color)
+    figure.savefig(path)
+
+
+def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], across: str, up: str, path: Path) -> None:
+    """Draw one line for each name."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for (name, y), mark in zip(lines.items(), "osD^vP*X" * len(lines), strict=False):
+        axes.plot(x, y, marker=mark, markersize=5, label=name)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
     figure.savefig(path)

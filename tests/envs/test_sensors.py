@@ -1,0 +1,96 @@
+"""Failing sensors: what fails follows from the seed, what is recorded does not, and repairs see whole episodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from envs.make import EnvError, make_envs
+from envs.replays import verify
+from envs.sensors import Repaired
+
+
+def play(env_id: str, kwargs: dict[str, Any], steps: int = 40, seeds: tuple[int, ...] = (1, 2)) -> tuple[Any, ...]:
+    envs = make_envs(env_id, len(seeds), env_kwargs=kwargs)
+    seen, episodes = [envs.reset(seed=list(seeds))[0]], []
+    actions = np.random.default_rng(0).integers(2, size=(steps, len(seeds)))
+    for row in actions:
+        obs, *_, info = envs.step(row)
+        seen.append(obs)
+        episodes += info.get("episodes", [])
+    envs.close()
+    return np.stack(seen), episodes
+
+
+def test_numbers_are_missing_as_often_as_was_said_and_the_same_ones_again() -> None:
+    whole, _ = play("CartPole-v1", {})
+    damaged, episodes = play("CartPole-v1", {"drop": 0.3})
+    assert damaged.dtype == whole.dtype
+    gone = np.isnan(damaged)
+    assert 0.2 < gone.mean() < 0.4
+    assert np.array_equal(damaged[~gone], whole[~gone])
+    again, _ = play("CartPole-v1", {"drop": 0.3})
+    assert np.array_equal(again, damaged, equal_nan=True)
+    other, _ = play("CartPole-v1", {"drop": 0.3}, seeds=(1, 3))
+    assert not np.array_equal(np.isnan(other), gone)
+    assert episodes
+    from envs.make import make_env
+
+    for record in [each for each in episodes if each.ordinal == 0]:
+        verify(record, (), make_env)  # what is recorded is the game
+
+
+def test_noise_on_numbers_has_the_size_that_was_said() -> None:
+    whole, _ = play("CartPole-v1", {}, 200)
+    noisy, _ = play("CartPole-v1", {"noise": 0.5}, 200)
+    assert abs((noisy - whole).std() - 0.5) < 0.05
+
+
+def test_noise_and_salt_on_pixels() -> None:
+    whole, _ = play("ALE/Pong-v5", {}, 6)
+    noisy, _ = play("ALE/Pong-v5", {"noise": 0.1}, 6)
+    salted, _ = play("ALE/Pong-v5", {"salt": 0.2}, 6)
+    assert noisy.dtype == salted.dtype == np.uint8
+    middle = (whole > 60) & (whole < 190)
+    assert abs((noisy.astype(float) - whole)[middle].std() - 25.5) < 2
+    changed = salted != whole
+    assert set(np.unique(salted[changed])) <= {0, 255}
+    assert abs((salted == 255).mean() - 0.1) < 0.02
+
+
+def test_a_repair_is_told_where_episodes_begin() -> None:
+    inner = make_envs("CartPole-v1", 2, env_kwargs={"drop": 0.2})
+    told: list[np.ndarray] = []
+
+    def repair(x: np.ndarray, first: np.ndarray) -> np.ndarray:
+        told.append(first.copy())
+        return np.nan_to_num(x)
+
+    envs = Repaired(inner, repair)
+    obs, _ = envs.reset(seed=[1, 2])
+    assert not np.isnan(obs).any()
+    opens = [np.ones(2, bool)]
+    ended = np.zeros(2, bool)
+    for _ in range(60):
+        obs, _, terminated, truncated, _ = envs.step(np.ones(2, np.int64))
+        assert not np.isnan(obs).any()
+        assert obs.dtype == np.float32
+        opens.append(ended)
+        ended = terminated | truncated
+    assert np.array_equal(np.stack(told), np.stack(opens))
+    assert np.stack(opens)[1:].any()
+
+
+@pytest.mark.parametrize(("env_id", "kwargs", "words"), [
+    ("ALE/Pong-v5", {"drop": 0.5}, "numbers can be missing from vectors of real numbers"),
+    ("CartPole-v1", {"drop": 1.0}, "drop is a share, 0 to below 1, not 1.0"),
+    ("CartPole-v1", {"drop": "often"}, "drop is a share, 0 to below 1, not often"),
+    ("CartPole-v1", {"salt": 0.1}, "salt is for pixels"), ("CartPole-v1", {"noise": -1.0}, "must not be below 0"),
+    ("BabyAI-GoToLocal-v0", {"noise": 0.1}, "its observations are not one array"),
+    ("ALE/Pong-v5", {"sugar": 0.5}, "takes flicker, noise and salt for it, not sugar"),
+])  # fmt: skip
+def test_what_cannot_fail_so_is_refused(env_id: str, kwargs: dict, words: str) -> None:
+    with pytest.raises(EnvError, match=words):
+        make_envs(env_id, 1, env_kwargs=kwargs)

@@ -1,0 +1,71 @@
+"""Agents whose sensors fail: the same games at every level, repairs that help, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scripts.inside import assert_one_line, call
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CartPole agent that stands for a while."""
+    folder = tmp_path_factory.mktemp("robust") / "run"
+    done = call("train", "ppo", "--env", "CartPole-v1", "--total-steps", 12_000, "--threads", 1, "--track", "disabled",
+                "--run-dir", folder)  # fmt: skip
+    assert done.code == 0, done.err
+    return folder
+
+
+def judged(run: Path, *words: object) -> dict[str, Any]:
+    done = call("evaluate", run, "--episodes", 6, "--json", *words)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_run_is_judged_in_a_changed_game_and_its_own_games_stay_apart(run: Path) -> None:
+    whole = judged(run)
+    kept = (run / "replays" / "eval.jsonl").read_text()
+    broken = judged(run, "--env-kwargs", "drop", 0.6)
+    assert broken["return_mean"] < whole["return_mean"]
+    assert broken["fingerprint"] != whole["fingerprint"]
+    assert (run / "replays" / "eval.jsonl").read_text() == kept
+    repaired = judged(run, "--env-kwargs", "drop", 0.6, "--repair", "knn")
+    assert repaired["return_mean"] > broken["return_mean"]
+    assert repaired["fingerprint"] == broken["fingerprint"]
+
+
+def test_a_curve_for_each_repair_and_a_picture(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve.json"
+    done = call("benchmark", "robustness", run, "--damage", "drop", "--levels", 0, 0.6, "--repair", "zero", "knn",
+                "--eval-episodes", 6, "--out", out)  # fmt: skip
+    assert done.code == 0, done.err
+    curves = json.loads(out.read_text())["curves"]
+    assert curves["zero"][0]["mean"] == curves["knn"][0]["mean"]  # where nothing is missing there is nothing to do
+    assert curves["knn"][1]["mean"] > curves["zero"][1]["mean"]
+    assert curves["zero"][1]["mean"] == judged(run, "--env-kwargs", "drop", 0.6)["return_mean"]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_does_not_fit_is_refused_in_one_line(run: Path) -> None:
+    words = ("evaluate", run, "--episodes", 1)
+    assert_one_line(call(*words, "--env-kwargs", "drop", 0.1, "--repair", "wiener"), 2, "not by wiener")
+    assert_one_line(call(*words, "--env-kwargs", "salt", 0.1), 2, "salt is for pixels")
+    bench = ("benchmark", "robustness", run, "--damage", "drop", "--levels", 0.1)
+    assert_one_line(call(*bench, "--eval-episodes", 0), 2, "must be at least 1")
+    assert_one_line(call("benchmark", "robustness", run.parent, *bench[3:]), 2, "is not a run folder")
+
+
+def test_an_agent_is_trained_with_failing_sensors(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--env-kwargs", "drop", 0.3, "--repair",
+                "last", "--threads", 1, "--track", "disabled", "--run-dir", folder)  # fmt: skip
+    assert done.code == 0, done.err
+    assert judged(folder)["return_mean"] > 0
+    done = call("train", "ppo", "--env", "BabyAI-GoToLocal-v0", "--preset", "tiny", "--repair", "knn", "--track",
+                "disabled", "--run-dir", tmp_path / "x")  # fmt: skip
+    assert_one_line(done, 2, "--repair is for observations of one array")
