@@ -104,9 +104,13 @@ class Filter(Repairer):
             widths = [0.8 if part > 1 else 0.0 for part in size]
             return _as(ndimage.gaussian_filter(x.astype(np.float32), widths), x)
         planes = x.reshape(-1, *x.shape[-2:]) if x.ndim == 4 else x
+        window = size[-planes[0].ndim :]
+        pad = [width // 2 for width in window]
         with np.errstate(divide="ignore", invalid="ignore"):  # where nothing varies there is nothing to do
-            found = np.stack([signal.wiener(plane.astype(np.float64), size[-plane.ndim :]) for plane in planes])
-        return _as(np.where(np.isfinite(found), found, planes).reshape(x.shape), x)
+            padded = np.pad(planes.astype(np.float64), [(0, 0), *((width, width) for width in pad)], mode="edge")
+            found = np.stack([signal.wiener(plane, window) for plane in padded])
+        inner = (slice(None), *(slice(width, -width) for width in pad))
+        return _as(np.where(np.isfinite(found), found, padded)[inner].reshape(x.shape), x)
 
 
 class SpectralGate(Repairer):
