@@ -79,12 +79,17 @@ class Normalize(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, keys: module._look())
         self._look()
 
-    def center(self, samples: Tensor) -> None:
-        """Take mean and std per element from `samples` [B, ...]; the std is floored at its average."""
+    def center(self, samples: Tensor, per_channel: bool = False) -> None:
+        """Take mean and std per element from `samples` [B, ...]; the std of pixels is floored at its average.
+
+        With `per_channel` all pixels of a channel of images [B, C, H, W] have them in common.
+        """
         samples = samples.to(self.mean.device, torch.float32)
-        std = samples.std(dim=0)
-        self.mean.copy_(samples.mean(dim=0))
-        self.inverse_std.copy_(1.0 / torch.clamp(std, min=max(std.mean().item(), 1e-3)))
+        over = (0, 2, 3) if per_channel else (0,)
+        std = samples.std(dim=over, keepdim=True)[0].expand(self.mean.shape)
+        self.mean.copy_(samples.mean(dim=over, keepdim=True)[0].expand(self.mean.shape))
+        floor = max(std.mean().item(), 1e-3) if std.dim() == 3 else 1e-3
+        self.inverse_std.copy_(1.0 / torch.clamp(std, min=floor))
         self._look()
 
     def follow(self, samples: Tensor) -> None:

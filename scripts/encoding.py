@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from agents.config import TrainConfig
+from agents.config import ConfigError, TrainConfig
 from envs.wrappers import ReadParts
 from networks.encoders import reuse, store
 from networks.images import to_tensor
@@ -24,6 +24,9 @@ def freeze(envs: Any, config: TrainConfig) -> Any:
     """Show the features of frozen encoders in the place of what they read; what was recorded stays the game's own."""
     readers: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {}
     for key, (path, mode) in config.encoders().items():
+        mended = store.load(Path(path)).encoder.spec.preprocess.get("repair")
+        if mended not in (None, config.repair):
+            raise ConfigError(f"the encoder {path} was trained on repaired observations: give --repair {mended}")
         if mode == "freeze":
             stored = reuse.load_for(key, Path(path), envs.single_observation_space)
             readers[key] = reader(stored), stored.encoder.out_dim

@@ -39,6 +39,12 @@ def main() -> None:
     parser.add_argument("--env", metavar="ID", help="the game, for tasks on games")
     parser.add_argument("--image-size", type=int, metavar="N", help="side of an Atari game's frames (84)")
     parser.add_argument("--data", type=Path, metavar="PATH", help="data on disk, for tasks that read some")
+    parser.add_argument(
+        "--repair",
+        metavar="R",
+        help="what is put for missing numbers, or filters noise: zero, last, "
+        "mean, median, knn, iterative; median, gaussian, wiener, spectral-gate",
+    )
     parser.add_argument("--examples", type=int, metavar="N", help="how many to make")
     parser.add_argument("--augment", nargs="*", metavar="A", help="shift, cutout, noise, words, specaug; none for none")
     parser.add_argument("--run-dir", type=Path, help="where the folder is made (default: runs/)")

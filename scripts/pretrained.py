@@ -21,7 +21,7 @@ from networks.supervised.fit import FitConfig, fit
 from networks.supervised.models import Ensemble, Supervised, heads_state
 from networks.supervised.simplify import prune, quantize, weights_left
 from scripts import common
-from scripts.pretraining import center, heads_only, judgement, on_device, restored, say_line
+from scripts.pretraining import center, heads_only, judgement, on_device, restored, say_line, whole
 from scripts.suite import number, wide_console
 from scripts.tasks.base import Collected, DataOptions, Task
 from scripts.tasks.registry import TASKS, task
@@ -47,7 +47,8 @@ def _again(stored: store.Stored, arguments: argparse.Namespace, name: str | None
     env = arguments.env or config["env"]
     path = arguments.data or (Path(config["path"]) if config["path"] and name is None else None)
     size = arguments.image_size or config.get("image_size")
-    return what, what.collect(DataOptions(examples, config["config"]["seed"], path, env, size))
+    collected = what.collect(DataOptions(examples, config["config"]["seed"], path, env, size))
+    return what, whole(what, collected, stored.encoder.spec.preprocess.get("repair"))
 
 
 def probe(arguments: argparse.Namespace) -> None:
@@ -61,7 +62,7 @@ def probe(arguments: argparse.Namespace) -> None:
         spec = stored.encoder.spec
         torch.manual_seed(config.seed)
         blank = build(spec.arch, what.space(), **spec.kwargs)
-        center(blank, what.seen(collected.splits.train))
+        center(blank, what.seen(collected.splits.train), config)
         fresh = heads_only(what, on_device(what, blank, collected, config), collected.splits, config)
         report = {"frozen features": found}
         wide_console().print(judgement(what, report, {"untrained features": fresh}))
@@ -110,14 +111,14 @@ def simplify(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"{arguments.run_dir} is taken; choose another --run-dir")
     stored = store.load(path)
     what, collected = _again(stored, arguments)
-    whole = restored(what, stored, collected)
+    trained = restored(what, stored, collected)
     table = Table(box=None)
     for name in ("variant", "numbers not 0", "MB on disk", "ms for 64", *what.headline):
         table.add_column(name, justify="left" if name == "variant" else "right")
     variants = [("as it is", 0.0), *((f"{share:.0%} left out", share) for share in arguments.prune or ())]
     for name, share in variants:
         for bits in (32, 8) if arguments.quantize else (32,):
-            model = copy.deepcopy(whole)
+            model = copy.deepcopy(trained)
             prune(model, share)
             if share and arguments.epochs:
                 _learn_on(what, model, collected, stored, arguments.epochs)

@@ -21,10 +21,11 @@ from agents.display import Display
 from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES, Encoder, build
 from networks.inputs import Normalize
-from networks.supervised.data import Data, Splits, check_apart
+from networks.supervised.data import Data, DataError, Splits, check_apart
 from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit
 from networks.supervised.models import Classifier, Supervised, heads_from, heads_state
 from networks.supervised.preprocess import augmentation
+from networks.supervised.repair import repairer
 from networks.supervised.simplify import distilling
 from scripts import common, options, pictures, training
 from scripts.suite import wide_console
@@ -51,6 +52,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     wanted = DataOptions(count, config.seed, arguments.data, arguments.env, size)
     begin = time.monotonic()
     collected = what.collect(wanted)
+    collected = whole(what, collected, arguments.repair)
     check_apart(collected.splits)
     sizes = ", ".join(f"{len(part):,}" for part in collected.splits)
     say_line(
@@ -86,6 +88,9 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         baselines["random frozen trunk"] = _random_trunk(what, arch, collected, config)
     before = (start.config.get("data") or {}).get("env_frames", 0) if start is not None else 0
     frames = collected.facts.get("env_frames", 0) + before
+    model.encoder.spec = replace(
+        model.encoder.spec, preprocess={"repair": arguments.repair} if arguments.repair else {}
+    )
     facts = {
         "task": what.name, "examples": wanted.examples, "env": wanted.env,
         "image_size": size, "untrained": arguments.untrained,
@@ -106,6 +111,18 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     say_line(console, f"encoder: {folder / 'encoder'}")
 
 
+def whole(what: Task, collected: Collected, repair: str | None) -> Collected:
+    """Return examples in which what is missing or noisy was repaired, as was learned from those to train on."""
+    if repair is None:
+        return collected
+    try:
+        tool = repairer(repair, what.space().shape or ()).fit(collected.splits.train.x)
+    except (DataError, IndexError) as error:
+        raise ConfigError(f"--repair {repair}: {error}") from error
+    mended = [Data(tool(part.x), part.y, part.group) for part in (*collected.splits, *collected.extra.values())]
+    return Collected(Splits(*mended[:3]), collected.facts, dict(zip(collected.extra, mended[3:], strict=True)))
+
+
 def _show(display: Display, epoch: Epoch, total: int) -> None:
     if display.due() or epoch.number == total:
         facts = {"loss": epoch.loss, "validation": epoch.score, "learning_rate": epoch.learning_rate}
@@ -116,7 +133,7 @@ def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Su
     """Build the module; its input is normalised by the mean and deviation of what it is to learn from."""
     torch.manual_seed(config.seed)
     encoder = build(arch, what.space(), what.meaning(), **what.arch_options())
-    center(encoder, what.seen(collected.splits.train))
+    center(encoder, what.seen(collected.splits.train), config)
     return on_device(what, encoder, collected, config)
 
 
@@ -132,12 +149,17 @@ def on_device(what: Task, encoder: Encoder, collected: Collected, config: FitCon
     return what.model(encoder, collected.splits.train, config).to(machine.which_device(config.device))
 
 
-def center(encoder: Encoder, x: np.ndarray) -> None:
+def center(encoder: Encoder, x: np.ndarray, config: FitConfig) -> None:
     """Normalise an encoder's input by mean and deviation of observations, where it has such a thing."""
+    if config.normalize == "per-channel" and x.ndim != 4:
+        raise ConfigError(f"--normalize per-channel is for images, not for {'x'.join(map(str, x.shape[1:]))}")
+    if config.normalize == "range":
+        return
     normalize = getattr(encoder, "normalize", None)
     if isinstance(normalize, Normalize):
         some = np.random.default_rng(0).permutation(len(x))[:4_000]
-        normalize.center(torch.from_numpy(np.ascontiguousarray(x[np.sort(some)])))
+        samples = torch.from_numpy(np.ascontiguousarray(x[np.sort(some)]))
+        normalize.center(samples, config.normalize == "per-channel")
 
 
 def _random_trunk(what: Task, arch: str, collected: Collected, config: FitConfig) -> dict[str, float]:

@@ -200,6 +200,34 @@ def texts(path: Path, text: str = "text", label: str = "label") -> tuple[list[st
     return found
 
 
+def rows(path: Path, label: str = "label") -> tuple[np.ndarray, list[str], tuple[str, ...]]:
+    """Read a CSV or TSV of numbers and a column of labels; return float32 [N, D] (NaN: empty), labels, column names."""
+    if not path.is_file():
+        raise DataError(f"{path} is no file; give a .csv or .tsv of numbers with the column {label}")
+    try:
+        content = _bytes(path).decode("utf-8-sig")
+        table = list(csv.DictReader(io.StringIO(content), delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    names = tuple(name for name in (table[0] if table else {}) if name not in (label, None))
+    if not names or label not in table[0]:
+        raise DataError(f"{path} has no rows of numbers with the column {label}")
+    found = np.full((len(table), len(names)), np.nan, np.float32)
+    for number, row in enumerate(table):
+        if None in row or not row.get(label):
+            raise DataError(f"{path}: row {number + 1} has no {label}, or more cells than there are columns")
+        for column, name in enumerate(names):
+            cell = (row[name] or "").strip()
+            try:
+                found[number, column] = float(cell) if cell else np.nan
+            except ValueError as error:
+                raise DataError(f"{path}: row {number + 1} has '{cell}' for a number in {name}") from error
+    labelled = [row[label] for row in table]
+    if len(set(labelled)) < 2:
+        raise DataError(f"{path} has {len(set(labelled))} different labels; it takes two to learn a difference")
+    return found, labelled, names
+
+
 def _bytes(path: Path) -> bytes:
     """Return the content of a file, unpacked if it is gzipped; raise DataError where it is damaged or too large."""
     try:

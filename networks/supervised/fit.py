@@ -46,6 +46,9 @@ class FitConfig:
     """balanced weighs each class by the inverse of its frequency."""
     sampler: Literal["uniform", "balanced"] = "uniform"
     """balanced draws each class of the first head equally often."""
+    normalize: Literal["mean-image", "per-channel", "range"] = "mean-image"
+    """What the input is normalised by: mean and deviation of each pixel or number over the training examples; of each
+    channel of images; or the range alone, as 255."""
     average: Literal["none", "swa"] = "none"
     """swa ends with the mean of the weights over the last quarter of the epochs (Izmailov et al. 2018)."""
     label_smoothing: float = 0.0

@@ -1,4 +1,4 @@
-"""Tasks on data that lies on disk: pictures of any classes, and texts with labels."""
+"""Tasks on data that lies on disk: pictures of any classes, texts with labels, and rows of numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits, split
-from networks.supervised.files import images, texts
+from networks.supervised.files import images, rows, texts
 from networks.supervised.fit import FitConfig
 from scripts.tasks.base import ClassTask, Collected, DataOptions
 from scripts.tasks.missions import tfidf
@@ -117,3 +117,47 @@ class TextClasses(ClassTask):
     def features(self, data: Data) -> Any:
         """Return TF-IDF of words and pairs."""
         return tfidf(data.x, self.words.size)
+
+
+class RowClasses(ClassTask):
+    """Which class do some numbers belong to, of which some may be missing?"""
+
+    name = "rows"
+    summary = "classify rows of numbers on disk, of which some are missing: CSV or TSV with a column label (--data)"
+    arch = "mlp"
+    examples = 1_000_000
+    config = FitConfig(epochs=30, batch_size=64, learning_rate=1e-3, early_stop=8)
+    headline = ("accuracy", "f1", "ece")
+
+    def collect(self, options: DataOptions) -> Collected:
+        """Read the table; an empty cell is a missing number."""
+        if options.path is None:
+            raise DataError("rows reads a table: --data FILE.csv with numbers and a column label")
+        numbers, labelled, self.columns = rows(options.path)
+        rng = np.random.default_rng(options.seed)
+        self.names = tuple(sorted(set(labelled)))
+        target = np.array([self.names.index(label) for label in labelled])
+        order = rng.permutation(len(numbers))[: options.examples]
+        data = Data(numbers[order], {"class": target[order]}, order)
+        facts = {"source": "disk", "columns": list(self.columns), "missing": float(np.isnan(numbers).mean())}
+        return Collected(split(data, rng), facts)
+
+    def space(self) -> spaces.Space:
+        """Return that of the numbers."""
+        return spaces.Box(-np.inf, np.inf, (len(self.columns),), np.float32)
+
+    def seen(self, data: Data) -> np.ndarray:
+        """Return the rows with the column's mean for what is missing."""
+        missing = np.isnan(data.x)
+        count = np.maximum((~missing).sum(axis=0), 1)
+        means = np.where(missing, 0.0, data.x).sum(axis=0) / count
+        return np.where(missing, means, data.x).astype(np.float32)
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """The labels that occur."""
+        return {"class": self.names}
+
+    def features(self, data: Data) -> Any:
+        """Return the numbers, 0 for what is missing."""
+        return np.nan_to_num(data.x)

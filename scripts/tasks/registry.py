@@ -8,7 +8,7 @@ from agents.config import ConfigError
 from scripts.tasks.atari import AtariRAM
 from scripts.tasks.base import Task
 from scripts.tasks.digits import Digits
-from scripts.tasks.disk import ImageClasses, TextClasses
+from scripts.tasks.disk import ImageClasses, RowClasses, TextClasses
 from scripts.tasks.feedback import Feedback
 from scripts.tasks.games import Cloning, GameRecognition, InverseDynamics
 from scripts.tasks.missions import MissionSlots, translations
@@ -30,6 +30,7 @@ TASKS: dict[str, type[Task]] = {
             SpeechSlots,
             ImageClasses,
             TextClasses,
+            RowClasses,
         )
     },
     **translations(),

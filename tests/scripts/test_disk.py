@@ -206,3 +206,66 @@ def test_tables_that_cannot_be_read_are_told(name: str, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(content.encode() if content is not None else b"\xff\xfe\x00text")
     with pytest.raises(DataError, match=words):
         texts(tmp_path / file)
+
+
+def write_rows(path: Path, count: int = 300, missing: float = 0.2) -> None:
+    """Rows of three classes along a line, of which each number tells as much as the others."""
+    rng = np.random.default_rng(0)
+    target = rng.integers(3, size=count)
+    numbers = target[:, None] * np.array([1.0, -20.0, 300.0]) + rng.normal(size=(count, 3)) * [0.1, 2.0, 30.0]
+    cells = [["" if rng.random() < missing else f"{value:.4f}" for value in row] for row in numbers]
+    lines = [",".join(["a", "b", "label", "c"])]
+    lines += [",".join([row[0], row[1], "xyz"[label], row[2]]) for row, label in zip(cells, target, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("repair", [None, "mean", "knn"])
+def test_rows_with_missing_numbers_are_classified(repair: str | None, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv")
+    run = tmp_path / "run"
+    more = ("--repair", repair) if repair else ()
+    done = call("pretrain", "rows", "--data", tmp_path / "rows.csv", "--threads", 1, *more, "--run-dir", run)
+    assert done.code == 0, done.err
+    assert "logistic regression" in done.out
+    report = json.loads((run / "encoder/report.json").read_text())["test"]
+    assert report["accuracy"] > 0.9
+    config = json.loads((run / "encoder/config.json").read_text())
+    assert config["spec"]["preprocess"] == ({"repair": repair} if repair else {})
+    assert config["data"]["columns"] == ["a", "b", "c"]
+    assert 0.15 < config["data"]["missing"] < 0.25
+    again = json.loads(call("pretrain", "evaluate", run).out.splitlines()[-1])
+    assert again["same_examples"]
+    assert again["accuracy"] == pytest.approx(report["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("a,label\n1,x\ntwo,y\n", "row 2 has 'two' for a number in a"), ("a,b\n1,2\n", "with the column label"),
+    ("a,label\n1,x\n2,\n", "row 2 has no label"), ("a,label\n1,x\n2,y,3\n", "more cells than there are columns"),
+    ("a,label\n1,x\n2,x\n", "1 different labels"), ("", "has no rows of numbers"),
+    ("label\nx\n", "has no rows of numbers"),
+])  # fmt: skip
+def test_tables_that_are_none_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    done = call("pretrain", "rows", "--data", tmp_path / "rows.csv", "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, words)
+
+
+def test_a_repair_and_a_normalisation_must_fit_what_is_read(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", 60)
+    words = ("pretrain", "rows", "--data", tmp_path / "rows.csv", "--run-dir", tmp_path / "run")
+    assert_one_line(call(*words, "--repair", "wiener"), 2, "is repaired by zero, last, mean")
+    assert_one_line(call(*words, "--normalize", "per-channel"), 2, "per-channel is for images, not for 3")
+
+
+def test_noisy_pictures_are_filtered_and_normalised_by_channel(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data")
+    run = tmp_path / "run"
+    done = call("pretrain", "images", "--data", tmp_path / "data", "--repair", "median", "--normalize", "per-channel",
+                "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", run)  # fmt: skip
+    assert done.code == 0, done.err
+    from networks.encoders import store
+
+    encoder = store.load(run).encoder
+    mean = encoder.state_dict()["normalize.mean"]
+    assert len(mean.flatten(1).unique(dim=1)[0]) == 1
+    assert encoder.spec.preprocess == {"repair": "median"}
