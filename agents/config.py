@@ -83,6 +83,8 @@ class TrainConfig:
     """layerwise: learning rate of an encoder's last layer, as a part of the agent's."""
     encoder_lr_decay: float = 0.5
     """layerwise: factor from a layer to the one before it."""
+    unfreeze_at: int = 0
+    """finetune and layerwise: env steps until which the encoders stay as they are."""
     core: CoreName = "none"
     """Memory: none, gru or lstm."""
     core_size: int = 256
@@ -98,7 +100,7 @@ class TrainConfig:
         """Raise ConfigError at the first impossible value."""
         for name in ("total_steps", "num_envs", "checkpoint_steps", "log_steps", "core_size", "stop_episodes"):
             self.require(getattr(self, name) >= 1, name, "must be at least 1")
-        for name in ("eval_episodes", "threads", "seed"):
+        for name in ("eval_episodes", "threads", "seed", "unfreeze_at"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
         self.require(self.seed < 2_000_000_000, "seed", "must be below 2000000000, for emulators take 31 bits")
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")

@@ -44,6 +44,7 @@ class Learner(ABC):
         self.observation_space, self.action_space = observation_space, action_space
         self.bf16 = bool(machine["bf16"])
         self.updates = 0
+        self.thawed = True
 
     @property
     def num_actions(self) -> int:
@@ -125,6 +126,14 @@ class Learner(ABC):
         for network in self.modules().values():
             for each in reuse.pretrained(network):
                 each.restore()
+
+    def thaw(self, env_steps: int) -> None:
+        """Have trained encoders learn from `unfreeze_at` on, and not before: the agent's first gradients are noise."""
+        learns = env_steps >= self.config.unfreeze_at
+        if learns != self.thawed:
+            self.thawed = learns
+            for each in reuse.pretrained(self.model):
+                each.requires_grad_(learns)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""

@@ -85,6 +85,7 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
             run.observe(row)
             replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
             run.clock.lap("log")
+            agent.thaw(run.env_steps)
             for _ in range(updates_due(config.replay_ratio, config.learning_starts, run.env_steps, run.updates)):
                 batch = replay.sample(config.batch_size, sampling, config.beta(run.env_steps))
                 metrics, priorities = agent.update(batch, learning)
@@ -111,6 +112,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
                 run.observe(row)
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
                 run.clock.lap("log")
+            agent.thaw(run.env_steps)
             metrics, _ = agent.update(collector.rollout(run.env_steps), learning)
             run.learned(metrics, config.epochs * config.minibatches)
             run.clock.lap("learn")

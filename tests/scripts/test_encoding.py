@@ -110,6 +110,26 @@ def test_an_encoder_that_learns_on_begins_as_it_was(algorithm: str, mode: str, t
         assert moved["torso.convs.0.weight"] < moved["torso.fc.0.weight"]
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_encoder_stays_as_it_is_until_it_is_to_learn(algorithm: str, late: bool, tmp_path: Path) -> None:
+    encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=finetune", "--learning-rate", 0.01)
+    done = train(algorithm, MINATAR, tmp_path / "run", *words, "--unfreeze-at", 1_000_000 if late else 100)
+    assert done.code == 0, done.err
+    trained, now = start_and_end(tmp_path / "run")
+    assert all(torch.equal(now[key], value) for key, value in trained.items()) == late
+    agent = common.load_run(tmp_path / "run").agent
+    agent.thaw(99)
+    (each,) = reuse.pretrained(agent.model)
+    assert not any(weight.requires_grad for weight in each.parameters())
+    agent.thaw(1_000_000)
+    assert all(weight.requires_grad for weight in each.parameters())
+    if algorithm == "dqn":
+        target = agent.modules()["target"]
+        assert not any(weight.requires_grad for weight in target.parameters())
+
+
 def test_layers_learn_at_the_rates_that_were_asked_for(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise", "--encoder-lr-scale", 0.2,
