@@ -26,6 +26,7 @@ from envs.protocols import Protocol
 FRAMES_PER_SECOND = 60
 SAMPLES_PER_FRAME = 512
 """Of sound; a sample is one unsigned byte, and 128 is silence."""
+SILENCE = 128
 FrameCallback = Callable[[np.ndarray, np.ndarray], None]
 
 ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -44,9 +45,12 @@ class AtariGame(gym.Env):
 
     With `render_mode="rgb_array"` there is sound as well, and `on_frame(rgb, samples)` is called after every emulator
     frame of a step: rgb uint8 [210 to 250, 160, 3], samples uint8 [512], 60 times a second of play.
+
+    With `sound` it observes a Dict: what else is all there is as `image`, and as `sound` what was heard during the
+    step, of every frame, uint8 [frame skip x 512]; silence (128) at the start and for frames that a game's end cuts.
     """
 
-    def __init__(self, env_id: str, protocol: Protocol, render_mode: str | None = None):
+    def __init__(self, env_id: str, protocol: Protocol, render_mode: str | None = None, sound: bool = False):
         assert render_mode in (None, "rgb_array"), f"render_mode is rgb_array or None, not {render_mode}"
         self.protocol, self.render_mode = protocol, render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND / protocol.frame_skip}
@@ -54,7 +58,7 @@ class AtariGame(gym.Env):
         self._rom = str(roms.get_rom_path(rom_name(env_id)))
         self.ale = ALEInterface()
         self.ale.setFloat("repeat_action_probability", protocol.repeat_action_probability)
-        self.ale.setBool("sound_obs", render_mode is not None)  # read by loadROM, and by nothing after it
+        self.ale.setBool("sound_obs", sound or render_mode is not None)  # read by loadROM, and by nothing after it
         self.ale.loadROM(self._rom)
         self.actions = self.ale.getLegalActionSet() if protocol.full_action_space else self.ale.getMinimalActionSet()
         self._fires = protocol.fire_reset and Action.FIRE in self.actions
@@ -62,14 +66,17 @@ class AtariGame(gym.Env):
         self.action_space = spaces.Discrete(len(self.actions))
         size = protocol.image_size
         self._shape = (protocol.frame_stack, size, size) + (() if protocol.grayscale else (3,))
-        self.observation_space = spaces.Box(0, 255, self._shape, np.uint8)
+        seen = spaces.Box(0, 255, self._shape, np.uint8)
+        heard = spaces.Box(0, 255, (protocol.frame_skip * SAMPLES_PER_FRAME,), np.uint8)
+        self._heard = np.full((protocol.frame_skip, SAMPLES_PER_FRAME), SILENCE, np.uint8) if sound else None
+        self.observation_space: spaces.Space = spaces.Dict({"image": seen, "sound": heard}) if sound else seen
         self._loaded = False
 
     def get_action_meanings(self) -> list[str]:
         """Return the name of each action, such as "UPFIRE"."""
         return [action.name for action in self.actions]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Start a game; a seed reloads the cartridge.
 
         To repeat the start of a recorded game give its seed and, as `options`, the integers `ordinal` (games since the
@@ -93,13 +100,19 @@ class AtariGame(gym.Env):
         self._elapsed = 0
         self._older, self._pooled = np.zeros_like(self._screen()), self._screen()
         self._stack = np.zeros(self._shape, np.uint8)
+        if self._heard is not None:
+            self._heard[:] = SILENCE
         return self._observe(), self._info()
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Hold `action` for the protocol's frames, or until the game ends; points are summed."""
         reward, over, limit = 0, False, self.protocol.max_frames
+        if self._heard is not None:
+            self._heard[:] = SILENCE
         for left in range(self.protocol.frame_skip, 0, -1):
             reward += self.ale.act(self.actions[action])
+            if self._heard is not None:
+                self._heard[self.protocol.frame_skip - left] = self.ale.getAudio()
             if self.on_frame is not None:
                 self.on_frame(self.ale.getScreenRGB(), self.ale.getAudio())
             self._elapsed += 1
@@ -155,13 +168,15 @@ class AtariGame(gym.Env):
         for _ in range(times):
             ale.reset_game()
 
-    def _observe(self) -> np.ndarray:
-        """Return the newest frames, the last of them the maximum of two, uint8 [stack, H, W]."""
+    def _observe(self) -> Any:
+        """Return the newest frames, the last of them the maximum of two, uint8 [stack, H, W]; and what was heard."""
         self._pooled = np.maximum(self._pooled, self._older)
         size = (self.protocol.image_size, self.protocol.image_size)
         self._stack[:-1] = self._stack[1:].copy()
         self._stack[-1] = cv2.resize(self._pooled, size, interpolation=cv2.INTER_AREA)
-        return self._stack.copy()
+        return (
+            self._stack.copy() if self._heard is None else {"image": self._stack.copy(), "sound": self._heard.flatten()}
+        )
 
     def _info(self) -> dict[str, int]:
         return {

@@ -35,6 +35,9 @@ EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "B
 FLICKER, DROP, NOISE, SALT = "flicker", "drop", "noise", "salt"
 """Arguments that any game takes whose observations are such: what its sensors do wrong."""
 SENSORS = (FLICKER, DROP, NOISE, SALT)
+SOUND = "sound"
+"""The argument of Atari's games that lets them be heard."""
+TRUE = (True, 1, "True", "true")
 STRICT, PAIRS = "strict", "pairs"
 """Arguments that MiniGrid's games take: wrong objects end a game, and which missions are drawn."""
 
@@ -118,15 +121,14 @@ def make_envs(
     Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.card` describes
     what a score means here. `env_kwargs` go to the environment, but for those of the sensors, which any game takes:
     `flicker`, the chance that a frame is blank; `drop`, that a number of a vector is missing (NaN); `noise`, its size;
-    `salt`, the share of pixels that are black or white. Atari runs in ale-py's C++ vector environment on `threads`
-    threads (0: one a core).
+    `salt`, the share of pixels that are black or white. Atari's games take `sound`, to be heard as well. Atari runs in
+    ale-py's C++ vector environment on `threads` threads (0: one a core); with sound, in Python.
     """
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
     env_kwargs = env_kwargs or {}
     card = describe(env_id, protocol, env_kwargs, family(env_id))
-    if card["family"] == "atari":
-        _own_kwargs(env_id, env_kwargs)
+    if card["family"] == "atari" and _own_kwargs(env_id, env_kwargs).get(SOUND) not in TRUE:
         envs = _atari_vector(env_id, num_envs, protocol, threads)
     else:
         thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
@@ -162,7 +164,7 @@ def make_env(
     check_id(env_id)
     kind, own = family(env_id), _own_kwargs(env_id, env_kwargs or {})
     if kind == "atari":
-        return AtariGame(env_id, protocol, render_mode=render_mode)
+        return AtariGame(env_id, protocol, render_mode, own.get(SOUND) in TRUE)
     try:
         rendering: dict[str, Any] = (
             {"render_mode": render_mode} if render_mode and kind != "toy" else {}
@@ -192,7 +194,7 @@ def make_env(
 def _with_missions(env: gym.Env, asked: dict[str, Any]) -> gym.Env:
     """Take missions strictly, or draw only some of them, as the arguments say."""
     try:
-        if asked.get(STRICT) in (True, 1, "True", "true"):
+        if asked.get(STRICT) in TRUE:
             env = StrictMission(env)
         return MissionPairs(env, asked[PAIRS]) if PAIRS in asked else env
     except ValueError as error:
@@ -202,10 +204,10 @@ def _with_missions(env: gym.Env, asked: dict[str, Any]) -> gym.Env:
 def _own_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that are the environment's own; raise EnvError where an Atari game is given any."""
     own = {name: value for name, value in env_kwargs.items() if name not in SENSORS}
-    if own and family(env_id) == "atari":
+    if set(own) - {SOUND} and family(env_id) == "atari":
         raise EnvError(
-            f"{env_id} is made as its protocol says; --env-kwargs takes {FLICKER}, {NOISE} and {SALT} for it, "
-            f"not {', '.join(own)}"
+            f"{env_id} is made as its protocol says; --env-kwargs takes {SOUND}, {FLICKER}, {NOISE} and {SALT} for it, "
+            f"not {', '.join(sorted(set(own) - {SOUND}))}"
         )
     return own
 

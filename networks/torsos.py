@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from networks.convnets import CONV_NETS, BagOfWords, ConvNet, ImpalaResNet
 from networks.inputs import PLAIN, Normalize, Style, Torso, each_text_once
 from networks.model import ACTION_MASK
+from networks.sound import Spectrum, is_sound
 
 
 class MLP(Torso):
@@ -141,6 +142,8 @@ def torso_name(space: spaces.Space) -> str:
     """Return the torso that suits an observation space: what `auto` chooses."""
     if isinstance(space, spaces.Dict):
         return "dict"
+    if is_sound(space):
+        return "sound"
     if is_image(space):
         return "minatar" if min(space.shape[1:]) < 20 else "nature"
     if isinstance(space, spaces.MultiDiscrete) and len(set(space.nvec.tolist())) == 1 and len(space.nvec) > 8:
@@ -199,6 +202,7 @@ TORSOS: dict[str, Callable[[spaces.Space, Style], Torso | None]] = {
     "impala": _impala,
     "impala-large": _impala_large,
     "bow": _bag_of_words,
+    "sound": lambda space, style: Spectrum(space) if isinstance(space, spaces.Box) and is_sound(space) else None,
     "tokens": lambda space, style: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
     "one-hot": lambda space, style: OneHot(categories(space)) if categories(space) else None,
     "flat": lambda space, style: Flat(space) if isinstance(space, spaces.Box) else None,

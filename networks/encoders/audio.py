@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.encoders.base import Encoder, EncoderError, register
+from networks.sound import Spectrum, is_sound
 
 
 class LogMel(nn.Module):
@@ -178,3 +179,25 @@ class CRNN(SoundEncoder):
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, then the recurrent layers."""
         return [*self.convs, self.fc, self.gru]
+
+
+@register("console", "audio")
+class ConsoleSound(Encoder):
+    """The agents' torso for a console's sound (networks/sound.py) as an encoder."""
+
+    modality = "audio"
+
+    def __init__(self, space: spaces.Space, width: int = 16, out_dim: int = 128):
+        super().__init__()
+        if not isinstance(space, spaces.Box) or not is_sound(space):
+            raise EncoderError(f"the architecture 'console' reads sound uint8 [samples], not {space}")
+        self.torso = Spectrum(space, width, out_dim)
+        self.out_dim = out_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L] -> [B, out_dim]."""
+        return self.torso(x)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return the convolutions, then the last layer."""
+        return [*self.torso.convs, self.torso.fc]

@@ -12,6 +12,7 @@ from scripts.tasks.disk import ImageClasses, RowClasses, TextClasses
 from scripts.tasks.feedback import Feedback
 from scripts.tasks.games import Cloning, GameRecognition, InverseDynamics
 from scripts.tasks.missions import MissionSlots, translations
+from scripts.tasks.sounds import GameSounds
 from scripts.tasks.speech import SpeechCommands, SpeechSlots, SpeechToText
 
 TASKS: dict[str, type[Task]] = {
@@ -23,6 +24,7 @@ TASKS: dict[str, type[Task]] = {
             InverseDynamics,
             GameRecognition,
             Cloning,
+            GameSounds,
             MissionSlots,
             Feedback,
             SpeechCommands,

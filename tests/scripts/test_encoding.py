@@ -206,3 +206,17 @@ def test_a_baseline_takes_frozen_encoders_only(tmp_path: Path) -> None:
     encoder_for(GRID, "mission", "gru", tmp_path / "e")
     words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", "mission=finetune")
     assert_one_line(train("sb3-dqn", GRID, tmp_path / "run", *words), 2, "freeze")
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_an_agent_hears_with_a_trained_ear(algorithm: str, tmp_path: Path) -> None:
+    ear = tmp_path / "ear"
+    done = call("pretrain", "game-sounds", "--examples", 100, "--epochs", 1, "--threads", 1, "--no-baselines",
+                "--env", "ALE/Pong-v5", "--run-dir", ear)  # fmt: skip
+    assert done.code == 0, done.err
+    for mode in ("freeze", "finetune"):
+        run = tmp_path / mode
+        words = ("--env-kwargs", "sound", "True", "--encoder", f"sound={ear}", "--encoder-mode", f"sound={mode}")
+        done = train(algorithm, "ALE/Pong-v5", run, *words, "--num-envs", 2)
+        assert done.code == 0, done.err
+        assert common.load_run(run).config.encoders()["sound"][1] == mode

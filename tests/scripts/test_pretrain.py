@@ -23,7 +23,7 @@ from tests.scripts.inside import assert_one_line, call
 TINY = {"digits": 300, "atari-ram": 450, "mission-slots": 300, "translate-zh-en": 300, "translate-en-fr": 300,
         "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120, "speech-to-text": 60,
         "speech-slots": 60, "inverse-dynamics": 450, "game-recognition": 120, "cloning": 400,
-        "feedback": 300}  # fmt: skip
+        "feedback": 300, "game-sounds": 100}  # fmt: skip
 
 
 def voice() -> bool:
