@@ -28,6 +28,8 @@ WORDS = Vocabulary(VOCABULARY)
 
 def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
     """Have missions given as the config says; raise ConfigError where nobody can read them."""
+    if config.mission_channel == "text":
+        _check_words(config)
     if (config.mission_channel, config.interpreter, said) == ("text", "", None):
         return envs
     words = envs.single_observation_space
@@ -49,6 +51,14 @@ def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
         )
     stored = store.load(Path(path[0]))
     return MissionChannel(envs, giver(config.mission_channel, stored), space_of(stored.encoder.spec.input), said)
+
+
+def _check_words(config: TrainConfig) -> None:
+    """Raise ConfigError where the encoder of missions learned other numbers for the games' words."""
+    path = dict(config.encoders()).get("mission")
+    learned = store.load(Path(path[0])).encoder.spec.input.get("vocabulary", WORDS.sha256) if path else WORDS.sha256
+    if learned != WORDS.sha256:
+        raise ConfigError(f"the encoder {path[0] if path else ''} learned other words than the games'; train it anew")
 
 
 def add_options(parser: argparse.ArgumentParser, say: bool = False) -> None:

@@ -103,7 +103,16 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         },
         "config": asdict(config), "seconds": seconds, **common.origin(),
     }  # fmt: skip
-    result = {**report, "baselines": baselines, "seconds": seconds, "epochs": [asdict(epoch) for epoch in epochs]}
+    changing = liveliness(model.encoder, what.seen(collected.splits.test))
+    if changing["dead"] > 0.5:
+        say_line(console, f"warning: {changing['dead']:.0%} of the features are the same for every example")
+    result = {
+        **report,
+        "features": changing,
+        "baselines": baselines,
+        "seconds": seconds,
+        "epochs": [asdict(epoch) for epoch in epochs],
+    }
     _save(folder, what, model, facts, result)
     console.print(judgement(what, report, baselines))
     for line in [] if arguments.untrained else gates(what, report, seconds, wanted, arguments):
@@ -200,6 +209,13 @@ def _features(encoder: Encoder, x: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         batches = (torch.from_numpy(np.ascontiguousarray(x[s : s + 256])).to(device) for s in range(0, len(x), 256))
         return torch.cat([encoder(batch) for batch in batches]).float().cpu().numpy()
+
+
+def liveliness(encoder: Encoder, x: np.ndarray) -> dict[str, float]:
+    """Return the share of features that never change over examples, and the mean deviation of the others."""
+    deviation = _features(encoder, x[:512]).std(axis=0)
+    dead = deviation < 1e-6
+    return {"dead": float(dead.mean()), "std": float(deviation[~dead].mean()) if not dead.all() else 0.0}
 
 
 def _save(folder: Path, what: Task, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:

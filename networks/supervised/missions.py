@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ PLACES = ("left", "right", "front", "behind")
 VERBS = ("go to", "pick up", "open", "put")
 HELD_OUT = frozenset({("red", "ball"), ("blue", "key"), ("green", "box"), ("yellow", "door"), ("purple", "ball")})
 """Pairs of colour and type that nobody sees in training: whoever understands both words understands the pair."""
+Wording = TypeVar("Wording", str, bool)
 Language = Literal["en", "zh", "fr"]
 
 
@@ -163,47 +164,65 @@ def _parse_thing(text: str) -> Thing:
     return Thing(found["color"], kind, place, found["article"] == "the")
 
 
-_ZH_COLOR = {"blue": "蓝色", "green": "绿色", "grey": "灰色", "purple": "紫色", "red": "红色", "yellow": "黄色"}
-_ZH_TYPE = {"ball": ("球",), "box": ("箱子", "盒子"), "door": ("门",), "key": ("钥匙",), None: ("东西", "物体")}
-_ZH_PLACE = {"left": "你左边的", "right": "你右边的", "front": "你前面的", "behind": "你后面的"}
-_ZH_VERB = {"go to": ("走到", "去", "走向"), "pick up": ("捡起", "拿起"), "open": ("打开", "开"), "put": ("把",)}
+_ZH_COLOR = {"blue": "蓝", "green": "绿", "grey": "灰", "purple": "紫", "red": "红", "yellow": "黄"}
+_ZH_TYPE = {"ball": ("球", "小球"), "box": ("箱子", "盒子"), "door": ("门",), "key": ("钥匙",), None: ("东西", "物体")}
+_ZH_PLACE = {"left": "左边", "right": "右边", "front": "前面", "behind": "后面"}
+_ZH_VERB = {
+    "go to": ("走到", "去", "走向", "前往", "走去", "去找", "走近"), "pick up": ("捡起", "拿起", "拾起", "捡", "拿"),
+    "open": ("打开", "开", "开启"),
+}  # fmt: skip
+_ZH_BEHIND = {"pick up": ("捡起来", "拿起来", "拾起来"), "open": ("打开", "开开")}
+"""Verbs that stand behind what they are done to."""
 
 
 def _zh_thing(thing: Thing, pick: Pick) -> str:
-    color = f"{_ZH_COLOR[thing.color]}{pick(('的', ''))}" if thing.color else ""
-    return f"{_ZH_PLACE.get(thing.place or '', '')}{color}{pick(_ZH_TYPE[thing.type])}"
+    color = pick(("色的", "色", "", "的")) if thing.color else ""
+    place = f"{pick(('你', ''))}{_ZH_PLACE[thing.place]}{pick(('的', '那个'))}" if thing.place else ""
+    article = pick(("", "", "那个", "这个")) if thing.definite else pick(("", "", "一个"))
+    article = "" if place else article
+    return f"{place}{article}{_ZH_COLOR.get(thing.color or '', '')}{color}{pick(_ZH_TYPE[thing.type])}"
 
 
 def _zh_clause(clause: Clause, pick: Pick) -> str:
-    verb = pick(_ZH_VERB[clause.verb])
-    where = f"{_zh_thing(clause.target, pick)}" if clause.target else ""
     thing = _zh_thing(clause.thing, pick)
     if clause.target:
-        return f"{verb}{thing}{pick(('放到', '放在'))}{where}{pick(('旁边', '的旁边'))}"
-    return f"{verb}{thing}{pick(('那里', '')) if clause.verb == 'go to' and verb == '去' else ''}"
+        where = pick(("旁边", "的旁边", "边上", "附近"))
+        return f"{pick(('把', '将'))}{thing}{pick(('放到', '放在', '拿到'))}{_zh_thing(clause.target, pick)}{where}"
+    if clause.verb in _ZH_BEHIND and pick((False, False, True)):
+        return f"把{thing}{pick(_ZH_BEHIND[clause.verb])}"
+    if clause.verb == "go to" and pick((False, False, False, True)):
+        return f"到{thing}{pick(('那里去', '那边去', '旁边去'))}"
+    verb = pick(_ZH_VERB[clause.verb])
+    return f"{verb}{thing}{pick(('', '那里', '旁边')) if clause.verb == 'go to' and verb in ('去', '走到') else ''}"
 
 
-_FR_TYPE = {"ball": ("balle",), "box": ("boîte",), "door": ("porte",), "key": ("clé",), None: ("objet",)}
+_FR_TYPE = {
+    "ball": ("balle", "boule"), "box": ("boîte", "caisse"), "door": ("porte",), "key": ("clé", "clef"),
+    None: ("objet",),
+}  # fmt: skip
 _FR_COLOR = {
     "blue": ("bleu", "bleue"), "green": ("vert", "verte"), "grey": ("gris", "grise"), "purple": ("violet", "violette"),
     "red": ("rouge", "rouge"), "yellow": ("jaune", "jaune"),
 }  # fmt: skip
 _FR_PLACE = {"left": "à ta gauche", "right": "à ta droite", "front": "devant toi", "behind": "derrière toi"}
 _FR_VERB = {
-    "go to": ("va vers", "va jusqu'à"), "pick up": ("ramasse", "prends"), "open": ("ouvre",), "put": ("mets", "pose"),
+    "go to": ("va vers", "va jusqu'à", "dirige-toi vers", "marche vers", "avance vers"),
+    "pick up": ("ramasse", "prends", "attrape", "saisis"), "open": ("ouvre",),
+    "put": ("mets", "pose", "place", "dépose"),
 }  # fmt: skip
 
 
-def _fr_thing(thing: Thing) -> str:
+def _fr_thing(thing: Thing, pick: Pick) -> str:
     feminine = thing.type is not None
     article = ("la " if feminine else "l'") if thing.definite else ("une " if feminine else "un ")
-    words = [_FR_TYPE[thing.type][0], _FR_COLOR[thing.color][feminine] if thing.color else ""]
+    words = [pick(_FR_TYPE[thing.type]), _FR_COLOR[thing.color][feminine] if thing.color else ""]
     return article + " ".join(word for word in (*words, _FR_PLACE.get(thing.place or "", "")) if word)
 
 
 def _fr_clause(clause: Clause, pick: Pick) -> str:
-    target = f" à côté de {_fr_thing(clause.target)}".replace(" de un", " d'un") if clause.target else ""
-    return f"{pick(_FR_VERB[clause.verb])} {_fr_thing(clause.thing)}{target}"
+    where = pick(("à côté de", "près de"))
+    target = f" {where} {_fr_thing(clause.target, pick)}".replace(" de un", " d'un") if clause.target else ""
+    return f"{pick(_FR_VERB[clause.verb])} {_fr_thing(clause.thing, pick)}{target}"
 
 
 class Pick:
@@ -212,7 +231,7 @@ class Pick:
     def __init__(self, rng: np.random.Generator | None):
         self.rng = rng
 
-    def __call__(self, options: Sequence[str]) -> str:
+    def __call__(self, options: Sequence[Wording]) -> Wording:
         """Return one of the options."""
         return options[int(self.rng.integers(len(options))) if self.rng is not None else 0]
 
@@ -223,14 +242,21 @@ def translate(mission: Mission, language: Language, rng: np.random.Generator | N
     if language == "en":
         return say(mission)
     if language == "zh":
-        parts = ["并且".join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
-        joints = {"then": pick(("，然后", "，再")), "after": pick(("，不过要先", "，但是先"))}
+        both = pick(("并且", "，并", "，还要"))
+        parts = [both.join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
+        joints = {
+            "then": pick(("，然后", "，再", "，接着", "，之后")),
+            "after": pick(("，不过要先", "，但是先", "，在这之前先")),
+        }
+        parts[0] = pick(("", "", "请", "你要", "请你")) + parts[0]
+        parts[-1 if parts[-1] else 0] += pick(("", "", "吧"))
     else:
         parts = [" et ".join(_fr_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
         joints = {
-            "then": pick((", puis ", ", ensuite ")),
-            "after": pick((", mais d'abord ", ", mais avant ")),
+            "then": pick((", puis ", ", ensuite ", ", après ")),
+            "after": pick((", mais d'abord ", ", mais avant ", ", mais avant cela ")),
         }
+        parts[0] = pick(("", "", "s'il te plaît, ", "maintenant ")) + parts[0]
     return (joints[mission.joint] if mission.joint else "").join(part for part in parts if part)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,8 @@ from networks.supervised.missions import Language, Mission, MissionError, draw, 
 from networks.supervised.models import SlotFiller, Supervised, Translator
 from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task, slot_report
 
+HANDWRITTEN = Path(__file__).with_name("handwritten.tsv")
+"""Language, text, and the mission that is meant by it: fifty for each language."""
 MISSION = Vocabulary(VOCABULARY)
 """That of the games: a token has the number that it has there."""
 LONGEST = 64
@@ -132,7 +135,10 @@ class Translation(Task):
     examples = 12_000
     config = FitConfig(epochs=4, batch_size=32, learning_rate=2e-3)
     headline = ("equivalent", "bleu", "bare_bleu", "exact")
-    gates = (Gate("unseen pairs/equivalent", 0.97, 240.0), Gate("unseen pairs/bare_bleu", 95.0, 240.0))
+    gates = (
+        Gate("unseen pairs/equivalent", 0.97, 240.0), Gate("unseen pairs/bare_bleu", 95.0, 240.0),
+        Gate("hand-written/equivalent", 0.80, 240.0),
+    )  # fmt: skip
     source: ClassVar[Language]
     target: ClassVar[Language]
     corpus = False
@@ -157,7 +163,17 @@ class Translation(Task):
             "output": Vocabulary.of((b for _, b in drawn), True, "letters" if self.target == "zh" else "words"),
         }
         make = partial(self._examples, pairs)
-        return divided(rng, options.examples, make)
+        collected = divided(rng, options.examples, make)
+        if self.target == "en":
+            collected.extra["hand-written"] = self._handwritten()
+        return collected
+
+    def _handwritten(self) -> Data:
+        """Return lines that a person wrote, with words and turns that no generated one has."""
+        lines = [line.split("\t") for line in HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
+        texts, wanted = zip(*((text, meant) for language, text, meant in lines if language == self.source), strict=True)
+        x, y = self.words["input"].array(texts, 2 * LONGEST), self.words["output"].array(wanted, 2 * LONGEST)
+        return Data(x, {"text": y}, np.array(wanted))
 
     def _corpus(self, options: DataOptions) -> Collected:
         """Read lines of English and the other language; the same sentence is on one side of the split only."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,43 @@ def test_an_agent_hears_with_a_trained_ear(algorithm: str, tmp_path: Path) -> No
         done = train(algorithm, "ALE/Pong-v5", run, *words, "--num-envs", 2)
         assert done.code == 0, done.err
         assert common.load_run(run).config.encoders()["sound"][1] == mode
+
+
+def test_numbers_of_other_words_are_refused(tmp_path: Path) -> None:
+    encoder = encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    encoder.spec = replace(encoder.spec, input={**encoder.spec.input, "vocabulary": "0" * 64})
+    store.save(tmp_path / "e", encoder, {}, {"task": "made up"}, {})
+    done = train("ppo", GRID, tmp_path / "run", "--encoder", f"mission={tmp_path / 'e'}")
+    assert_one_line(done, 2, "learned other words than the games'; train it anew")
+
+
+def test_an_encoder_of_repaired_numbers_wants_them_repaired(tmp_path: Path) -> None:
+    encoder = encoder_for("CartPole-v1", "obs", "mlp", tmp_path / "e")
+    encoder.spec = replace(encoder.spec, preprocess={"repair": "knn"})
+    store.save(tmp_path / "e", encoder, {}, {"task": "made up"}, {})
+    words = ("--encoder", f"obs={tmp_path / 'e'}", "--env-kwargs", "drop", 0.2)
+    for mode in ("freeze", "finetune"):
+        given = (*words, "--encoder-mode", f"obs={mode}")
+        assert_one_line(train("ppo", "CartPole-v1", tmp_path / "run", *given), 2, "give --repair knn")
+        done = train("ppo", "CartPole-v1", tmp_path / mode, *given, "--repair", "knn")
+        assert done.code == 0, done.err
+
+
+def test_features_of_frames_are_read_by_what_reads_numbers(tmp_path: Path) -> None:
+    encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    done = train("ppo", MINATAR, tmp_path / "run", "--encoder", f"obs={tmp_path / 'e'}", "--torso", "minatar")
+    assert done.code == 0, done.err
+    torso = common.load_run(tmp_path / "run").agent.model.torso
+    assert not any(isinstance(part, torch.nn.Conv2d) for part in torso.modules())
+
+
+@pytest.mark.parametrize("fusion", ["film", "attention"])
+@pytest.mark.parametrize("mode", ["freeze", "finetune"])
+def test_missions_change_what_is_made_of_what_is_seen(fusion: str, mode: str, tmp_path: Path) -> None:
+    encoder_for(GRID, "image", "bow", tmp_path / "e")
+    words = ("--encoder", f"image={tmp_path / 'e'}", "--encoder-mode", f"image={mode}", "--fusion", fusion)
+    done = train("ppo", GRID, tmp_path / "run", *words)
+    if (fusion, mode) == ("attention", "freeze"):
+        assert_one_line(done, 2, "looks at the places of a picture, and features have none; use film")
+    else:
+        assert done.code == 0, done.err

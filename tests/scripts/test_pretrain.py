@@ -291,3 +291,33 @@ def test_learning_begins_with_another_runs_encoder(tmp_path: Path) -> None:
     assert_one_line(pretrain(*words, "--arch", "gru", "--run-dir", tmp_path / "x"), 2, "--from brings its own")
     done = pretrain("digits", "--distill", first, "--run-dir", tmp_path / "x")
     assert_one_line(done, 2, "was trained on mission-slots, not on digits")
+
+
+def test_lines_that_were_written_by_hand_ask_for_missions_and_are_judged_apart() -> None:
+    lines = [line.split("\t") for line in missions.HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
+    assert [language for language, *_ in lines] == ["zh"] * 50 + ["fr"] * 50
+    assert len({text for _, text, _ in lines}) == 100
+    for _, _, meant in lines:
+        assert say(parse(meant)).replace(",", "") == meant.replace(",", "")
+    for name in ("translate-zh-en", "translate-fr-en"):
+        collected = registry.task(name).collect(DataOptions(60))
+        assert len(collected.extra["hand-written"]) == 50
+    assert "hand-written" not in registry.task("translate-en-fr").collect(DataOptions(60)).extra
+
+
+def test_features_that_never_change_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from networks.encoders.base import build
+    from scripts.pretraining import liveliness
+
+    torch.manual_seed(0)
+    encoder = build("small-cnn", gym.spaces.Box(0, 255, (1, 8, 8), np.uint8), out_dim=10)
+    x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    found = liveliness(encoder, x)
+    assert found["dead"] < 0.5
+    assert found["std"] > 0
+    with torch.no_grad():
+        encoder.fc[0].weight[:6] = 0.0  # type: ignore[index]
+    assert liveliness(encoder, x)["dead"] >= 0.6
+    monkeypatch.setattr("scripts.pretraining.liveliness", lambda encoder, x: {"dead": 0.75, "std": 0.0})
+    done = pretrain("digits", "--untrained", "--no-baselines", "--threads", 1, "--run-dir", tmp_path / "run")
+    assert "warning: 75% of the features are the same for every example" in done.out
