@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import yaml
 from gymnasium import spaces
 from safetensors import SafetensorError
 
@@ -153,6 +154,16 @@ def record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dic
 def origin() -> dict[str, Any]:
     """Return where measured numbers come from: machine, versions, commit and command."""
     return {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+
+
+def read_yaml(path: Path) -> Any:
+    """Return a YAML file's content, or raise ConfigError in words."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

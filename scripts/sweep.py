@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.table import Table
 
 from agents.config import ConfigError
-from scripts import cli
+from scripts import cli, common
 from scripts.jobs import Contender, Settings, contender
 from scripts.suite import compete, finish, number, wide_console
 
@@ -57,12 +56,7 @@ def sweep(path: Path, count: int | None, settings: Settings, overrides: Sequence
 
 def read(path: Path) -> dict[str, Any]:
     """Return a sweep file's content, or raise ConfigError for what cannot be followed here."""
-    try:
-        plan = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    plan = common.read_yaml(path)
     if not isinstance(plan, dict) or not isinstance(plan.get("parameters"), dict) or not plan["parameters"]:
         raise ConfigError(f"{path} is not a sweep file: it has no parameters")
     unknown = sorted(set(plan) - FOLLOWED - IGNORED)

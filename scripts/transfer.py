@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.table import Table
 
 from agents import statistics as st
@@ -59,12 +58,7 @@ def transfer(path: Path, settings: Settings, overrides: Sequence[str]) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """Return what a file of arms says, or raise ConfigError in one line."""
-    try:
-        plan = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    plan = common.read_yaml(path)
     if not isinstance(plan, dict) or NEEDED - set(plan):
         missing = sorted(NEEDED - set(plan)) if isinstance(plan, dict) else sorted(NEEDED)
         raise ConfigError(f"{path} is no file of arms: it lacks {', '.join(missing)}")

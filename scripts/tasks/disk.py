@@ -13,10 +13,8 @@ from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.files import images, rows, texts
 from networks.supervised.fit import FitConfig
 from scripts.tasks.base import ClassTask, Collected, DataOptions
-from scripts.tasks.missions import tfidf
+from scripts.tasks.texts import TextTask
 
-LONGEST = 128
-"""Words of a text that are read."""
 MOST_WORDS = 20_000
 
 
@@ -64,11 +62,12 @@ class ImageClasses(ClassTask):
         return data.x[:, :, ::step, ::step].reshape(len(data), -1).astype(np.float32)
 
 
-class TextClasses(ClassTask):
+class TextClasses(TextTask):
     """What is a text labelled with, such as its sentiment?"""
 
     name = "texts"
     summary = "classify texts on disk, such as by sentiment: CSV, TSV or JSON lines with text and label (--data)"
+    longest = 128
     arch = "textcnn"
     examples = 1_000_000
     config = FitConfig(epochs=10, batch_size=64, learning_rate=1e-3, early_stop=3)
@@ -92,31 +91,14 @@ class TextClasses(ClassTask):
         self.words = Vocabulary(learned.words[:MOST_WORDS])
 
         def ready(part: Data) -> Data:
-            return Data(self.words.array([written[number] for number in part.x], LONGEST), part.y, part.group)
+            return Data(self.ids([written[number] for number in part.x]), part.y, part.group)
 
         return Collected(Splits(*(ready(part) for part in parts)), {"source": "disk", "classes": len(self.names)})
-
-    def space(self) -> spaces.Space:
-        """Return that of token ids."""
-        return spaces.MultiDiscrete([self.words.size] * LONGEST)
-
-    def meaning(self) -> dict[str, Any]:
-        """Return which words the numbers stand for."""
-        return {"vocabulary": self.words.sha256}
 
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
         """The labels that occur."""
         return {"label": self.names}
-
-    @property
-    def vocabularies(self) -> dict[str, Vocabulary]:
-        """That of the input."""
-        return {"input": self.words}
-
-    def features(self, data: Data) -> Any:
-        """Return TF-IDF of words and pairs."""
-        return tfidf(data.x, self.words.size)
 
 
 class RowClasses(ClassTask):

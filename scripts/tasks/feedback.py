@@ -18,11 +18,10 @@ from envs.make import make_env
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.fit import FitConfig
-from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate
+from scripts.tasks.base import Collected, DataOptions, Gate
 from scripts.tasks.games import quiet_reset
-from scripts.tasks.missions import tfidf
+from scripts.tasks.texts import TextTask
 
-LONGEST = 24
 CLASSES = ("bad", "neutral", "good")
 REWARDS = {"bad": -1.0, "neutral": 0.0, "good": 1.0}
 PRAISE = ("yes", "good", "great", "well done", "right", "perfect", "nice", "excellent", "correct", "exactly")
@@ -50,11 +49,12 @@ FOR_TEST = 5
 """Templates of each class, the last ones, that no training text is written from; as many before them validate."""
 
 
-class Feedback(ClassTask):
+class Feedback(TextTask):
     """Good, bad or neither?"""
 
     name = "feedback"
     summary = "tell praise from blame and from small talk in a teacher's lines (written from templates)"
+    longest = 24
     arch = "bigru-attention"
     examples = 6_000
     config = FitConfig(epochs=6, batch_size=64, learning_rate=2e-3)
@@ -76,34 +76,16 @@ class Feedback(ClassTask):
             parts.append((lines, {"sentiment": target}))
         self.words = Vocabulary.of(text for lines, _ in parts[:1] for text, _ in lines)
         datas = [
-            Data(self.words.array([text for text, _ in lines], LONGEST), y, np.array([name for _, name in lines]))
-            for lines, y in parts
+            Data(self.ids([text for text, _ in lines]), y, np.array([name for _, name in lines])) for lines, y in parts
         ]
         facts = {"source": "templates over the judgement of BabyAI's bot", "synthetic": True,
                  "env_frames": options.examples}  # fmt: skip
         return Collected(Splits(*datas), facts)
 
-    def space(self) -> spaces.Space:
-        """Return that of token ids."""
-        return spaces.MultiDiscrete([self.words.size] * LONGEST)
-
-    def meaning(self) -> dict[str, Any]:
-        """Return which words the numbers stand for."""
-        return {"vocabulary": self.words.sha256}
-
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
         """The three."""
         return {"sentiment": CLASSES}
-
-    @property
-    def vocabularies(self) -> dict[str, Vocabulary]:
-        """That of the input."""
-        return {"input": self.words}
-
-    def features(self, data: Data) -> Any:
-        """Return TF-IDF of words and pairs."""
-        return tfidf(data.x, self.words.size)
 
 
 def watched(env: gym.Env, rng: np.random.Generator) -> Any:

@@ -21,6 +21,7 @@ from networks.supervised.fit import FitConfig
 from networks.supervised.missions import Language, Mission, MissionError, draw, parse, say, slot_names, slots, translate
 from networks.supervised.models import SlotFiller, Supervised, Translator
 from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate, Task, slot_report
+from scripts.tasks.texts import tfidf
 
 HANDWRITTEN = Path(__file__).with_name("handwritten.tsv")
 """Language, text, and the mission that is meant by it: fifty for each language."""
@@ -116,16 +117,6 @@ class MissionSlots(ClassTask):
         right = np.all([splits.test.y[name] == value for name, value in guess.items()], axis=0)
         found["majority class"]["exact"] = float(right.mean())
         return found
-
-
-def tfidf(ids: np.ndarray, size: int) -> np.ndarray:
-    """Return counts of words and of neighbouring pairs (hashed), scaled by how rare they are, [N, D]."""
-    pairs = (ids[:, :-1] * 31 + ids[:, 1:]) % 512 + size
-    both = np.where(ids[:, 1:] != 0, pairs, 0)
-    counts = np.zeros((len(ids), size + 512), np.float32)
-    for row, numbers in enumerate(np.concatenate([ids, both], axis=1)):
-        np.add.at(counts[row], numbers[numbers > 0], 1.0)
-    return counts * np.log((1 + len(ids)) / (1 + (counts > 0).sum(axis=0))) + counts
 
 
 class Translation(Task):
