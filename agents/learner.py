@@ -81,7 +81,8 @@ class Learner(ABC):
             torso = build_torso(self.observation_space, self.config.torso_name, Style(**style))
             for key, (path, mode) in self.config.encoders().items():
                 if mode != "freeze":  # frozen ones stand beside the environments
-                    torso = reuse.put_into(torso, key, reuse.load_for(key, Path(path), self.observation_space))
+                    stored = reuse.load_for(key, Path(path), self.observation_space)
+                    torso = reuse.put_into(torso, key, stored, Style(**style))
             return fuse(torso, self.observation_space, self.config.fusion)
         except ValueError as error:
             raise ConfigError(str(error)) from error
@@ -133,7 +134,7 @@ class Learner(ABC):
         if learns != self.thawed:
             self.thawed = learns
             for each in reuse.pretrained(self.model):
-                each.requires_grad_(learns)
+                each.encoder.requires_grad_(learns)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""
@@ -164,7 +165,7 @@ class Learner(ABC):
         for each in reuse.pretrained(self.model):
             groups = each.encoder.layer_groups()
             known = {id(parameter) for group in groups for parameter in group.parameters()}
-            stray = [parameter for parameter in each.parameters() if id(parameter) not in known]
+            stray = [parameter for parameter in each.encoder.parameters() if id(parameter) not in known]
             for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), stray]):
                 if parameters:
                     found.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))

@@ -39,7 +39,7 @@ def reader(stored: store.Stored) -> Callable[[np.ndarray], np.ndarray]:
 
     def read(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return encoder(to_tensor(x, "cpu")).float().numpy()
+            return reuse.features(encoder, to_tensor(x, "cpu")).numpy()
 
     return read
 

@@ -5,30 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from networks.encoders import store
-from networks.encoders.base import EncoderError
-from networks.inputs import Torso
-from networks.torsos import DictTorso
+from networks.encoders.base import Encoder, EncoderError
+from networks.inputs import PLAIN, Style, Torso
+from networks.torsos import DictTorso, build_torso
 
 PLAIN_KEY = "obs"
 """What an observation that is no Dict goes by."""
 
 
-class Pretrained(Torso):
-    """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones."""
+def features(encoder: Encoder, x: Tensor) -> Tensor:
+    """Return an encoder's features [B, out_dim], each row with mean 0 and deviation 1 (Ba et al. 2016, no parameters).
 
-    def __init__(self, stored: store.Stored):
+    Cross-entropy makes features as large as it likes: those of Pong's memory are thirty times an untrained network's,
+    and a policy gradient at its usual rate would throw a policy on top of them away within its first updates.
+    """
+    return F.layer_norm(encoder(x).float(), (encoder.out_dim,))
+
+
+class Pretrained(Torso):
+    """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones.
+
+    What reads its features is what reads those of a frozen one, so that the two differ in nothing else.
+    """
+
+    def __init__(self, stored: store.Stored, style: Style = PLAIN):
         super().__init__()
         self.encoder = stored.encoder
-        self.out_dim = stored.encoder.out_dim
+        self.reader = build_torso(spaces.Box(-np.inf, np.inf, (stored.encoder.out_dim,), np.float32), "auto", style)
+        self.out_dim = self.reader.out_dim
         self.trained = {key: value.clone() for key, value in stored.encoder.state_dict().items()}
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> [B, out_dim]."""
-        return self.encoder(x)
+        return self.reader(features(self.encoder, x))
 
     def restore(self) -> None:
         """Take the trained weights, which an agent's own initialisation has drawn anew."""
@@ -54,11 +69,11 @@ def load_for(key: str, path: Path, space: spaces.Space) -> store.Stored:
     return stored
 
 
-def put_into(torso: Torso, key: str, stored: store.Stored) -> Torso:
+def put_into(torso: Torso, key: str, stored: store.Stored, style: Style = PLAIN) -> Torso:
     """Return the torso with an encoder in the place of what reads `key`."""
     if isinstance(torso, DictTorso):
-        return DictTorso({**torso.parts(), key: Pretrained(stored)})
-    return Pretrained(stored)
+        return DictTorso({**torso.parts(), key: Pretrained(stored, style)})
+    return Pretrained(stored, style)
 
 
 def pretrained(module: nn.Module) -> Iterator[Pretrained]:

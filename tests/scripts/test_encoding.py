@@ -63,7 +63,8 @@ def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path
     shown = common.environments(saved.config, 2)
     with torch.no_grad():
         mission = plain.reset(seed=[1, 2])[0]["mission"]
-        expected = encoder.eval()(torch.from_numpy(mission)).numpy()
+        raw = encoder.eval()(torch.from_numpy(mission)).numpy()
+    expected = (raw - raw.mean(axis=1, keepdims=True)) / np.sqrt(raw.var(axis=1, keepdims=True) + 1e-5)
     assert np.allclose(shown.reset(seed=[1, 2])[0]["mission"], expected, atol=1e-6)
     done = call("evaluate", tmp_path / "run", "--episodes", 2)
     assert done.code == 0, done.err
@@ -123,7 +124,8 @@ def test_an_encoder_stays_as_it_is_until_it_is_to_learn(algorithm: str, late: bo
     agent = common.load_run(tmp_path / "run").agent
     agent.thaw(99)
     (each,) = reuse.pretrained(agent.model)
-    assert not any(weight.requires_grad for weight in each.parameters())
+    assert not any(weight.requires_grad for weight in each.encoder.parameters())
+    assert all(weight.requires_grad for weight in each.reader.parameters())
     agent.thaw(1_000_000)
     assert all(weight.requires_grad for weight in each.parameters())
     if algorithm == "dqn":
@@ -261,3 +263,15 @@ def test_missions_change_what_is_made_of_what_is_seen(fusion: str, mode: str, tm
         assert_one_line(done, 2, "looks at the places of a picture, and features have none; use film")
     else:
         assert done.code == 0, done.err
+
+
+def test_features_are_of_one_size_however_large_they_were_trained(tmp_path: Path) -> None:
+    encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
+    x = torch.randint(0, 2, (5, *make_envs(MINATAR, 1).single_observation_space.shape), dtype=torch.uint8)
+    small = reuse.features(encoder, x)
+    assert torch.allclose(small.mean(dim=1), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(small.std(dim=1, unbiased=False), torch.ones(5), atol=1e-2)
+    with torch.no_grad():
+        for parameter in encoder.torso.fc.parameters():  # type: ignore[union-attr]
+            parameter *= 50.0
+    assert torch.allclose(reuse.features(encoder, x), small, atol=1e-2)
