@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +70,11 @@ class GridPlanes(gym.ObservationWrapper):
                 "mission": spaces.MultiDiscrete([len(VOCABULARY) + 2] * max_words),
             }
         )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a game, without MiniGrid's remarks about rejected layouts on the standard output."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            return super().reset(seed=seed, options=options)
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
         """Encode one observation."""

@@ -19,7 +19,6 @@ from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.fit import FitConfig
 from scripts.tasks.base import Collected, DataOptions, Gate
-from scripts.tasks.games import quiet_reset
 from scripts.tasks.texts import TextTask
 
 CLASSES = ("bad", "neutral", "good")
@@ -95,7 +94,7 @@ def watched(env: gym.Env, rng: np.random.Generator) -> Any:
     game: Any = env.unwrapped
     assert isinstance(env.action_space, spaces.Discrete)
     while True:
-        quiet_reset(env, int(rng.integers(2**31)))
+        env.reset(seed=int(rng.integers(2**31)))
         bot, over, action = BabyAIBot(game), False, None
         thing = game.mission.split(" the ")[-1].split(" a ")[-1]
         while not over:

@@ -5,8 +5,6 @@ Inverse dynamics: Pathak et al. 2017. Behaviour cloning before reinforcement lea
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,7 +189,7 @@ class Cloning(ClassTask):
         assert isinstance(env.action_space, spaces.Discrete)
         self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
         for game in range(JUDGED_SEED):
-            obs, _ = quiet_reset(env, game)
+            obs, _ = env.reset(seed=game)
             bot, action, over = BabyAIBot(env.unwrapped), None, False
             while not over:
                 action = int(bot.replan(action))
@@ -247,7 +245,7 @@ class Cloning(ClassTask):
         return {"success": float(np.mean([found > 0 for found in returns])), "return": float(np.mean(returns))}
 
     def _game(self, env: gym.Env, model: Supervised, seed: int) -> float:
-        obs, _ = quiet_reset(env, seed)
+        obs, _ = env.reset(seed=seed)
         total, over = 0.0, False
         device = next(model.parameters()).device
         while not over:
@@ -257,12 +255,6 @@ class Cloning(ClassTask):
             obs, reward, terminated, truncated, _ = env.step(action)
             total, over = total + float(reward), terminated or truncated
         return total
-
-
-def quiet_reset(env: gym.Env, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Start a game of MiniGrid without its remarks."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints rejected layouts
-        return env.reset(seed=seed)
 
 
 def _records(path: Path) -> list[EpisodeRecord]:

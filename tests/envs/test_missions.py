@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 pytest.importorskip("minigrid")
@@ -79,3 +80,15 @@ def test_what_cannot_be_taken_strictly_is_told() -> None:
     env = make_env("BabyAI-GoToRedBall-v0", env_kwargs={"pairs": "seen"})
     with pytest.raises(ValueError, match="no missions of seen pairs"):
         env.reset(seed=0)
+
+
+def test_games_begin_without_remarks(capsys: pytest.CaptureFixture[str]) -> None:
+    env = make_env("BabyAI-GoToLocalS6N3-v0", render_mode=None)
+    loud = gym.make("BabyAI-GoToLocalS6N3-v0")
+    capsys.readouterr()
+    for seed in range(40):
+        loud.reset(seed=seed)
+    assert "rejected" in capsys.readouterr().out  # MiniGrid does remark on some of these
+    for seed in range(40):
+        env.reset(seed=seed)
+    assert capsys.readouterr().out == ""
