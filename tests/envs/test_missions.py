@@ -86,9 +86,7 @@ def test_games_begin_without_remarks(capsys: pytest.CaptureFixture[str]) -> None
     env = make_env("BabyAI-GoToLocalS6N3-v0", render_mode=None)
     loud = gym.make("BabyAI-GoToLocalS6N3-v0")
     capsys.readouterr()
-    for seed in range(40):
-        loud.reset(seed=seed)
-    assert "rejected" in capsys.readouterr().out  # MiniGrid does remark on some of these
-    for seed in range(40):
-        env.reset(seed=seed)
+    loud.reset(seed=199)
+    assert "rejected" in capsys.readouterr().out  # MiniGrid does remark on this one
+    env.reset(seed=199)
     assert capsys.readouterr().out == ""
