@@ -31,7 +31,7 @@ def features(encoder: Encoder, x: Tensor) -> Tensor:
 class Pretrained(Torso):
     """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones.
 
-    What reads its features is what reads those of a frozen one, so that the two differ in nothing else.
+    What reads its features is what reads those of a frozen one, so that the two can be compared.
     """
 
     def __init__(self, stored: store.Stored, style: Style = PLAIN):

@@ -89,7 +89,7 @@ def test_a_repair_is_told_where_episodes_begin() -> None:
     ("CartPole-v1", {"drop": "often"}, "drop is a share, 0 to below 1, not often"),
     ("CartPole-v1", {"salt": 0.1}, "salt is for pixels"), ("CartPole-v1", {"noise": -1.0}, "must not be below 0"),
     ("BabyAI-GoToLocal-v0", {"noise": 0.1}, "its observations are not one array"),
-    ("ALE/Pong-v5", {"sugar": 0.5}, "takes flicker, noise and salt for it, not sugar"),
+    ("ALE/Pong-v5", {"sugar": 0.5}, "takes sound, flicker, noise and salt for it, not sugar"),
 ])  # fmt: skip
 def test_what_cannot_fail_so_is_refused(env_id: str, kwargs: dict, words: str) -> None:
     with pytest.raises(EnvError, match=words):
