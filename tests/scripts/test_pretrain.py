@@ -185,7 +185,7 @@ def test_frames_of_the_task_are_those_of_training() -> None:
     protocol = replace(resolve_protocol("ALE/Pong-v5", "auto", None), noop_max=0)
     env = make_env("ALE/Pong-v5", protocol)
     rng = np.random.default_rng(5)
-    frames, memories, games, _ = atari.play(env, 10, rng)
+    frames, memories, games, _ = atari.play(env, 10, rng, atari.memory)
     rng = np.random.default_rng(5)
     vector = make_envs("ALE/Pong-v5", 1, protocol)
     obs, _ = vector.reset(seed=[int(rng.integers(2**31))])
