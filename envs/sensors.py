@@ -100,9 +100,7 @@ class Repaired(Sensors):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start all environments anew."""
         self.first = np.ones(self.num_envs, bool)
-        found = super().reset(seed=seed, options=options)
-        self.first = np.zeros(self.num_envs, bool)
-        return found
+        return super().reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments; the observation after an end opens the next episode (NEXT_STEP autoreset)."""
@@ -114,13 +112,12 @@ class Repaired(Sensors):
     def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """Reset those that have ended."""
         self.first = self.first | ended
-        found = super().restart(ended)
-        self.first = np.zeros(self.num_envs, bool)
-        return found
+        return super().restart(ended)
 
     def changed(self, obs: np.ndarray) -> np.ndarray:
         """Repair it."""
-        return self.repair(obs, self.first).astype(obs.dtype)
+        first, self.first = self.first, np.zeros(self.num_envs, bool)
+        return self.repair(obs, first).astype(obs.dtype)
 
 
 def _share(name: str, value: Any) -> float:

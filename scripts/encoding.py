@@ -24,11 +24,11 @@ def freeze(envs: Any, config: TrainConfig) -> Any:
     """Show the features of frozen encoders in the place of what they read; what was recorded stays the game's own."""
     readers: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {}
     for key, (path, mode) in config.encoders().items():
-        mended = store.load(Path(path)).encoder.spec.preprocess.get("repair")
+        stored = reuse.load_for(key, Path(path), envs.single_observation_space)
+        mended = stored.encoder.spec.preprocess.get("repair")
         if mended not in (None, config.repair):
             raise ConfigError(f"the encoder {path} was trained on repaired observations: give --repair {mended}")
         if mode == "freeze":
-            stored = reuse.load_for(key, Path(path), envs.single_observation_space)
             readers[key] = reader(stored), stored.encoder.out_dim
     return ReadParts(envs, readers) if readers else envs
 
@@ -50,12 +50,11 @@ def about(config: TrainConfig) -> dict[str, Any]:
     for key, (path, mode) in config.encoders().items():
         stored = store.load(Path(path))
         facts = {name: stored.config.get(name) for name in ("task", "examples", "seconds")}
-        frames = (stored.config.get("data") or {}).get("env_frames", 0)
         found[key] = {
             "mode": mode,
             "sha256": stored.sha256,
             "arch": stored.encoder.spec.arch,
-            "env_frames": frames,
+            "env_frames": stored.env_frames,
             **facts,
         }
     return found

@@ -117,11 +117,11 @@ def simplify(arguments: argparse.Namespace) -> None:
         table.add_column(name, justify="left" if name == "variant" else "right")
     variants = [("as it is", 0.0), *((f"{share:.0%} left out", share) for share in arguments.prune or ())]
     for name, share in variants:
+        model = copy.deepcopy(trained)
+        prune(model, share)
+        if share and arguments.epochs:
+            _learn_on(what, model, collected, stored, arguments.epochs)
         for bits in (32, 8) if arguments.quantize else (32,):
-            model = copy.deepcopy(trained)
-            prune(model, share)
-            if share and arguments.epochs:
-                _learn_on(what, model, collected, stored, arguments.epochs)
             if bits == 8:
                 quantize(model)
             found = what.report(model, collected.splits.test)

@@ -63,9 +63,8 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError("--from brings its own architecture; leave --arch out")
     arch = start.encoder.spec.arch if start is not None else arguments.arch or what.arch
     model = _begun(what, start, collected, config) if start is not None else _model(what, arch, collected, config)
-    loss = None
-    if arguments.distill:
-        loss = distilling(model, restored(what, store.load(arguments.distill), collected))
+    teacher = store.load(arguments.distill) if arguments.distill else None
+    loss = distilling(model, restored(what, teacher, collected)) if teacher is not None else None
     names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
     augment = augmentation(names, model.encoder.spec.modality, model.encoder)
     if arguments.lr_find:
@@ -86,8 +85,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     baselines = {} if arguments.no_baselines else what.baselines(collected.splits)
     if not arguments.no_baselines:
         baselines["random frozen trunk"] = _random_trunk(what, arch, collected, config)
-    before = (start.config.get("data") or {}).get("env_frames", 0) if start is not None else 0
-    frames = collected.facts.get("env_frames", 0) + before
+    frames = collected.facts.get("env_frames", 0) + (start.env_frames if start is not None else 0)
     model.encoder.spec = replace(
         model.encoder.spec, preprocess={"repair": arguments.repair} if arguments.repair else {}
     )
@@ -95,7 +93,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         "task": what.name, "examples": wanted.examples, "env": wanted.env,
         "image_size": size, "untrained": arguments.untrained,
         "path": str(wanted.path) if wanted.path else None, "augment": list(names),
-        "distilled_from": store.load(arguments.distill).sha256 if arguments.distill else None,
+        "distilled_from": teacher.sha256 if teacher is not None else None,
         "from": {"task": start.config["task"], "sha256": start.sha256} if start is not None else None,
         "data": {
             **collected.facts, "env_frames": frames,

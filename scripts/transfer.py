@@ -80,10 +80,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def pretraining_steps(who: Contender) -> int:
     """Return the agent steps that an arm's encoders were trained on."""
-    total = 0
-    for word in who.config["encoder"]:
-        facts = store.load(Path(word.partition("=")[2])).config.get("data") or {}
-        total += int(facts.get("env_frames", 0))
+    total = sum(store.load(Path(word.partition("=")[2])).env_frames for word in who.config["encoder"])
     protocol = resolve_protocol(who.env, who.config["protocol"], who.config["image_size"])
     return total // protocol.frame_skip
 

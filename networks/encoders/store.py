@@ -51,6 +51,11 @@ class Stored:
         """What tells its weights apart."""
         return str(self.config["files"]["encoder.safetensors"])
 
+    @property
+    def env_frames(self) -> int:
+        """Frames of games that it was trained on."""
+        return int((self.config.get("data") or {}).get("env_frames", 0))
+
 
 def save(
     folder: Path, encoder: Encoder, heads: dict[str, Tensor], facts: dict[str, Any], report: dict[str, Any],

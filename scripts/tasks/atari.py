@@ -6,8 +6,9 @@ an agent that is helped by them has seen more than one that only plays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -90,38 +91,59 @@ class AtariRAM(ClassTask):
         return {"the mean": {key: found[key] for key in self.headline}}
 
 
-def atari_game(env_id: str, image_size: int | None) -> gym.Env:
+def atari_game(env_id: str, image_size: int | None, env_kwargs: dict[str, Any] | None = None) -> gym.Env:
     """Make a game as an agent sees it; raise DataError for what is none of Atari's."""
     check_id(env_id)
     if family(env_id) != "atari":
         raise DataError(f"this task looks at frames of Atari games, and {env_id} is none")
-    return make_env(env_id, resolve_protocol(env_id, "auto", image_size))
+    return make_env(env_id, resolve_protocol(env_id, "auto", image_size), env_kwargs)
+
+
+class Step(NamedTuple):
+    """One step of random play."""
+
+    before: Any
+    action: int
+    after: Any
+    reward: float
+    over: bool
+    game: int
+    number: int
+    """Of the step in its game, from 1 on."""
+
+
+def wander(env: gym.Env, rng: np.random.Generator) -> Iterator[Step]:
+    """Play at random for ever, with actions that last 1 to 8 steps."""
+    assert isinstance(env.action_space, spaces.Discrete)
+    for game in count():
+        obs, _ = env.reset(seed=int(rng.integers(2**31)))
+        over, number, action, left = False, 0, 0, 0
+        while not over:
+            if not left:
+                action, left = int(rng.integers(env.action_space.n)), int(rng.integers(1, 9))
+            before = obs
+            obs, reward, terminated, truncated, _ = env.step(action)
+            over, left, number = terminated or truncated, left - 1, number + 1
+            yield Step(before, action, obs, float(reward), over, game, number)
 
 
 def play(
     env: gym.Env, examples: int, rng: np.random.Generator, note: Callable[[gym.Env, Any, int, Any], tuple[Any, ...]]
 ) -> list[Any]:
-    """Play at random with actions that last 1 to 8 steps, and note every 8th step: `note(env, before, action, after)`.
+    """Play at random, and note every 8th step: `note(env, before, action, after)`.
 
     Returns the columns of what was noted, each [N, ...], then the game of each, and the steps that were played.
     """
     rows: list[tuple[Any, ...]] = []
     games: list[int] = []
-    steps = number = 0
-    assert isinstance(env.action_space, spaces.Discrete)
-    while len(rows) < examples:
-        obs, _ = env.reset(seed=int(rng.integers(2**31)))
-        over, step, action, left = False, 0, 0, 0
-        while not over and len(rows) < examples:
-            if not left:
-                action, left = int(rng.integers(env.action_space.n)), int(rng.integers(1, 9))
-            before = obs
-            obs, _, terminated, truncated, _ = env.step(action)
-            over, left, step = terminated or truncated, left - 1, step + 1
-            if step % EVERY == 0 and not over:
-                rows.append(note(env, before, action, obs))
-                games.append(number)
-        steps, number = steps + step, number + 1
+    steps = 0
+    for step in wander(env, rng):
+        steps += 1
+        if step.number % EVERY == 0 and not step.over:
+            rows.append(note(env, step.before, step.action, step.after))
+            games.append(step.game)
+            if len(rows) >= examples:
+                break
     return [*(np.stack(column) for column in zip(*rows, strict=True)), np.array(games), steps]
 
 

@@ -1,4 +1,4 @@
-"""What happens in an Atari game, by its sound alone: did it pay, was a life lost?"""
+"""What happens in an Atari game, by its sound alone: did it pay?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from envs.make import SOUND, check_id, family, make_env
+from envs.make import SOUND
 from networks.supervised.data import Data, DataError, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.models import Supervised
+from scripts.tasks.atari import atari_game, wander
 from scripts.tasks.base import ClassTask, Collected, DataOptions, Gate
 
 EVENTS = ("nothing", "points")
@@ -35,31 +36,21 @@ class GameSounds(ClassTask):
         if options.path is not None:
             raise DataError("game-sounds takes no --data: it plays the game")
         self.env = options.env or "ALE/SpaceInvaders-v5"
-        check_id(self.env)
-        if family(self.env) != "atari":
-            raise DataError(f"this task listens to Atari games, and {self.env} is none")
-        rng, env = np.random.default_rng(options.seed), make_env(self.env, "auto", {SOUND: True}, None)
+        rng, env = np.random.default_rng(options.seed), atari_game(self.env, options.image_size, {SOUND: True})
         assert isinstance(env.observation_space, spaces.Dict)
-        assert isinstance(env.action_space, spaces.Discrete)
         self.heard = env.observation_space["sound"]
         waves: list[np.ndarray] = []
         events: list[int] = []
         games: list[int] = []
-        steps = game = 0
-        while len(waves) < options.examples or game < 10:
-            env.reset(seed=int(rng.integers(2**31)))
-            over, action, left = False, 0, 0
-            while not over:
-                if not left:
-                    action, left = int(rng.integers(env.action_space.n)), int(rng.integers(1, 9))
-                obs, points, terminated, truncated, _ = env.step(action)
-                reward = float(points)
-                over, left, steps = terminated or truncated, left - 1, steps + 1
-                if reward > 0 or rng.random() < KEEP:
-                    waves.append(obs["sound"])
-                    events.append(int(reward > 0))
-                    games.append(game)
-            game += 1
+        steps = 0
+        for step in wander(env, rng):
+            steps += 1
+            if step.reward > 0 or rng.random() < KEEP:
+                waves.append(step.after["sound"])
+                events.append(int(step.reward > 0))
+                games.append(step.game)
+            if step.over and len(waves) >= options.examples and step.game >= 9:
+                break
         data = Data(np.stack(waves), {"event": np.array(events)}, np.array(games))
         facts = {"source": f"random play of {self.env}", "env_frames": 4 * steps, "kept_of_nothing": KEEP}
         return Collected(split(data, rng, (0.7, 0.1, 0.2)), facts)
