@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from agents.config import ConfigError
 from envs.episodes import EpisodeRecord, ReplayError
 from envs.make import check_id, family, make_env
 from envs.replays import load_replays, previous_episodes, resimulate
@@ -150,7 +149,7 @@ class Cloning(ClassTask):
         """Watch the expert; every step is an example, and a game is never on two sides."""
         rng = np.random.default_rng(options.seed)
         if options.path is not None:
-            steps, facts = self._recorded(options), {"source": f"games of {options.path.name}"}
+            steps, facts = self._recorded(options.path), {"source": f"games of {options.path.name}"}
         else:
             self.env = options.env or "BabyAI-GoToRedBall-v0"
             steps, facts = self._demonstrated(), {"source": f"BabyAI's bot on {self.env}"}
@@ -168,13 +167,17 @@ class Cloning(ClassTask):
             split(data, rng, (0.8, 0.1, 0.1)), {**facts, "env_frames": len(seen), "games": len(set(games))}
         )
 
-    def _part(self, space: spaces.Space) -> str | None:
-        """Note what is looked at: the observation, or the image of a Dict; return its key."""
+    def _look(self, env: gym.Env) -> str | None:
+        """Note the buttons, and what is looked at: the observation, or the image of a Dict; return its key."""
+        space = env.observation_space
         key = "image" if isinstance(space, spaces.Dict) and "image" in space.spaces else None
         part = space["image"] if isinstance(space, spaces.Dict) and key else space
         if not isinstance(part, spaces.Box) or len(part.shape) != 3:
             raise DataError(f"{self.env} is not seen as an image, which cloning looks at")
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise DataError(f"{self.env} is played with numbers, and cloning chooses among buttons")
         self.observed, self.key = part, key
+        self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
         return key
 
     def _demonstrated(self) -> Iterator[tuple[np.ndarray, int, int]]:
@@ -185,9 +188,7 @@ class Cloning(ClassTask):
         from minigrid.utils.baby_ai_bot import BabyAIBot
 
         env = make_env(self.env, render_mode=None)
-        key = self._part(env.observation_space)
-        assert isinstance(env.action_space, spaces.Discrete)
-        self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
+        key = self._look(env)
         for game in range(JUDGED_SEED):
             obs, _ = env.reset(seed=game)
             bot, action, over = BabyAIBot(env.unwrapped), None, False
@@ -197,27 +198,17 @@ class Cloning(ClassTask):
                 obs, _, terminated, truncated, _ = env.step(action)
                 over = terminated or truncated
 
-    def _recorded(self, options: DataOptions) -> Iterator[tuple[np.ndarray, int, int]]:
+    def _recorded(self, path: Path) -> Iterator[tuple[np.ndarray, int, int]]:
         """Yield what an agent of ours saw and did, from its best recorded games on."""
-        assert options.path is not None
-        records = _records(options.path)
+        records = _records(path)
         self.env = records[0].env_id
-        if records[0].actions.ndim != 1 or records[0].actions.dtype.kind not in "iu":
-            raise DataError(f"{self.env} is played with numbers, and cloning chooses among buttons")
-        env = make_env(self.env, _protocol(records[0]), records[0].env_kwargs, render_mode=None)
-        key = self._part(env.observation_space)
-        assert isinstance(env.action_space, spaces.Discrete)
-        self.actions = tuple(str(number) for number in range(int(env.action_space.n)))
-        env.close()
-        return self._replayed(records, key)
-
-    def _replayed(self, records: Sequence[EpisodeRecord], key: str | None) -> Iterator[tuple[np.ndarray, int, int]]:
-        order = sorted(range(len(records)), key=lambda index: -records[index].episode_return)
-        for game in order:
+        for game in sorted(range(len(records)), key=lambda index: -records[index].episode_return):
             before: Any = None
             try:
                 for moment in resimulate(records[game], previous_episodes(records, game), make_env, None):
-                    if before is not None:
+                    if before is None:
+                        key = self._look(moment.env)
+                    else:
                         yield before, int(moment.action), game
                     before = np.array(moment.obs[key] if key else moment.obs)
             except ReplayError as error:
@@ -267,12 +258,3 @@ def _records(path: Path) -> list[EpisodeRecord]:
         return load_replays(found)
     except ReplayError as error:
         raise DataError(str(error)) from error
-
-
-def _protocol(record: EpisodeRecord) -> Any:
-    from envs.protocols import Protocol
-
-    try:
-        return Protocol(**record.protocol)
-    except TypeError as error:
-        raise ConfigError(f"the games were made under a protocol that this version does not have: {error}") from error

@@ -321,3 +321,16 @@ def test_features_that_never_change_are_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("scripts.pretraining.liveliness", lambda encoder, x: {"dead": 0.75, "std": 0.0})
     done = pretrain("digits", "--untrained", "--no-baselines", "--threads", 1, "--run-dir", tmp_path / "run")
     assert "warning: 75% of the features are the same for every example" in done.out
+
+
+def test_games_that_a_run_has_recorded_are_cloned(tmp_path: Path) -> None:
+    words = ("ppo", "--env", "MinAtar/Breakout-v1", "--preset", "tiny", "--threads", 1, "--track", "disabled")
+    assert call("train", *words, "--run-dir", tmp_path / "run").code == 0
+    found = registry.task("cloning").collect(DataOptions(10_000, path=tmp_path / "run"))
+    records = [json.loads(line) for line in (tmp_path / "run" / "replays" / "train.jsonl").read_text().splitlines()]
+    assert sum(len(part) for part in found.splits) == sum(record["length"] for record in records)
+    words = ("cloning", "--data", tmp_path / "run", "--arch", "minatar", "--epochs", 1, "--threads", 1)
+    done = pretrain(*words, "--no-baselines", "--run-dir", tmp_path / "clone")
+    assert done.code == 0, done.err
+    assert store.load(tmp_path / "clone").encoder.spec.input["shape"] == [4, 10, 10]
+    assert_one_line(pretrain("cloning", "--data", tmp_path, "--run-dir", tmp_path / "x"), 2, "has no recorded games")
