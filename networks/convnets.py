@@ -72,15 +72,17 @@ class ConvNet(PictureTorso):
 class BagOfWords(PictureTorso):
     """Binary planes [P, H, W], one for each object, colour and state: a cell is the sum of its words' embeddings.
 
-    Then two convolutions that keep every cell, and a layer over all cells.
+    Then convolutions that keep every cell, and a layer over all cells.
     """
 
-    def __init__(self, space: spaces.Box, width: int = 128, out_dim: int = 128, style: Style = PLAIN):
+    def __init__(
+        self, space: spaces.Box, width: int = 128, out_dim: int = 128, style: Style = PLAIN, convolutions: int = 2
+    ):
         super().__init__()
         self.normalize = Normalize(space)
         planes, height, size = space.shape
         self.words = nn.Conv2d(planes, width, 1, bias=False)
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(convolutions))
         self.fc = _last_layer(width * height * size, out_dim, style)
         self.picture_dim, self.out_dim = width, width * height * size if style.flat else out_dim
 
