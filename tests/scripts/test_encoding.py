@@ -275,3 +275,50 @@ def test_features_are_of_one_size_however_large_they_were_trained(tmp_path: Path
         for parameter in encoder.torso.fc.parameters():  # type: ignore[union-attr]
             parameter *= 50.0
     assert torch.allclose(reuse.features(encoder, x), small, atol=1e-2)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "film"])
+def test_an_encoder_is_read_alike_beside_the_game_and_inside_the_network(fusion: str, tmp_path: Path) -> None:
+    encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    agents, shown = {}, {}
+    for mode in ("freeze", "layerwise"):
+        words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", f"mission={mode}", "--fusion", fusion)
+        done = train("ppo", GRID, tmp_path / mode, *words, "--learning-rate", 1e-9)
+        assert done.code == 0, done.err
+        saved = common.load_run(tmp_path / mode)
+        envs = common.environments(saved.config, 3)
+        agents[mode], shown[mode] = saved.agent, envs.reset(seed=[1, 2, 3])[0]
+        envs.close()
+    frozen, inside = agents["freeze"].model, agents["layerwise"].model
+    (each,) = reuse.pretrained(inside)
+    each.restore()
+    own = {key.replace("mission.", "mission.reader."): key for key in frozen.state_dict() if "mission." in key}
+    own |= {key: key for key in frozen.state_dict() if "mission." not in key}
+    weights = {key: frozen.state_dict()[own[key]] for key in inside.state_dict() if key in own}
+    assert len(weights) == len(frozen.state_dict())
+    inside.load_state_dict(weights, strict=False)
+    values, first = {}, np.ones(3, bool)
+    for mode, agent in agents.items():
+        obs = {key: torch.from_numpy(np.asarray(part)) for key, part in shown[mode].items()}
+        output, _ = agent.model(obs, agent.initial_carry(3), torch.from_numpy(first))
+        (output.value.sum() + output.policy.square().sum()).backward()
+        values[mode] = output.value.detach()
+    assert torch.allclose(values["freeze"], values["layerwise"], atol=1e-5)
+    gradients = {key: part.grad for key, part in inside.named_parameters()}
+    for key, part in frozen.named_parameters():
+        theirs = gradients[key.replace("mission.", "mission.reader.")]
+        assert part.grad is not None and theirs is not None
+        assert torch.allclose(part.grad, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["freeze", "finetune"])
+def test_film_reads_the_features_of_a_mission_as_they_are(mode: str, tmp_path: Path) -> None:
+    encoder_for(GRID, "mission", "gru", tmp_path / "e")
+    words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", f"mission={mode}", "--fusion", "film")
+    done = train("ppo", GRID, tmp_path / "run", *words, "--torso", "bow")
+    assert done.code == 0, done.err
+    fusion = common.load_run(tmp_path / "run").agent.model.torso
+    mission = fusion.parts.parts()["mission"]
+    reader = mission.reader if mode == "finetune" else mission
+    assert not list(reader.parameters()) and mission.out_dim == 128
+    assert all(block.film.in_features >= 128 for block in fusion.ways["image"].blocks)
