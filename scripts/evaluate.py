@@ -36,7 +36,7 @@ def main() -> None:
     config = channels.chosen(arguments, saved.config)
     asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
              *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
-    changed = options.overridden("evaluate.py", config, asked)
+    changed = options.overridden("evaluate.py", replace(config, env_kwargs={}), asked)
     config = replace(changed, env_kwargs={**config.env_kwargs, **changed.env_kwargs})
     result = common.judge(saved.agent, config, arguments.episodes, common.judging_seed(arguments.seed))
     common.keep_games(saved, "eval", result)

@@ -69,3 +69,13 @@ def test_an_agent_is_trained_with_failing_sensors(tmp_path: Path) -> None:
     done = call("train", "ppo", "--env", "BabyAI-GoToLocal-v0", "--preset", "tiny", "--repair", "knn", "--track",
                 "disabled", "--run-dir", tmp_path / "x")  # fmt: skip
     assert_one_line(done, 2, "--repair is for observations of one array")
+
+
+def test_a_game_that_was_changed_for_training_is_changed_again_for_judging(tmp_path: Path) -> None:
+    done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--env-kwargs", "drop", 0.3, "--track",
+                "disabled", "--run-dir", tmp_path / "run")  # fmt: skip
+    assert done.code == 0, done.err
+    as_trained = judged(tmp_path / "run")
+    assert judged(tmp_path / "run", "--env-kwargs", "drop", 0.3)["fingerprint"] == as_trained["fingerprint"]
+    assert judged(tmp_path / "run", "--env-kwargs", "noise", 0.5)["fingerprint"] != as_trained["fingerprint"]
+    assert judged(tmp_path / "run", "--env-kwargs", "drop", 0.0)["fingerprint"] != as_trained["fingerprint"]
