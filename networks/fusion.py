@@ -34,13 +34,9 @@ class Modulated(nn.Module):
 
 
 class FilmedPicture(nn.Module):
-    """Modulated blocks between a torso's last picture and its features (BabyAI 1.1: Hui et al. 2020, section 3).
+    """Modulated blocks between a torso's last picture and its features (BabyAI 1.1: Hui et al. 2020, section 3)."""
 
-    There are three, behind one convolution of `bow`, where the paper has two behind two: docs/results has what became of
-    missions that were never asked for.
-    """
-
-    def __init__(self, torso: PictureTorso, condition: int, blocks: int = 3):
+    def __init__(self, torso: PictureTorso, condition: int, blocks: int = 2):
         super().__init__()
         self.blocks = nn.ModuleList(Modulated(torso.picture_dim, condition) for _ in range(blocks))
         self.out_dim = torso.out_dim

@@ -170,7 +170,7 @@ def _impala_large(space: spaces.Space, style: Style) -> ImpalaResNet | None:
 
 
 def _bag_of_words(space: spaces.Space, style: Style) -> BagOfWords | None:
-    return BagOfWords(space, 32, style=style, convolutions=1) if is_image(space) else None
+    return BagOfWords(space, 32, style=style) if is_image(space) else None
 
 
 def _mlp(space: spaces.Space, style: Style) -> MLP | None:
