@@ -77,16 +77,12 @@ class Learner(ABC):
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:
-            look = Style(**{"hidden": self.config.hidden, "activation": activation, **style})
-            torso = build_torso(self.observation_space, self.config.torso_name, look)
-            reading = look if self.config.fusion == "concat" else None
+            style = {"hidden": self.config.hidden, "activation": activation, **style}
+            torso = build_torso(self.observation_space, self.config.torso_name, Style(**style))
             for key, (path, mode) in self.config.encoders().items():
-                if mode != "freeze":
+                if mode != "freeze":  # frozen ones stand beside the environments
                     stored = reuse.load_for(key, Path(path), self.observation_space)
-                    torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reading))
-                elif reading is None:  # frozen ones stand beside the environments, which show their features
-                    width = reuse.check_key(key, self.observation_space).shape[0]  # type: ignore[index]
-                    torso = reuse.put_into(torso, key, reuse.read_features(width, reading))
+                    torso = reuse.put_into(torso, key, stored, Style(**style))
             return fuse(torso, self.observation_space, self.config.fusion)
         except ValueError as error:
             raise ConfigError(str(error)) from error

@@ -57,7 +57,7 @@ def probe(arguments: argparse.Namespace) -> None:
         stored = store.load(path)
         what, collected = _again(stored, arguments, arguments.task or stored.config["task"])
         store.check_fits(stored, "the task's input", what.space())
-        config = FitConfig(**{**stored.config["config"], "epochs": 30, "early_stop": 5})
+        config = FitConfig(**{**stored.config["config"], "epochs": 30, "early_stop": 5, "cycles": 1})
         found = heads_only(what, on_device(what, stored.encoder, collected, config), collected.splits, config)
         spec = stored.encoder.spec
         torch.manual_seed(config.seed)
@@ -145,7 +145,7 @@ def _learn_on(what: Task, model: Supervised, collected: Collected, stored: store
     gone = {name: weight == 0 for name, weight in model.named_parameters() if weight.dim() >= 2}
     hooks = [weight.register_hook(lambda grad, name=name: grad.masked_fill(gone[name], 0.0))
              for name, weight in model.named_parameters() if name in gone]  # fmt: skip
-    config = replace(FitConfig(**stored.config["config"]), epochs=epochs, device="auto", weight_decay=0.0)
+    config = replace(FitConfig(**stored.config["config"]), epochs=epochs, cycles=1, device="auto", weight_decay=0.0)
     fit(model, collected.splits, replace(config, learning_rate=0.3 * config.learning_rate), what.score)
     for hook in hooks:
         hook.remove()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +24,8 @@ from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES, Encoder, build
 from networks.inputs import Normalize
 from networks.supervised.data import Data, DataError, Splits, check_apart
-from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit
-from networks.supervised.models import Classifier, Supervised, heads_from, heads_state
+from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit, tensors
+from networks.supervised.models import Classifier, Ensemble, Supervised, heads_from, heads_state
 from networks.supervised.preprocess import augmentation
 from networks.supervised.repair import repairer
 from networks.supervised.simplify import distilling
@@ -72,13 +74,16 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         say_line(console, f"learning rate {config.learning_rate:.2g}: a tenth of where the loss is lowest")
     begin = time.monotonic()
     epochs: list[Epoch] = []
+    snapshots: list[Supervised] = []
+    over = _taking(snapshots, model, collected.splits.train) if config.cycles > 1 else None
     if not arguments.untrained:
         with Display(config.epochs, what.name, console=console) as display:
             show = partial(_show, display)
-            epochs = fit(model, collected.splits, config, what.score, augment, show, loss)
+            epochs = fit(model, collected.splits, config, what.score, augment, show, loss, over)
     seconds = time.monotonic() - begin
     report = {"test": what.report(model, collected.splits.test)}
     report |= {name: what.report(model, data) for name, data in collected.extra.items()}
+    report |= _vote(what, snapshots, collected.splits.test)
     model.eval()
     played = what.played(model)
     report |= {"played": played} if played else {}
@@ -112,6 +117,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         "epochs": [asdict(epoch) for epoch in epochs],
     }
     _save(folder, what, model, facts, result)
+    _save_snapshots(folder / "snapshots", what, model, snapshots, facts, collected.splits.test)
     console.print(judgement(what, report, baselines))
     for line in [] if arguments.untrained else gates(what, report, seconds, wanted, arguments):
         say_line(console, line)
@@ -134,6 +140,29 @@ def _show(display: Display, epoch: Epoch, total: int) -> None:
     if display.due() or epoch.number == total:
         facts = {"loss": epoch.loss, "validation": epoch.score, "learning_rate": epoch.learning_rate}
         display.update(epoch.number, facts, {})
+
+
+def _taking(snapshots: list[Supervised], model: Supervised, data: Data) -> Callable[[], None]:
+    """Return what adds a copy of the model as it is then; raise EncoderError where copies could not vote."""
+    x, _ = tensors(data, np.arange(min(len(data), 1)), model)
+    if len(x):
+        with torch.no_grad():
+            Ensemble([model]).predict(x)
+    return lambda: snapshots.append(copy.deepcopy(model).eval())
+
+
+def _vote(what: Task, snapshots: list[Supervised], test: Data) -> dict[str, Any]:
+    """Return what the networks at the ends of the schedule's cycles are worth together."""
+    return {f"vote of {len(snapshots)} snapshots": what.report(Ensemble(snapshots), test)} if snapshots else {}
+
+
+def _save_snapshots(
+    folder: Path, what: Task, model: Supervised, snapshots: list[Supervised], facts: dict[str, Any], test: Data
+) -> None:
+    """Write a folder for each, which `ensemble` and agents take like any other."""
+    for number, snapshot in enumerate(snapshots, 1):
+        snapshot.encoder.spec = model.encoder.spec
+        _save(folder / str(number), what, snapshot, facts, {"test": what.report(snapshot, test)})
 
 
 def _model(what: Task, arch: str, collected: Collected, config: FitConfig) -> Supervised:

@@ -31,14 +31,13 @@ def features(encoder: Encoder, x: Tensor) -> Tensor:
 class Pretrained(Torso):
     """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones.
 
-    What reads its features is what reads those of a frozen one, so that the two can be compared: layers in a `style`,
-    or none.
+    What reads its features is what reads those of a frozen one, so that the two can be compared.
     """
 
-    def __init__(self, stored: store.Stored, style: Style | None = PLAIN):
+    def __init__(self, stored: store.Stored, style: Style = PLAIN):
         super().__init__()
         self.encoder = stored.encoder
-        self.reader = read_features(stored.encoder.out_dim, style)
+        self.reader = build_torso(spaces.Box(-np.inf, np.inf, (stored.encoder.out_dim,), np.float32), "auto", style)
         self.out_dim = self.reader.out_dim
         self.trained = {key: value.clone() for key, value in stored.encoder.state_dict().items()}
 
@@ -70,19 +69,11 @@ def load_for(key: str, path: Path, space: spaces.Space) -> store.Stored:
     return stored
 
 
-def read_features(width: int, style: Style | None) -> Torso:
-    """Return what reads an encoder's features [B, width]: layers in a style; as they are without one.
-
-    A condition is to be read as it is, by one linear layer (Perez et al. 2018, section 2): what layers between make of
-    "red" and "ball" is a code for that pair, which tells nothing of pairs that were never asked for.
-    """
-    space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-    return build_torso(space, "flat") if style is None else build_torso(space, "auto", style)
-
-
-def put_into(torso: Torso, key: str, part: Torso) -> Torso:
-    """Return the torso with another one in the place of what reads `key`."""
-    return DictTorso({**torso.parts(), key: part}) if isinstance(torso, DictTorso) else part
+def put_into(torso: Torso, key: str, stored: store.Stored, style: Style = PLAIN) -> Torso:
+    """Return the torso with an encoder in the place of what reads `key`."""
+    if isinstance(torso, DictTorso):
+        return DictTorso({**torso.parts(), key: Pretrained(stored, style)})
+    return Pretrained(stored, style)
 
 
 def pretrained(module: nn.Module) -> Iterator[Pretrained]:

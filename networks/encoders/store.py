@@ -24,7 +24,6 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from torch import Tensor
 
-from networks.encoders import audio, image, text, vector  # noqa: F401  (they register their architectures)
 from networks.encoders.base import Encoder, EncoderError, EncoderSpec, build, describe, space_of
 from networks.encoders.vocabulary import Vocabulary
 

@@ -51,6 +51,9 @@ class FitConfig:
     channel of images; or the range alone, as 255."""
     average: Literal["none", "swa"] = "none"
     """swa ends with the mean of the weights over the last quarter of the epochs (Izmailov et al. 2018)."""
+    cycles: int = 1
+    """How often the schedule is gone through; the weights at the end of each are saved as a network of their own, and
+    they vote (snapshot ensembles, Huang et al. 2017)."""
     label_smoothing: float = 0.0
     """Share of a target that is spread over all classes."""
     seconds: float = 0.0
@@ -73,6 +76,10 @@ class FitConfig:
         for name, fine in checks.items():
             if not fine:
                 raise DataError(f"--{name.replace('_', '-')} cannot be {getattr(self, name)}")
+        if not 1 <= self.cycles <= self.epochs:
+            raise DataError(f"--cycles must be 1 to --epochs, which is {self.epochs}, not {self.cycles}")
+        if self.cycles > 1 and (self.early_stop or self.schedule in ("constant", "plateau")):
+            raise DataError("--cycles takes a --schedule that falls (step, cosine, onecycle), and no --early-stop")
 
 
 @dataclass
@@ -92,11 +99,12 @@ Watch = Callable[[Epoch, int], None]
 def fit(
     model: Supervised, splits: Splits, config: FitConfig, score: Callable[[Supervised, Data], float],
     augment: Augment | None = None, watch: Watch | None = None, loss: Loss | None = None,
+    cycle_over: Callable[[], None] | None = None,
 ) -> list[Epoch]:  # fmt: skip
     """Train the model; leave it with the weights of the epoch of the highest score on `splits.valid`.
 
-    `score(model, data)` is of what is judged, higher is better; `loss` takes the place of the model's own. Returns the
-    epochs.
+    `score(model, data)` is of what is judged, higher is better; `loss` takes the place of the model's own. `cycle_over`
+    is called when the schedule has been gone through, each time, with the model as it is then. Returns the epochs.
     """
     config.validate()
     if not len(splits.train) or not len(splits.valid):
@@ -116,6 +124,8 @@ def fit(
         stale = 0 if found > best else stale + 1
         if found > best:
             best, best_state = found, copy.deepcopy(model.state_dict())
+        if cycle_over is not None and number * config.cycles % config.epochs < config.cycles:
+            cycle_over()
         training.plateau(stale)
         if (config.early_stop and stale >= config.early_stop) or 0 < config.seconds < seconds:
             break
@@ -169,6 +179,8 @@ class _Training:
 
 def rate(progress: float, config: FitConfig) -> float:
     """Return the factor of the learning rate after this share of the training."""
+    progress *= config.cycles
+    progress -= min(int(progress), config.cycles - 1)
     warm = min(1.0, progress / config.warmup) if config.warmup else 1.0
     if config.schedule == "step":
         return warm * (1.0 if progress < 0.6 else 0.1 if progress < 0.85 else 0.01)

@@ -104,6 +104,29 @@ def test_schedules_by_hand() -> None:
     one = replace(plain, schedule="onecycle")
     assert [rate(p, one) for p in (0.0, 0.3, 1.0)] == pytest.approx([0.04, 1.0, 0.0])
     assert rate(0.05, FitConfig(schedule="constant", warmup=0.1)) == pytest.approx(0.5)
+    twice = replace(plain, schedule="cosine", cycles=2)
+    assert [rate(p, twice) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 0.5, 1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "cycles", "ends"), [(6, 3, [2, 4, 6]), (7, 3, [3, 5, 7]), (4, 1, [4]), (3, 3, [1, 2, 3])]
+)
+def test_each_cycle_ends_once_when_its_rate_has_fallen(epochs: int, cycles: int, ends: list[int]) -> None:
+    model, over, passed = module(), [], []
+    config = FitConfig(epochs=epochs, cycles=cycles, batch_size=8)
+    fit(model, splits(), config, accuracy, None, lambda epoch, _: passed.append(epoch), None,
+        lambda: over.append(len(passed)))  # fmt: skip
+    assert over == ends
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"cycles": 0}, "--cycles must be 1 to --epochs"), ({"cycles": 9}, "--cycles must be 1 to --epochs"),
+    ({"cycles": 2, "schedule": "plateau"}, "takes a --schedule that falls"),
+    ({"cycles": 2, "early_stop": 3}, "no --early-stop"),
+])  # fmt: skip
+def test_cycles_that_cannot_be_are_refused(changes: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        FitConfig(**{"epochs": 8, **changes}).validate()
 
 
 def test_the_best_epoch_is_kept_and_a_stale_run_stops() -> None:

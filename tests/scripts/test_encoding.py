@@ -307,18 +307,6 @@ def test_an_encoder_is_read_alike_beside_the_game_and_inside_the_network(fusion:
     gradients = {key: part.grad for key, part in inside.named_parameters()}
     for key, part in frozen.named_parameters():
         theirs = gradients[key.replace("mission.", "mission.reader.")]
-        assert part.grad is not None and theirs is not None
+        assert part.grad is not None
+        assert theirs is not None
         assert torch.allclose(part.grad, theirs, atol=1e-5)
-
-
-@pytest.mark.parametrize("mode", ["freeze", "finetune"])
-def test_film_reads_the_features_of_a_mission_as_they_are(mode: str, tmp_path: Path) -> None:
-    encoder_for(GRID, "mission", "gru", tmp_path / "e")
-    words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", f"mission={mode}", "--fusion", "film")
-    done = train("ppo", GRID, tmp_path / "run", *words, "--torso", "bow")
-    assert done.code == 0, done.err
-    fusion = common.load_run(tmp_path / "run").agent.model.torso
-    mission = fusion.parts.parts()["mission"]
-    reader = mission.reader if mode == "finetune" else mission
-    assert not list(reader.parameters()) and mission.out_dim == 128
-    assert all(block.film.in_features >= 128 for block in fusion.ways["image"].blocks)

@@ -277,6 +277,27 @@ def test_votes_small_students_and_smaller_networks(tmp_path: Path) -> None:
     assert_one_line(pretrain("evaluate", runs[0], "--epochs", 2), 2, "evaluate has no option --epochs")
 
 
+def test_the_ends_of_a_schedules_cycles_vote(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--epochs", 4, "--cycles", 2, "--threads", 1, "--batch-size", 32)
+    done = pretrain("digits", *words, "--no-baselines", "--run-dir", run)
+    assert done.code == 0, done.err
+    assert "trained, vote of 2 snapshots" in done.out
+    voted = json.loads((run / "encoder/report.json").read_text())["vote of 2 snapshots"]
+    paths = [run / "snapshots" / number for number in "12"]
+    done = pretrain("ensemble", *paths)
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if "the 2 of them" in line]
+    assert f"{voted['accuracy']:.3f}" in line
+    first, second = (store.load(path) for path in paths)
+    assert first.sha256 != second.sha256
+    assert pretrain("probe", run).code == 0
+    assert pretrain("simplify", run, "--prune", 0.5, "--epochs", 1).code == 0
+    done = pretrain("translate-fr-en", *words, "--examples", 300, "--run-dir", tmp_path / "texts")
+    assert_one_line(done, 2, "texts cannot be averaged")
+    assert not (tmp_path / "texts").exists()
+
+
 def test_learning_begins_with_another_runs_encoder(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     quick = ("--threads", 1, "--no-baselines", "--epochs", 1)
