@@ -71,6 +71,11 @@ class TrainConfig:
     """How missions are given: as the game's English, in Chinese or French, spoken; or not, which is the control."""
     interpreter: str = ""
     """Folder of a translation or speech-to-text task, which makes English of what the channel gives."""
+    teacher: str = ""
+    """Folder of a `feedback` task, which reads what a teacher (BabyAI's bot) says of each step of training: the chance
+    of praise less that of blame is added to the reward. Judged and recorded games have their own rewards."""
+    teacher_scale: float = 0.02
+    """What praise is worth."""
     fusion: Literal["concat", "film", "attention"] = "concat"
     """How the parts of a Dict observation come together: concat, side by side; film, the image scaled and shifted by
     all else, which a mission needs to change what is made of what is seen; attention, all else asks where to look."""
@@ -106,6 +111,7 @@ class TrainConfig:
         self.require(all(width >= 1 for width in self.hidden), "hidden", "must be widths of at least 1")
         self.require(0.0 <= self.gamma <= 1.0, "gamma", "must lie in 0 to 1")
         self.require(self.image_size is None or 20 <= self.image_size <= 256, "image_size", "must lie in 20 to 256")
+        self.require(self.teacher_scale > 0.0, "teacher_scale", "must be above 0")
         self.require(0.0 < self.encoder_lr_scale <= 1.0, "encoder_lr_scale", "must lie in 0 to 1")
         self.require(0.0 < self.encoder_lr_decay <= 1.0, "encoder_lr_decay", "must lie in 0 to 1")
         self.encoders()

@@ -16,7 +16,9 @@ from envs.wrappers import ReadParts
 from networks.encoders import reuse, store
 from networks.images import to_tensor
 
-FOLDER, INTERPRETER = "encoders", "interpreter"
+FOLDER = "encoders"
+BESIDE = ("interpreter", "teacher")
+"""Fields of a config that name a network beside the agent's own."""
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
 
@@ -64,11 +66,13 @@ def keep(config: TrainConfig, folder: Path) -> None:
     """Copy the encoders into a run's folder, which is then whole without the folders that they come from."""
     for key, (path, _) in config.encoders().items():
         shutil.copytree(store.find(Path(path)), folder / FOLDER / key, dirs_exist_ok=True)
-    if config.interpreter:
-        shutil.copytree(store.find(Path(config.interpreter)), folder / FOLDER / INTERPRETER, dirs_exist_ok=True)
+    for name in BESIDE:
+        if path := getattr(config, name):
+            shutil.copytree(store.find(Path(path)), folder / FOLDER / name, dirs_exist_ok=True)
 
 
 def kept(config: AnyConfig, folder: Path) -> AnyConfig:
     """Return the config with the encoders that were copied into the run's folder."""
     own = tuple(f"{key}={folder / FOLDER / key}" for key in config.encoders())
-    return replace(config, encoder=own, interpreter=str(folder / FOLDER / INTERPRETER) if config.interpreter else "")
+    beside = {name: str(folder / FOLDER / name) for name in BESIDE if getattr(config, name)}
+    return replace(config, encoder=own, **beside)

@@ -24,7 +24,7 @@ from agents.report import write_report
 from agents.run import Run, RunError
 from agents.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
 from envs.replays import RecordEpisodes
-from scripts import common, encoding
+from scripts import common, encoding, teaching
 from scripts.viewing import record_video
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
@@ -40,7 +40,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; give --run-dir a folder")
-    envs = common.environments(config, config.num_envs)
+    envs = teaching.taught(common.environments(config, config.num_envs), config)
     facts = build.resolve_machine(config, envs)
     # refuse what cannot be had before Stable-Baselines3 allocates it
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
@@ -79,7 +79,7 @@ def resume(folder: Path, track: TrackMode | None) -> None:
     config = common.config_of(folder, record)
     if isinstance(config, SB3Config):
         raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
-    envs = common.environments(config, config.num_envs)
+    envs = teaching.taught(common.environments(config, config.num_envs), config)
     saved = common.load_run(folder, "latest", envs)
     wanted, recent = config.stop_return, saved.state["returns"][-config.stop_episodes :]
     if wanted is not None and len(recent) == config.stop_episodes and sum(recent) / len(recent) >= wanted:
