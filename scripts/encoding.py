@@ -74,5 +74,5 @@ def keep(config: TrainConfig, folder: Path) -> None:
 def kept(config: AnyConfig, folder: Path) -> AnyConfig:
     """Return the config with the encoders that were copied into the run's folder."""
     own = tuple(f"{key}={folder / FOLDER / key}" for key in config.encoders())
-    beside = {name: str(folder / FOLDER / name) for name in BESIDE if getattr(config, name)}
+    beside: dict[str, Any] = {name: str(folder / FOLDER / name) for name in BESIDE if getattr(config, name)}
     return replace(config, encoder=own, **beside)
