@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
+from agents import checkpoint
 from envs.make import make_envs
 from envs.teaching import Taught
 from tests.scripts.inside import assert_one_line, call
+from tests.scripts.runner import started
 from tests.scripts.test_pretrain import pretrain
 
 GAME = "BabyAI-GoToLocalS6N3-v0"
@@ -101,6 +105,23 @@ def test_an_agent_is_taught_and_goes_on_to_be(algorithm: str, reader: Path, tmp_
     shutil.rmtree(own)  # the run has a copy
     done = call("evaluate", run, "--episodes", 2)
     assert done.code == 0, done.err
+
+
+def test_a_killed_run_is_taught_on_exactly(reader: Path, tmp_path: Path) -> None:
+    words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--teacher", reader]
+    done = call("train", *words, "--run-dir", tmp_path / "whole")
+    assert done.code == 0, done.err
+    process = started("train", *words, "--run-dir", tmp_path / "cut")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut" / "checkpoints").glob("step_*1???")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = call("train", "--resume", tmp_path / "cut")
+    assert done.code == 0, done.err
+    found = [checkpoint.read_state(checkpoint.resolve(tmp_path / name / "checkpoints")) for name in ("whole", "cut")]
+    assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
 
 
 def test_a_teacher_of_other_games_or_trained_on_something_else_is_refused(reader: Path, tmp_path: Path) -> None:
