@@ -38,13 +38,13 @@ class FilmedPicture(nn.Module):
 
     def __init__(self, torso: PictureTorso, condition: int, blocks: int = 2):
         super().__init__()
-        self.blocks = nn.ModuleList(Modulated(torso.picture_dim, condition) for _ in range(blocks))
+        self.modulated = nn.ModuleList(Modulated(torso.picture_dim, condition) for _ in range(blocks))
         self.out_dim = torso.out_dim
 
     def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
         """Return [B, out_dim]."""
         picture = torso.picture(x)
-        for block in self.blocks:
+        for block in self.modulated:
             picture = block(picture, condition)
         return torso.top(picture)
 

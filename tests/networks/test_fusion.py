@@ -51,7 +51,7 @@ def test_film_on_a_picture_is_the_papers_block() -> None:
     assert isinstance(way, FilmedPicture)
     condition = parts["mission"](obs["mission"])
     picture = parts["image"].picture(obs["image"])  # type: ignore[operator]
-    for block in way.blocks:
+    for block in way.modulated:
         narrow = F.relu(block.narrow(picture))  # type: ignore[operator]
         scale, shift = block.film(condition).chunk(2, dim=1)  # type: ignore[operator]
         bent = block.conv(narrow) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]  # type: ignore[operator]
