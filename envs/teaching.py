@@ -8,12 +8,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.wrappers import AroundRecorder
+from envs.wrappers import AroundRecorder, is_babyai
 
 Say = Callable[[np.random.Generator, str, str], str]
 """(randomness, good|bad|neutral, the thing that is looked for) -> a line."""
 SMALL_TALK = 0.25
 """Share of the steps of which the teacher says nothing that is about them."""
+
+
+def judged(rng: np.random.Generator, action: int, planned: int | None) -> str:
+    """Return what a teacher makes of a step: good or bad, as the bot had it planned or not, or neutral."""
+    if planned is None or rng.random() < SMALL_TALK:
+        return "neutral"
+    return "good" if action == planned else "bad"
+
+
+def looked_for(game: Any) -> str:
+    """Return the last thing that a game's mission names."""
+    return str(game.mission.split(" the ")[-1].split(" a ")[-1])
 
 
 class Taught(AroundRecorder):
@@ -26,10 +38,8 @@ class Taught(AroundRecorder):
 
     def __init__(self, envs: gym.vector.VectorEnv, say: Say, read: Callable[[str], float], scale: float):
         super().__init__(envs)
-        from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
-
         self.games: list[Any] = [env.unwrapped for env in getattr(envs.unwrapped, "envs", ())]
-        if not self.games or not all(isinstance(game, RoomGridLevel) for game in self.games):
+        if not self.games or not all(is_babyai(game) for game in self.games):
             raise ValueError("a teacher watches BabyAI's games only")
         self.say, self.read, self.scale = say, read, scale
 
@@ -38,34 +48,34 @@ class Taught(AroundRecorder):
         obs, info = self.env.reset(seed=seed, options=options)
         self.generator = np.random.default_rng(seed)
         self.dead = np.zeros(self.num_envs, bool)
-        self.bots: list[Any] = [self._bot(game) for game in self.games]
+        self.bots: list[Any] = [None] * self.num_envs
         self.last: list[int | None] = [None] * self.num_envs
+        for env in range(self.num_envs):
+            self._watch(env)
         return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments."""
         planned = [None if self.dead[env] else self._plan(env) for env in range(self.num_envs)]
-        things = [game.mission.split(" the ")[-1].split(" a ")[-1] for game in self.games]
         obs, reward, terminated, truncated, info = self.env.step(actions)
         lines = np.full(self.num_envs, "", object)
         reward = np.array(reward)
-        for env, (plan, thing, action) in enumerate(zip(planned, things, actions, strict=True)):
+        for env, (plan, action) in enumerate(zip(planned, actions, strict=True)):
             if self.dead[env]:
-                self.bots[env], self.last[env] = self._bot(self.games[env]), None
+                self._watch(env)
                 continue
             self.last[env] = int(action)
-            silent = plan is None or self.generator.random() < SMALL_TALK
-            label = "neutral" if silent else "good" if int(action) == plan else "bad"
-            lines[env] = self.say(self.generator, label, thing)
+            label = judged(self.generator, int(action), plan)
+            lines[env] = self.say(self.generator, label, looked_for(self.games[env]))
             reward[env] += self.scale * self.read(lines[env])
         self.dead = terminated | truncated
         return obs, reward, terminated, truncated, {**info, "feedback": lines}
 
-    @staticmethod
-    def _bot(game: Any) -> Any:
+    def _watch(self, env: int) -> None:
+        """Have a new bot look at a game as it is now."""
         from minigrid.utils.baby_ai_bot import BabyAIBot
 
-        return BabyAIBot(game)
+        self.bots[env], self.last[env] = BabyAIBot(self.games[env]), None
 
     def _plan(self, env: int) -> int | None:
         """Return what the bot would do now; None where an agent has brought it into a state that it does not know."""
@@ -74,5 +84,5 @@ class Taught(AroundRecorder):
         try:
             return int(self.bots[env].replan(self.last[env]))
         except (DisappearedBoxError, AssertionError, AttributeError, IndexError, TypeError, ValueError):
-            self.bots[env], self.last[env] = self._bot(self.games[env]), None
+            self._watch(env)
             return None

@@ -94,6 +94,11 @@ class GridPlanes(gym.ObservationWrapper):
         return np.array(numbers + [0] * (self.max_words - len(numbers)), np.int64)
 
 
+def is_babyai(env: gym.Env) -> bool:
+    """Say whether a game is one of BabyAI's levels, which have missions that can be checked and a bot that plays."""
+    return "RoomGridLevel" in (base.__name__ for base in type(env.unwrapped).__mro__)
+
+
 class StrictMission(gym.Wrapper):
     """End a BabyAI game without reward as soon as the agent faces (go to) or holds (pick up) a wrong object.
 
@@ -102,7 +107,7 @@ class StrictMission(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        if "RoomGridLevel" not in (base.__name__ for base in type(env.unwrapped).__mro__):
+        if not is_babyai(env):
             raise ValueError("only BabyAI's games have missions that can be taken strictly")
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.make import make_env
+from envs.teaching import judged, looked_for
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.fit import FitConfig
@@ -96,13 +97,13 @@ def watched(env: gym.Env, rng: np.random.Generator) -> Any:
     while True:
         env.reset(seed=int(rng.integers(2**31)))
         bot, over, action = BabyAIBot(game), False, None
-        thing = game.mission.split(" the ")[-1].split(" a ")[-1]
+        thing = looked_for(game)
         while not over:
             planned = int(bot.replan(action))
             action = planned if rng.random() < 0.5 else int(rng.integers(3))
             _, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
-            yield ("neutral" if rng.random() < 0.25 else "good" if action == planned else "bad"), thing
+            yield judged(rng, action, planned), thing
 
 
 def said(rng: np.random.Generator, label: str, thing: str, side: int) -> tuple[str, str]:

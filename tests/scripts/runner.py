@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,22 @@ def started(name: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, preexec_fn=_interruptible
     )
+
+
+def kill_once_beyond(env_steps: int, folder: Path, *command: object, within: float = 0.2) -> int:
+    """Train, SIGKILL at some moment `within` seconds after `env_steps` were saved; return the newest step saved."""
+    process = started("train", *command)
+    pointer = folder / "checkpoints" / "latest"
+    deadline = time.monotonic() + 200
+    while process.poll() is None:
+        assert time.monotonic() < deadline, f"{folder} did not come to {env_steps} steps"
+        if pointer.exists() and int(pointer.read_text().removeprefix("step_")) >= env_steps:
+            time.sleep(random.Random(env_steps).random() * within)
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return int(pointer.read_text().removeprefix("step_"))
 
 
 def _interruptible() -> None:

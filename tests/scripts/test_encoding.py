@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from networks.encoders import reuse, store
 from networks.encoders.base import Encoder, build
 from scripts import common
 from tests.scripts.inside import assert_one_line, call
-from tests.scripts.runner import started
+from tests.scripts.runner import kill_once_beyond
 
 GRID, MINATAR = "MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1"
 QUIET = ("--preset", "tiny", "--track", "disabled")
@@ -168,13 +166,7 @@ def test_a_killed_run_with_layers_goes_on_exactly(tmp_path: Path) -> None:
              f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise"]  # fmt: skip
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    process = started("train", *words, "--run-dir", tmp_path / "cut")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut" / "checkpoints").glob("step_*1???")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_once_beyond(1000, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     shutil.rmtree(tmp_path / "e")
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.scripts.runner import script, started
+from tests.scripts.runner import kill_once_beyond, script, started
 
 CASES = {
     "dqn": ("dqn",),
@@ -70,21 +69,6 @@ def assert_equal_runs(a: Path, b: Path) -> None:
     for first_row, arrays in one["replay"].items():
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, two["replay"][first_row][name], err_msg=name)
-
-
-def kill_once_beyond(env_steps: int, folder: Path, *command: object) -> int:
-    """Start, SIGKILL at some moment after `env_steps`; return the env step of the newest checkpoint."""
-    process = started("train", *command)
-    pointer = folder / "checkpoints" / "latest"
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if pointer.exists() and int(pointer.read_text().removeprefix("step_")) >= env_steps:
-            time.sleep(random.Random(env_steps).random() * 0.2)
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return int(pointer.read_text().removeprefix("step_"))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from agents import checkpoint
 from envs.make import make_envs
 from envs.teaching import Taught
 from tests.scripts.inside import assert_one_line, call
-from tests.scripts.runner import started
+from tests.scripts.runner import kill_once_beyond
 from tests.scripts.test_pretrain import pretrain
 
 GAME = "BabyAI-GoToLocalS6N3-v0"
@@ -111,13 +109,7 @@ def test_a_killed_run_is_taught_on_exactly(reader: Path, tmp_path: Path) -> None
     words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--teacher", reader]
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    process = started("train", *words, "--run-dir", tmp_path / "cut")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut" / "checkpoints").glob("step_*1???")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_once_beyond(1000, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err
     found = [checkpoint.read_state(checkpoint.resolve(tmp_path / name / "checkpoints")) for name in ("whole", "cut")]
