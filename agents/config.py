@@ -76,9 +76,10 @@ class TrainConfig:
     of praise less that of blame is added to the reward. Judged and recorded games have their own rewards."""
     teacher_scale: float = 0.02
     """What praise is worth."""
-    fusion: Literal["concat", "film", "attention"] = "concat"
+    fusion: Literal["concat", "film", "kernels", "attention"] = "concat"
     """How the parts of a Dict observation come together: concat, side by side; film, the image scaled and shifted by
-    all else, which a mission needs to change what is made of what is seen; attention, all else asks where to look."""
+    all else, which a mission needs to change what is made of what is seen; kernels, all else says what to look for in
+    each place, and only the answers go on; attention, all else asks where to look."""
     encoder: tuple[str, ...] = ()
     """Trained encoders, each KEY=RUN: what reads this part of the observation (obs where it is one array)."""
     encoder_mode: tuple[str, ...] = ()

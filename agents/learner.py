@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.encoders import reuse
-from networks.fusion import fuse
+from networks.fusion import LINEAR, fuse
 from networks.images import to_tensor
 from networks.inputs import Normalize, Style, Torso
 from networks.model import ACTION_MASK, Model, Network, map_tree
@@ -77,12 +77,16 @@ class Learner(ABC):
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:
-            style = {"hidden": self.config.hidden, "activation": activation, **style}
-            torso = build_torso(self.observation_space, self.config.torso_name, Style(**style))
+            look = Style(**{"hidden": self.config.hidden, "activation": activation, **style})
+            torso = build_torso(self.observation_space, self.config.torso_name, look)
+            reading = None if self.config.fusion in LINEAR else look
             for key, (path, mode) in self.config.encoders().items():
-                if mode != "freeze":  # frozen ones stand beside the environments
+                if mode != "freeze":
                     stored = reuse.load_for(key, Path(path), self.observation_space)
-                    torso = reuse.put_into(torso, key, stored, Style(**style))
+                    torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reading))
+                elif reading is None:  # frozen ones stand beside the environments, which show their features
+                    part = reuse.check_key(key, self.observation_space)
+                    torso = reuse.put_into(torso, key, reuse.read_features(part, reading))
             return fuse(torso, self.observation_space, self.config.fusion)
         except ValueError as error:
             raise ConfigError(str(error)) from error

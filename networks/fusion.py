@@ -63,6 +63,26 @@ class FilmedFeatures(nn.Module):
         return F.relu(self.mix(torso(x).float() * (1.0 + scale) + shift))
 
 
+class Matched(nn.Module):
+    """Where the picture is what the condition asks for: 1x1 kernels made from it (Misra et al. 2018, section 4).
+
+    Only the answers go on, and each is a sum over what a place shows times what is asked for. Film can let units stand for
+    pairs ("no red ball is ever meant"), which is right in training and wrong for pairs that are met later.
+    """
+
+    def __init__(self, torso: PictureTorso, condition: int):
+        super().__init__()
+        self.kernels = nn.Linear(condition, torso.picture_dim**2)
+        self.out_dim = torso.out_dim
+
+    def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
+        """Return [B, out_dim]."""
+        picture = torso.picture(x)
+        channels = picture.shape[1]
+        kernels = self.kernels(condition).view(-1, channels, channels) / channels**0.5
+        return torso.top(torch.bmm(kernels, picture.flatten(2)).view_as(picture))
+
+
 class Attended(nn.Module):
     """Beside the features, what learned questions of the condition find in the picture (Vaswani et al. 2017, 3.2)."""
 
@@ -109,14 +129,22 @@ def _film(torso: Torso, condition: int) -> nn.Module:
     return FilmedFeatures(torso, condition)
 
 
+def _kernels(torso: Torso, condition: int) -> nn.Module:
+    if not isinstance(torso, PictureTorso):
+        raise ValueError("--fusion kernels looks at the places of a picture, and features have none; use film")
+    return Matched(torso, condition)
+
+
 def _attention(torso: Torso, condition: int) -> nn.Module:
     if not isinstance(torso, PictureTorso):
         raise ValueError("--fusion attention looks at the places of a picture, and features have none; use film")
     return Attended(torso, condition)
 
 
-WAYS: dict[str, Callable[[Torso, int], nn.Module]] = {"film": _film, "attention": _attention}
+WAYS: dict[str, Callable[[Torso, int], nn.Module]] = {"film": _film, "kernels": _kernels, "attention": _attention}
 """Name -> what is built for a part that is seen, and the width of what it depends on."""
+LINEAR = frozenset({"kernels"})
+"""Ways that take an encoder's features as they are: a layer in between would make a code for each pair of words."""
 
 
 def _inner(torso: Torso) -> Torso:

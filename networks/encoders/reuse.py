@@ -31,13 +31,14 @@ def features(encoder: Encoder, x: Tensor) -> Tensor:
 class Pretrained(Torso):
     """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones.
 
-    What reads its features is what reads those of a frozen one, so that the two can be compared.
+    What reads its features is what reads those of a frozen one, so that the two can be compared: layers in a `style`,
+    or none.
     """
 
-    def __init__(self, stored: store.Stored, style: Style = PLAIN):
+    def __init__(self, stored: store.Stored, style: Style | None = PLAIN):
         super().__init__()
         self.encoder = stored.encoder
-        self.reader = build_torso(spaces.Box(-np.inf, np.inf, (stored.encoder.out_dim,), np.float32), "auto", style)
+        self.reader = read_features(spaces.Box(-np.inf, np.inf, (stored.encoder.out_dim,), np.float32), style)
         self.out_dim = self.reader.out_dim
         self.trained = {key: value.clone() for key, value in stored.encoder.state_dict().items()}
 
@@ -69,11 +70,14 @@ def load_for(key: str, path: Path, space: spaces.Space) -> store.Stored:
     return stored
 
 
-def put_into(torso: Torso, key: str, stored: store.Stored, style: Style = PLAIN) -> Torso:
-    """Return the torso with an encoder in the place of what reads `key`."""
-    if isinstance(torso, DictTorso):
-        return DictTorso({**torso.parts(), key: Pretrained(stored, style)})
-    return Pretrained(stored, style)
+def read_features(space: spaces.Space, style: Style | None) -> Torso:
+    """Return what reads an encoder's features: layers in a style; nothing that changes them without one."""
+    return build_torso(space, "flat") if style is None else build_torso(space, "auto", style)
+
+
+def put_into(torso: Torso, key: str, part: Torso) -> Torso:
+    """Return the torso with `part` in the place of what reads `key`."""
+    return DictTorso({**torso.parts(), key: part}) if isinstance(torso, DictTorso) else part
 
 
 def pretrained(module: nn.Module) -> Iterator[Pretrained]:

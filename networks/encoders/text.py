@@ -1,7 +1,8 @@
 """Encoders of token ids [L], 0 for padding.
 
 GRU: as in BabyAI (Chevalier-Boisvert et al. 2019). TextCNN: Kim 2014. Attention over a bidirectional GRU: Yang et al.
-2016 (section 2.2, one level). Transformer: Vaswani et al. 2017, two layers, normalised first.
+2016 (section 2.2, one level); several such attentions beside each other: Lin et al. 2017 (section 2.1). Bag of words:
+the mean of Iyyer et al. 2015 (section 2). Transformer: Vaswani et al. 2017, two layers, normalised first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from networks.encoders.base import Encoder, EncoderError, register
 from networks.inputs import each_text_once
@@ -89,6 +91,35 @@ class BiGRUAttention(TextEncoder):
     def layer_groups(self) -> list[nn.Module]:
         """Return words, the GRU, attention."""
         return [self.embedding, self.gru, self.score]
+
+
+@register("word-attention", "text")
+class WordAttention(BiGRUAttention):
+    """Learned questions ("which colour?"), each answered by the words themselves, or by nothing.
+
+    A GRU's states say which words answer; the answers are embeddings, without what stands around them. So the features
+    of "red" and of "ball" are the same in "red ball" as in "red box", and whoever reads both reads pairs that it never
+    met. The state after the last word, and states weighed, are codes of whole sentences.
+    """
+
+    def __init__(
+        self, space: spaces.Space, embedding: int = 32, hidden: int = 128, questions: int = 32, answer: int = 16
+    ):
+        super().__init__(space, embedding, hidden)
+        self.score = nn.Linear(self.token_dim, questions)
+        self.answers = nn.Embedding(self.embedding.num_embeddings, answer)
+        self.out_dim = questions * answer
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the answers, side by side."""
+        states, real = self.tokens(x)
+        scores = self.score(states).masked_fill(~real[:, :, None], -1e9)
+        weights = F.pad(scores, (0, 0, 0, 1)).softmax(dim=1)[:, :-1]  # a score of 0 for no word
+        return torch.einsum("btq,bte->bqe", weights, self.answers(x.long())).flatten(1)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return words, the GRU, attention with its answers."""
+        return [self.embedding, self.gru, nn.ModuleList([self.score, self.answers])]
 
 
 @register("textcnn", "text")

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES, Encoder, EncoderError, build, describe, space_of
+from networks.encoders.text import WordAttention
 from networks.encoders.vocabulary import Vocabulary, check_drift
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -94,6 +95,22 @@ def test_padding_of_a_text_changes_nothing(arch: str) -> None:
     cut = encoder.pooled(text[:, :7])  # type: ignore[operator]
     assert torch.allclose(encoder.pooled(text), cut, atol=1e-5)  # type: ignore[operator]
     assert torch.isfinite(encoder(torch.zeros(1, 12, dtype=torch.long))).all()  # an empty text
+
+
+def test_what_a_word_answers_does_not_depend_on_the_words_around_it() -> None:
+    torch.manual_seed(0)
+    encoder = build("word-attention", SPACES["text"], questions=1, answer=4).eval()
+    assert isinstance(encoder, WordAttention)
+    texts = torch.tensor([[5, 9, 3, *[0] * 9], [7, 9, 2, *[0] * 9]])
+    with torch.no_grad():
+        encoder.score.weight.zero_()
+        encoder.score.bias.fill_(50.0)  # asks for any word, rather than none
+        shares = encoder(texts)
+        assert torch.allclose(shares, encoder.answers(texts[:, :3]).mean(dim=1), atol=1e-5)
+        encoder.score.bias.fill_(-50.0)
+        assert torch.allclose(encoder(texts), torch.zeros(2, 4), atol=1e-5)
+        encoder.score.bias.zero_()
+        assert torch.allclose(encoder(texts), 0.75 * shares, atol=1e-5)  # no word is one more to choose from
 
 
 def test_missing_numbers_are_seen_as_missing() -> None:

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch.nn import functional as F
 
-from networks.fusion import Attended, FilmedFeatures, FilmedPicture, Fusion, fuse
+from networks.fusion import Attended, FilmedFeatures, FilmedPicture, Fusion, Matched, fuse
 from networks.torsos import DictTorso, build_torso, normalized_parts
 
 SEEN = spaces.Box(0, 1, (5, 7, 7), np.uint8)
@@ -32,7 +32,7 @@ def observations(count: int = 3) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("way", ["film", "attention"])
+@pytest.mark.parametrize("way", ["film", "kernels", "attention"])
 @pytest.mark.parametrize("name", ["bow", "minatar", "dict"])
 def test_shape_and_that_the_mission_changes_what_is_seen(way: str, name: str) -> None:
     torso, obs = fused(way, name), observations()
@@ -60,6 +60,22 @@ def test_film_on_a_picture_is_the_papers_block() -> None:
     assert torch.allclose(torso(obs), expected, atol=1e-6)
 
 
+def test_kernels_are_made_from_the_mission_and_only_their_answers_go_on() -> None:
+    torso, obs = fused("kernels"), observations()
+    part, way, condition = torso.parts.parts()["image"], torso.ways["image"], torch.randn(3, 128)
+    assert isinstance(way, Matched)
+    picture = part.picture(obs["image"])  # type: ignore[operator]
+    kernels = way.kernels(condition).view(3, 32, 32, 1, 1) / 32**0.5
+    rows = zip(picture, kernels, strict=True)
+    expected = part.top(torch.stack([F.conv2d(seen, kernel) for seen, kernel in rows]))  # type: ignore[operator]
+    assert torch.allclose(way(part, obs["image"], condition), expected, atol=1e-5)
+    with torch.no_grad():
+        way.kernels.weight.zero_()
+        way.kernels.bias.zero_()
+    nothing = way(part, obs["image"], condition)
+    assert torch.equal(nothing, nothing[:1].expand_as(nothing))  # nothing is asked for, so nothing is seen
+
+
 def test_attention_weighs_places_and_tells_them_apart() -> None:
     torso, obs = fused("attention"), observations()
     way = torso.ways["image"]
@@ -85,8 +101,9 @@ def test_features_without_a_picture_are_bent_too_and_cannot_be_attended() -> Non
     part = torso.parts.parts()["image"]
     scale, shift = way.film(condition).chunk(2, dim=1)
     assert torch.allclose(way(part, x, condition), F.relu(way.mix(part(x) * (1 + scale) + shift)))
-    with pytest.raises(ValueError, match="looks at the places of a picture, and features have none; use film"):
-        fused("attention", "dict", space)
+    for name in ("attention", "kernels"):
+        with pytest.raises(ValueError, match="looks at the places of a picture, and features have none; use film"):
+            fused(name, "dict", space)
 
 
 @pytest.mark.parametrize("space", [SEEN, MISSION, spaces.Dict({"image": SEEN}), spaces.Dict({"mission": MISSION})])

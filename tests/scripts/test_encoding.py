@@ -269,7 +269,7 @@ def test_features_are_of_one_size_however_large_they_were_trained(tmp_path: Path
     assert torch.allclose(reuse.features(encoder, x), small, atol=1e-2)
 
 
-@pytest.mark.parametrize("fusion", ["concat", "film"])
+@pytest.mark.parametrize("fusion", ["concat", "film", "kernels"])
 def test_an_encoder_is_read_alike_beside_the_game_and_inside_the_network(fusion: str, tmp_path: Path) -> None:
     encoder_for(GRID, "mission", "gru", tmp_path / "e")
     agents, shown = {}, {}
