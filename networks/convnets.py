@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -74,19 +75,24 @@ class BagOfWords(PictureTorso):
 
     These are the picture: a mission is told of words (Hui et al. 2020, section 3, have two convolutions before; cloning
     BabyAI's bot takes several times as many games with them). Two convolutions and a layer over all cells come after.
+    Without `embedded` the planes themselves are the picture, a channel for each word.
     """
 
-    def __init__(self, space: spaces.Box, width: int = 128, out_dim: int = 128, style: Style = PLAIN):
+    def __init__(
+        self, space: spaces.Box, width: int = 128, out_dim: int = 128, style: Style = PLAIN, embedded: bool = True
+    ):
         super().__init__()
         self.normalize = Normalize(space)
         planes, height, size = space.shape
-        self.words = nn.Conv2d(planes, width, 1, bias=False)
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.words = nn.Conv2d(planes, width, 1, bias=False) if embedded else nn.Identity()
+        self.picture_dim = width if embedded else planes
+        channels = (self.picture_dim, width, width)
+        self.convs = nn.ModuleList(nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(channels))
         self.fc = _last_layer(width * height * size, out_dim, style)
-        self.picture_dim, self.out_dim = width, width * height * size if style.flat else out_dim
+        self.out_dim = width * height * size if style.flat else out_dim
 
     def picture(self, x: Tensor) -> Tensor:
-        """[B, P, H, W] -> [B, width, H, W]."""
+        """[B, P, H, W] -> [B, picture_dim, H, W]."""
         return self.words(self.normalize(x))
 
     def top(self, picture: Tensor) -> Tensor:

@@ -64,10 +64,11 @@ class FilmedFeatures(nn.Module):
 
 
 class Matched(nn.Module):
-    """Where the picture is what the condition asks for: 1x1 kernels made from it (Misra et al. 2018, section 4).
+    """How much of each place is what the condition asks for: 1x1 kernels made from it (Misra et al. 2018, section 4).
 
-    Only the answers go on, and each is a sum over what a place shows times what is asked for. Film can let units stand for
-    pairs ("no red ball is ever meant"), which is right in training and wrong for pairs that are met later.
+    Each kernel shares itself out between the channels of the picture, and only the answers go on. A kernel that may be
+    negative learns that with "blue" no key is ever meant, which is right in training and wrong for pairs that are met
+    later; film can let a unit stand for a pair. Made for pictures whose channels mean something each, as `planes` do.
     """
 
     def __init__(self, torso: PictureTorso, condition: int):
@@ -79,7 +80,7 @@ class Matched(nn.Module):
         """Return [B, out_dim]."""
         picture = torso.picture(x)
         channels = picture.shape[1]
-        kernels = self.kernels(condition).view(-1, channels, channels) / channels**0.5
+        kernels = self.kernels(condition).view(-1, channels, channels).softmax(dim=2)
         return torso.top(torch.bmm(kernels, picture.flatten(2)).view_as(picture))
 
 

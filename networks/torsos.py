@@ -169,8 +169,8 @@ def _impala_large(space: spaces.Space, style: Style) -> ImpalaResNet | None:
     return ImpalaResNet(space, (32, 64, 64), 512, style, pool=6, spectral=True) if is_image(space) else None
 
 
-def _bag_of_words(space: spaces.Space, style: Style) -> BagOfWords | None:
-    return BagOfWords(space, 32, style=style) if is_image(space) else None
+def _bag_of_words(space: spaces.Space, style: Style, embedded: bool = True) -> BagOfWords | None:
+    return BagOfWords(space, 32, style=style, embedded=embedded) if is_image(space) else None
 
 
 def _mlp(space: spaces.Space, style: Style) -> MLP | None:
@@ -202,6 +202,7 @@ TORSOS: dict[str, Callable[[spaces.Space, Style], Torso | None]] = {
     "impala": _impala,
     "impala-large": _impala_large,
     "bow": _bag_of_words,
+    "planes": partial(_bag_of_words, embedded=False),
     "sound": lambda space, style: Spectrum(space) if isinstance(space, spaces.Box) and is_sound(space) else None,
     "tokens": lambda space, style: Tokens(int(space.nvec[0])) if isinstance(space, spaces.MultiDiscrete) else None,
     "one-hot": lambda space, style: OneHot(categories(space)) if categories(space) else None,
