@@ -140,10 +140,25 @@ def recorded(path: Path, length: int, rate: int) -> np.ndarray:
         wave, own_rate = soundfile.read(str(path), dtype="int16", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise ConfigError(f"{path} cannot be read as sound: {error}") from error
-    mono = espeak.resample(wave.mean(axis=1).astype(np.int16), own_rate, rate)
+    mono = between_silences(espeak.resample(wave.mean(axis=1).astype(np.int16), own_rate, rate), rate)
     if len(mono) > length or not len(mono):
         raise ConfigError(f"{path} lasts {len(mono) / rate:.1f} s; at most {length / rate:.1f} s are heard")
     return np.pad(np.where(mono == 0, 1, mono), (0, length - len(mono))).astype(np.int16)
+
+
+def between_silences(wave: np.ndarray, rate: int, below: float = 30.0, margin: float = 0.03) -> np.ndarray:
+    """Cut off what comes before and after all that is not `below` dB below the loudest 20 ms, but for `margin` seconds.
+
+    Sound is normalised by its own mean and deviation, and a second of silence at either end would be most of them.
+    """
+    size = rate // 50
+    frames = wave[: len(wave) // size * size].astype(np.float64).reshape(-1, size)
+    loudness = np.sqrt((frames**2).mean(axis=1))
+    loud = np.flatnonzero(loudness > loudness.max(initial=0.0) * 10 ** (-below / 20))
+    if not len(loud):
+        return wave
+    edge = int(margin * rate)
+    return wave[max(loud[0] * size - edge, 0) : (loud[-1] + 1) * size + edge]
 
 
 def interpreter(stored: store.Stored) -> Callable[[np.ndarray], str]:

@@ -8,6 +8,7 @@ pretrain.py probe runs/RUN --task atari-ram      how much of another task its fr
 pretrain.py compare runs/RUN runs/OTHER   one table
 pretrain.py ensemble runs/RUN runs/OTHER  their vote, beside each of them
 pretrain.py simplify runs/RUN --prune 0.5 0.9 --quantize [--epochs 2] [--run-dir runs/SMALL]
+pretrain.py record runs/RUN --data voices     what to say to a speech-to-text run; then what it hears of it
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, pretrained, pretraining
+from scripts import cli, common, pretrained, pretraining, voices
 from scripts.tasks import registry
 
 COMMANDS = {
     "evaluate": pretrained.evaluate, "probe": pretrained.probe, "compare": pretrained.compare,
-    "ensemble": pretrained.ensemble, "simplify": pretrained.simplify,
+    "ensemble": pretrained.ensemble, "simplify": pretrained.simplify, "record": voices.record,
 }  # fmt: skip
 """What can be done with saved runs."""
 

@@ -33,7 +33,7 @@ def observations(count: int = 3) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("way", ["film", "kernels", "attention"])
-@pytest.mark.parametrize("name", ["bow", "minatar", "dict"])
+@pytest.mark.parametrize("name", ["bow", "planes", "minatar", "dict"])
 def test_shape_and_that_the_mission_changes_what_is_seen(way: str, name: str) -> None:
     torso, obs = fused(way, name), observations()
     found = torso(obs)
@@ -60,20 +60,20 @@ def test_film_on_a_picture_is_the_papers_block() -> None:
     assert torch.allclose(torso(obs), expected, atol=1e-6)
 
 
-def test_kernels_are_made_from_the_mission_and_only_their_answers_go_on() -> None:
-    torso, obs = fused("kernels"), observations()
+def test_kernels_are_shares_made_from_the_mission_and_only_their_answers_go_on() -> None:
+    torso, obs = fused("kernels", "planes"), observations()
     part, way, condition = torso.parts.parts()["image"], torso.ways["image"], torch.randn(3, 128)
     assert isinstance(way, Matched)
     picture = part.picture(obs["image"])  # type: ignore[operator]
-    kernels = way.kernels(condition).view(3, 32, 32, 1, 1) / 32**0.5
+    assert torch.equal(picture, obs["image"].float())  # a channel for each word
+    kernels = way.kernels(condition).view(3, 5, 5, 1, 1).softmax(dim=2)
     rows = zip(picture, kernels, strict=True)
     expected = part.top(torch.stack([F.conv2d(seen, kernel) for seen, kernel in rows]))  # type: ignore[operator]
     assert torch.allclose(way(part, obs["image"], condition), expected, atol=1e-5)
     with torch.no_grad():
         way.kernels.weight.zero_()
-        way.kernels.bias.zero_()
-    nothing = way(part, obs["image"], condition)
-    assert torch.equal(nothing, nothing[:1].expand_as(nothing))  # nothing is asked for, so nothing is seen
+        way.kernels.bias.copy_(50.0 * torch.eye(5).flatten())  # each kernel asks for a word of its own
+    assert torch.allclose(way(part, obs["image"], condition), part(obs["image"]), atol=1e-5)
 
 
 def test_attention_weighs_places_and_tells_them_apart() -> None:
