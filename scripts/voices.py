@@ -21,7 +21,7 @@ from scripts.tasks.missions import different
 
 SPEAKER = "me-1"
 """Speaker and chapter, by which LibriSpeech names its files."""
-MISSIONS = 30
+MISSIONS, MOST = 30, 1_000
 
 
 def record(arguments: argparse.Namespace) -> None:
@@ -33,7 +33,10 @@ def record(arguments: argparse.Namespace) -> None:
     understand = channels.interpreter(stored)
     console = wide_console()
     if not any(arguments.data.rglob("*.trans.txt")):
-        listed = write_list(arguments.data, arguments.examples or MISSIONS)
+        count = MISSIONS if arguments.examples is None else arguments.examples
+        if not 1 <= count <= MOST:
+            raise ConfigError(f"--examples must be 1 to {MOST:,}, the missions to be said, not {count}")
+        listed = write_list(arguments.data, count)
         say_line(console, f"say the lines of {listed}, and save each beside it as {SPEAKER}-0000.wav and so on;")
         say_line(console, "any rate will do, such as: arecord -f S16_LE -r 16000 -d 5 FILE; then type this again")
         return

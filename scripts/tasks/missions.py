@@ -34,13 +34,14 @@ LONGEST = 64
 def different(rng: np.random.Generator, count: int, wanted: Callable[[Mission], bool]) -> list[Mission]:
     """Draw so many different missions."""
     found: dict[str, Mission] = {}
-    tries = 0
+    in_vain = 0
     while len(found) < count:
         mission = draw(rng)
-        if wanted(mission):
-            found.setdefault(say(mission), mission)
-        tries += 1
-        if tries > 200 * count:
+        new = wanted(mission) and say(mission) not in found
+        if new:
+            found[say(mission)] = mission
+        in_vain = 0 if new else in_vain + 1
+        if in_vain > 10_000:
             raise DataError(f"there are not {count} different missions; give a smaller --examples")
     return list(found.values())
 
