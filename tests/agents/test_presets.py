@@ -33,6 +33,7 @@ GAMES = {
     "fast": "ALE/Pong-v5",
     "minatar": "MinAtar/Breakout-v1",
     "minigrid": "MiniGrid-Empty-5x5-v0",
+    "minigrid-missions": "BabyAI-GoToLocalS6N3-v0",
     "toy": "joypad/MemoryChain-v0",
     "zoo-cartpole": "CartPole-v1",
     "zoo-lunarlander": "LunarLander-v3",
