@@ -80,7 +80,8 @@ class Matched(nn.Module):
         """Return [B, out_dim]."""
         picture = torso.picture(x)
         channels = picture.shape[1]
-        kernels = self.kernels(condition).view(-1, channels, channels).softmax(dim=2)
+        scores = self.kernels(condition).view(-1, channels, channels) / channels**0.5
+        kernels = scores.softmax(dim=2)
         return torso.top(torch.bmm(kernels, picture.flatten(2)).view_as(picture))
 
 

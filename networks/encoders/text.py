@@ -108,11 +108,16 @@ class WordAttention(BiGRUAttention):
         super().__init__(space, embedding, hidden)
         self.score = nn.Linear(self.token_dim, questions)
         self.answers = nn.Embedding(self.embedding.num_embeddings, answer)
-        self.out_dim = questions * answer
+        self.token_dim, self.out_dim = self.token_dim + answer, questions * answer
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both states at each word, and the word itself."""
+        states, real = super().tokens(x)
+        return torch.cat([states, self.answers(x.long())], dim=2), real
 
     def pooled(self, x: Tensor) -> Tensor:
         """Return the answers, side by side."""
-        states, real = self.tokens(x)
+        states, real = super().tokens(x)
         scores = self.score(states).masked_fill(~real[:, :, None], -1e9)
         weights = F.pad(scores, (0, 0, 0, 1)).softmax(dim=1)[:, :-1]  # a score of 0 for no word
         return torch.einsum("btq,bte->bqe", weights, self.answers(x.long())).flatten(1)

@@ -62,9 +62,9 @@ class MissionSlots(ClassTask):
 
     name = "mission-slots"
     summary = "say what a mission asks for: verb, colour, type and place of each clause"
-    arch = "bigru-attention"
+    arch = "word-attention"
     examples = 12_000
-    config = FitConfig(epochs=6, batch_size=32, learning_rate=3e-3)
+    config = FitConfig(epochs=8, batch_size=32, learning_rate=3e-3)
     headline = ("exact", "f1", "accuracy", "pooled_exact")
     gates = (Gate("exact", 0.99, 120.0), Gate("unseen pairs/exact", 0.90, 120.0))
 
@@ -123,7 +123,7 @@ class MissionSlots(ClassTask):
 class Translation(Task):
     """Missions from one language to another; judged by what they ask for, not by their letters."""
 
-    arch = "bigru-attention"
+    arch = "word-attention"
     examples = 12_000
     config = FitConfig(epochs=4, batch_size=32, learning_rate=2e-3)
     headline = ("equivalent", "bleu", "bare_bleu", "exact")
