@@ -69,19 +69,22 @@ class Matched(nn.Module):
     Each kernel shares itself out between the channels of the picture, and only the answers go on. A kernel that may be
     negative learns that with "blue" no key is ever meant, which is right in training and wrong for pairs that are met
     later; film can let a unit stand for a pair. Made for pictures whose channels mean something each, as `planes` do.
+    The kernels begin apart from each other, and the condition, of whatever size, has a small say at first.
     """
 
-    def __init__(self, torso: PictureTorso, condition: int):
+    def __init__(self, torso: PictureTorso, condition: int, say: float = 4.0):
         super().__init__()
         self.kernels = nn.Linear(condition, torso.picture_dim**2)
+        self.base = nn.Parameter(torch.randn(torso.picture_dim**2))
+        self.say = say / condition**0.5
         self.out_dim = torso.out_dim
 
     def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
         """Return [B, out_dim]."""
         picture = torso.picture(x)
         channels = picture.shape[1]
-        scores = self.kernels(condition).view(-1, channels, channels) / channels**0.5
-        kernels = scores.softmax(dim=2)
+        scores = self.base + self.say * self.kernels(F.layer_norm(condition, condition.shape[1:]))
+        kernels = scores.view(-1, channels, channels).softmax(dim=2)
         return torso.top(torch.bmm(kernels, picture.flatten(2)).view_as(picture))
 
 

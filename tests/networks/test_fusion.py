@@ -66,13 +66,16 @@ def test_kernels_are_shares_made_from_the_mission_and_only_their_answers_go_on()
     assert isinstance(way, Matched)
     picture = part.picture(obs["image"])  # type: ignore[operator]
     assert torch.equal(picture, obs["image"].float())  # a channel for each word
-    kernels = (way.kernels(condition).view(3, 5, 5, 1, 1) / 5**0.5).softmax(dim=2)
+    scores = way.base + 4.0 / 128**0.5 * way.kernels(F.layer_norm(condition, (128,)))
+    kernels = scores.view(3, 5, 5, 1, 1).softmax(dim=2)
     rows = zip(picture, kernels, strict=True)
     expected = part.top(torch.stack([F.conv2d(seen, kernel) for seen, kernel in rows]))  # type: ignore[operator]
     assert torch.allclose(way(part, obs["image"], condition), expected, atol=1e-5)
+    assert torch.allclose(way(part, obs["image"], 50.0 * condition), expected, atol=1e-4)  # of whatever size
     with torch.no_grad():
         way.kernels.weight.zero_()
-        way.kernels.bias.copy_(100.0 * torch.eye(5).flatten())  # each kernel asks for a word of its own
+        way.kernels.bias.zero_()
+        way.base.copy_(100.0 * torch.eye(5).flatten())  # each kernel asks for a word of its own
     assert torch.allclose(way(part, obs["image"], condition), part(obs["image"]), atol=1e-5)
 
 
