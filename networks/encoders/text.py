@@ -67,7 +67,7 @@ class BiGRUAttention(TextEncoder):
     def __init__(self, space: spaces.Space, embedding: int = 32, out_dim: int = 128):
         super().__init__(space, embedding)
         self.gru = nn.GRU(embedding, out_dim // 2, batch_first=True, bidirectional=True)
-        self.score = nn.Sequential(nn.Linear(out_dim, out_dim), nn.Tanh(), nn.Linear(out_dim, 1, bias=False))
+        self.score: nn.Module = nn.Sequential(nn.Linear(out_dim, out_dim), nn.Tanh(), nn.Linear(out_dim, 1, bias=False))
         self.token_dim = self.out_dim = out_dim // 2 * 2
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
