@@ -7,6 +7,7 @@ whatever is seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from gymnasium import spaces
@@ -134,19 +135,17 @@ def _film(torso: Torso, condition: int) -> nn.Module:
     return FilmedFeatures(torso, condition)
 
 
-def _kernels(torso: Torso, condition: int) -> nn.Module:
+def _at_places(way: str, build: Callable[[PictureTorso, int], nn.Module], torso: Torso, condition: int) -> nn.Module:
     if not isinstance(torso, PictureTorso):
-        raise ValueError("--fusion kernels looks at the places of a picture, and features have none; use film")
-    return Matched(torso, condition)
+        raise ValueError(f"--fusion {way} looks at the places of a picture, and features have none; use film")
+    return build(torso, condition)
 
 
-def _attention(torso: Torso, condition: int) -> nn.Module:
-    if not isinstance(torso, PictureTorso):
-        raise ValueError("--fusion attention looks at the places of a picture, and features have none; use film")
-    return Attended(torso, condition)
-
-
-WAYS: dict[str, Callable[[Torso, int], nn.Module]] = {"film": _film, "kernels": _kernels, "attention": _attention}
+WAYS: dict[str, Callable[[Torso, int], nn.Module]] = {
+    "film": _film,
+    "kernels": partial(_at_places, "kernels", Matched),
+    "attention": partial(_at_places, "attention", Attended),
+}
 """Name -> what is built for a part that is seen, and the width of what it depends on."""
 LINEAR = frozenset({"kernels"})
 """Ways that take an encoder's features as they are: a layer in between would make a code for each pair of words."""
