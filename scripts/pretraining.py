@@ -280,16 +280,16 @@ def gates(
     what: Task, report: dict[str, Any], seconds: float, wanted: DataOptions, arguments: argparse.Namespace
 ) -> list[str]:
     """Return one line for each goal that the task has on its own data."""
-    if wanted.path is not None or wanted.env not in (None, "ALE/Pong-v5") or arguments.arch not in (None, what.arch):
+    if wanted.path is not None or arguments.arch not in (None, what.arch):
         return []
-    lines = []
-    for gate in what.gates:
+    lines, goals = [], what.goals(wanted.env)
+    for gate in goals:
         value = measured(gate, report)
         verdict = "reached" if gate.passed(value) else "MISSED"
         sign = "at most" if gate.most else "at least"
         lines.append(f"goal {verdict}: {gate.metric} {value:.3f}, {sign} {gate.least:g} was wanted")
-    if what.gates:
-        limit = what.gates[0].seconds
+    if goals:
+        limit = goals[0].seconds
         lines.append(f"goal {'reached' if seconds <= limit else 'MISSED'}: {seconds:.0f} s of training, of {limit:.0f}")
     return lines
 

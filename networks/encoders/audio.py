@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.encoders.base import Encoder, EncoderError, register
+from networks.encoders.base import Encoder, EncoderError, answered, register
 from networks.sound import Spectrum, is_sound
 
 
@@ -167,18 +167,61 @@ class CRNN(SoundEncoder):
         self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
         self.token_dim, self.out_dim = 2 * hidden, 4 * hidden
 
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the convolutions and a layer make of each 40 ms, [B, T, hidden], and which are before the end."""
+        steps, kept = self.steps(x)
+        return F.relu(self.fc(steps)), kept
+
+    def states(self, moments: Tensor, kept: Tensor) -> Tensor:
+        """Return the states of both directions at each moment, [B, T, 2 hidden]."""
+        lengths = kept.sum(dim=1).clamp(min=1)
+        packed = nn.utils.rnn.pack_padded_sequence(moments, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=moments.shape[1])[0]
+
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features of each 40 ms."""
-        steps, kept = self.steps(x)
-        steps = F.relu(self.fc(steps))
-        lengths = kept.sum(dim=1).clamp(min=1)
-        packed = nn.utils.rnn.pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=steps.shape[1])
-        return states, kept
+        moments, kept = self.moments(x)
+        return self.states(moments, kept), kept
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, then the recurrent layers."""
         return [*self.convs, self.fc, self.gru]
+
+
+@register("crnn-attention", "audio")
+class CRNNAttention(CRNN):
+    """Learned questions to a CRNN, each answered by what sounds within 0.3 s of a moment, or by nothing.
+
+    As the text encoder `word-attention`: states say when the answer is heard, and the answer itself is of that stretch
+    alone, so that "red" is the same before "ball" as before "box". The mean and maximum of states are codes of whole
+    recordings.
+    """
+
+    def __init__(
+        self,
+        space: spaces.Space,
+        sample_rate: int = 16_000,
+        mels: int = 40,
+        width: int = 32,
+        hidden: int = 128,
+        questions: int = 32,
+        answer: int = 16,
+    ):
+        super().__init__(space, sample_rate, mels, width, hidden)
+        self.score = nn.Linear(self.token_dim, questions)
+        self.answers = nn.Conv1d(hidden, answer, 7, padding=3)
+        self.out_dim = questions * answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N] -> the answers, side by side, [B, out_dim]."""
+        moments, kept = self.moments(x)
+        heard = (moments * kept[:, :, None]).transpose(1, 2)
+        answers = torch.tanh(self.answers(heard)).transpose(1, 2)
+        return answered(self.score(self.states(moments, kept)), kept, answers).flatten(1)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return the convolutions, the recurrent layers, the questions with their answers."""
+        return [*super().layer_groups(), nn.ModuleList([self.score, self.answers])]
 
 
 @register("console", "audio")

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from networks.inputs import Torso
 
@@ -73,6 +75,16 @@ class Encoder(Torso):
     def layer_groups(self) -> list[nn.Module]:
         """Return the parts from the input to the features, for layer-wise learning rates and unfreezing."""
         raise NotImplementedError
+
+
+def answered(scores: Tensor, real: Tensor, answers: Tensor) -> Tensor:
+    """Return what questions find: scores [B, T, Q], real bool [B, T], answers [B, T, D] -> [B, Q, D].
+
+    A softmax over the places that are real, and over none of them, whose score is 0 and whose answer is 0.
+    """
+    scores = scores.masked_fill(~real[:, :, None], -1e9)
+    weights = F.pad(scores, (0, 0, 0, 1)).softmax(dim=1)[:, :-1]
+    return torch.einsum("btq,btd->bqd", weights, answers)
 
 
 Builder = Callable[..., Encoder]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from networks.encoders.base import Encoder, EncoderError, register
+from networks.encoders.base import Encoder, EncoderError, answered, register
 from networks.inputs import each_text_once
 
 
@@ -118,9 +117,7 @@ class WordAttention(BiGRUAttention):
     def pooled(self, x: Tensor) -> Tensor:
         """Return the answers, side by side."""
         states, real = super().tokens(x)
-        scores = self.score(states).masked_fill(~real[:, :, None], -1e9)
-        weights = F.pad(scores, (0, 0, 0, 1)).softmax(dim=1)[:, :-1]  # a score of 0 for no word
-        return torch.einsum("btq,bte->bqe", weights, self.answers(x.long())).flatten(1)
+        return answered(self.score(states), real, self.answers(x.long())).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, the GRU, attention with its answers."""

@@ -74,6 +74,8 @@ class Task(ABC):
     config: ClassVar[FitConfig] = FitConfig()
     augment: ClassVar[tuple[str, ...]] = ()
     gates: ClassVar[tuple[Gate, ...]] = ()
+    games: ClassVar[tuple[str, ...]] = ()
+    """Envs, beside the default one, that the gates hold for."""
     headline: ClassVar[tuple[str, ...]] = ()
     """Numbers of the report that are shown."""
 
@@ -84,6 +86,10 @@ class Task(ABC):
     @abstractmethod
     def space(self) -> spaces.Space:
         """Return the space of the inputs, once they are collected."""
+
+    def goals(self, env: str | None) -> tuple[Gate, ...]:
+        """Return what must be reached on built-in data, of a game where one was named."""
+        return self.gates if env is None or env in self.games else ()
 
     def seen(self, data: Data) -> np.ndarray:
         """Return observations among the inputs, [N, ...] as the encoder reads them: they centre what it reads."""

@@ -41,6 +41,7 @@ class InverseDynamics(ClassTask):
     config = FitConfig(epochs=12, batch_size=64, learning_rate=1e-3, class_weights="balanced")
     headline = ("f1", "accuracy", "f1_over_majority")
     gates = (Gate("f1_over_majority", 2.0, 120.0),)
+    games = ("ALE/Pong-v5", "ALE/Freeway-v5")
     logistic = False
 
     def collect(self, options: DataOptions) -> Collected:

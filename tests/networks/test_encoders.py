@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 
 from networks.encoders import store
+from networks.encoders.audio import CRNNAttention
 from networks.encoders.base import ARCHITECTURES, Encoder, EncoderError, build, describe, space_of
 from networks.encoders.text import WordAttention
 from networks.encoders.vocabulary import Vocabulary, check_drift
@@ -111,6 +112,27 @@ def test_what_a_word_answers_does_not_depend_on_the_words_around_it() -> None:
         assert torch.allclose(encoder(texts), torch.zeros(2, 4), atol=1e-5)
         encoder.score.bias.zero_()
         assert torch.allclose(encoder(texts), 0.75 * shares, atol=1e-5)  # no word is one more to choose from
+
+
+def test_what_a_sound_answers_does_not_depend_on_what_sounds_long_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, _ = made("crnn-attention", questions=1)
+    assert isinstance(encoder, CRNNAttention)
+    first, last = torch.rand(2, 1, 20, 128).unbind(), torch.rand(2, 1, 20, 128).unbind()
+    kept = torch.ones(1, 50, dtype=torch.bool)
+
+    def heard(before: int, after: int) -> torch.Tensor:
+        moments = torch.cat([first[before], torch.zeros(1, 10, 128), last[after]], dim=1)
+        monkeypatch.setattr(encoder, "moments", lambda x: (moments, kept))
+        return encoder(torch.empty(0))
+
+    with torch.no_grad():
+        encoder.score.weight.zero_()
+        encoder.score.bias.fill_(50.0)  # asks for any moment, rather than none
+        changed = heard(0, 1) - heard(0, 0)
+        assert changed.abs().max() > 1e-3
+        assert torch.allclose(heard(1, 1) - heard(1, 0), changed, atol=1e-6)
+        encoder.score.bias.fill_(-50.0)
+        assert torch.allclose(heard(0, 0), torch.zeros(1, 16), atol=1e-5)
 
 
 def test_missing_numbers_are_seen_as_missing() -> None:

@@ -71,6 +71,15 @@ def test_a_task_is_trained_saved_and_judged_again(name: str, tmp_path: Path, mon
     assert_one_line(pretrain(name, *words), 2, "is taken")
 
 
+def test_goals_are_those_of_the_game() -> None:
+    ram, inverse, clone = (registry.TASKS[name]() for name in ("atari-ram", "inverse-dynamics", "cloning"))
+    assert ram.goals(None) == ram.goals("ALE/Pong-v5")
+    assert [(gate.metric, gate.least) for gate in ram.goals("ALE/Freeway-v5")] == [("r2", 0.85)]
+    assert inverse.goals("ALE/Freeway-v5") == inverse.goals(None)
+    assert clone.goals(None)
+    assert clone.goals("BabyAI-GoToObj-v0") == ()
+
+
 def test_features_are_probed_beside_untrained_ones(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert pretrain("digits", "--epochs", 6, "--threads", 1, "--no-baselines", "--run-dir", run).code == 0
