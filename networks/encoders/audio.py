@@ -109,8 +109,14 @@ class SoundEncoder(Encoder):
         return picture.transpose(1, 2).flatten(2), kept
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N] -> mean and maximum over time, [B, out_dim]."""
-        return pool(*self.tokens(x))
+        """[B, N] -> [B, out_dim]."""
+        return self.pool(*self.tokens(x))
+
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Return mean and maximum over the moments that are real, [B, 2 D]."""
+        share = real[:, :, None].float()
+        mean = (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
+        return torch.cat([mean, tokens.masked_fill(~real[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)], dim=1)
 
 
 def masked(picture: Tensor, kept: Tensor) -> Tensor:
@@ -143,13 +149,6 @@ class LogMelCNN(SoundEncoder):
     def layer_groups(self) -> list[nn.Module]:
         """Return each convolution, then the last layer."""
         return [*self.convs, self.fc]
-
-
-def pool(tokens: Tensor, kept: Tensor) -> Tensor:
-    """Return mean and maximum of the tokens that are kept, [B, 2 D]."""
-    share = kept[:, :, None].float()
-    mean = (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
-    return torch.cat([mean, tokens.masked_fill(~kept[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)], dim=1)
 
 
 @register("crnn", "audio")
@@ -210,14 +209,19 @@ class CRNNAttention(CRNN):
         super().__init__(space, sample_rate, mels, width, hidden)
         self.score = nn.Linear(self.token_dim, questions)
         self.answers = nn.Conv1d(hidden, answer, 7, padding=3)
-        self.out_dim = questions * answer
+        self.parts = (self.token_dim, answer)
+        self.token_dim, self.out_dim = sum(self.parts), questions * answer
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N] -> the answers, side by side, [B, out_dim]."""
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features of each 40 ms, and what sounds around it."""
         moments, kept = self.moments(x)
-        heard = (moments * kept[:, :, None]).transpose(1, 2)
-        answers = torch.tanh(self.answers(heard)).transpose(1, 2)
-        return answered(self.score(self.states(moments, kept)), kept, answers).flatten(1)
+        heard = self.answers((moments * kept[:, :, None]).transpose(1, 2))
+        return torch.cat([self.states(moments, kept), torch.tanh(heard).transpose(1, 2)], dim=2), kept
+
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Return the answers, side by side."""
+        states, heard = tokens.split(self.parts, dim=2)
+        return answered(self.score(states), real, heard).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, the recurrent layers, the questions with their answers."""

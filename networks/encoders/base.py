@@ -72,6 +72,15 @@ class Encoder(Torso):
         """Return [B, T, token_dim], the features of places or moments, and which of them are real, bool [B, T]."""
         raise EncoderError(f"the encoder '{self.spec.arch}' has no tokens")
 
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Return the features [B, out_dim] that tokens come to."""
+        raise NotImplementedError
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, tokens and which of these are real, of one pass."""
+        tokens, real = self.tokens(x)
+        return self.pool(tokens, real), tokens, real
+
     def layer_groups(self) -> list[nn.Module]:
         """Return the parts from the input to the features, for layer-wise learning rates and unfreezing."""
         raise NotImplementedError

@@ -49,6 +49,11 @@ class Pictures(Encoder, PictureTorso):
         """Return the last picture's places, row by row."""
         return _places(self.picture(x))
 
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what comes after the last picture, and its places."""
+        picture = self.picture(x)
+        return self.top(picture), *_places(picture)
+
     @property
     def token_dim(self) -> int:
         """Channels of the last picture."""

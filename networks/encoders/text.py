@@ -32,7 +32,7 @@ class TextEncoder(Encoder):
 
     def pooled(self, x: Tensor) -> Tensor:
         """Return the features of texts [B, L] that are all different."""
-        raise NotImplementedError
+        return self.pool(*self.tokens(x))
 
 
 @register("gru", "text")
@@ -49,10 +49,9 @@ class TextGRU(TextEncoder):
         ids = x.long()
         return self.gru(self.embedding(ids))[0], ids != 0
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the state after the last word."""
-        states, real = self.tokens(x)
-        return states[torch.arange(len(x), device=x.device), real.sum(dim=1).clamp(min=1) - 1]
+        return tokens[torch.arange(len(tokens), device=tokens.device), real.sum(dim=1).clamp(min=1) - 1]
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, then the GRU."""
@@ -80,12 +79,11 @@ class BiGRUAttention(TextEncoder):
         states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
         return states, real
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the states, weighed."""
-        states, real = self.tokens(x)
         real = real | ~real.any(dim=1, keepdim=True)  # an empty text has no word to attend to
-        weights = self.score(states).squeeze(2).masked_fill(~real, -1e9).softmax(dim=1)
-        return (weights[:, :, None] * states).sum(dim=1)
+        weights = self.score(tokens).squeeze(2).masked_fill(~real, -1e9).softmax(dim=1)
+        return (weights[:, :, None] * tokens).sum(dim=1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, the GRU, attention."""
@@ -107,17 +105,18 @@ class WordAttention(BiGRUAttention):
         super().__init__(space, embedding, hidden)
         self.score = nn.Linear(self.token_dim, questions)
         self.answers = nn.Embedding(self.embedding.num_embeddings, answer)
-        self.token_dim, self.out_dim = self.token_dim + answer, questions * answer
+        self.parts = (self.token_dim, answer)
+        self.token_dim, self.out_dim = sum(self.parts), questions * answer
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both states at each word, and the word itself."""
         states, real = super().tokens(x)
         return torch.cat([states, self.answers(x.long())], dim=2), real
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the answers, side by side."""
-        states, real = super().tokens(x)
-        return answered(self.score(states), real, self.answers(x.long())).flatten(1)
+        states, words = tokens.split(self.parts, dim=2)
+        return answered(self.score(states), real, words).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, the GRU, attention with its answers."""
@@ -164,11 +163,10 @@ class TinyTransformer(TextEncoder):
         words = self.embedding(ids) + self.position[: x.shape[1]]
         return self.layers(words, src_key_padding_mask=~seen), real
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the mean over words."""
-        words, real = self.tokens(x)
         share = real[:, :, None].float()
-        return (words * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
+        return (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, then each layer of attention."""

@@ -126,10 +126,9 @@ class SlotFiller(Supervised):
 
     def both(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return logits [B, classes] by head, from the tokens and from the pooled features."""
-        tokens, real = self.encoder.tokens(trimmed(x) if self.encoder.spec.modality == "text" else x)
+        pooled, tokens, real = self.encoder.both(trimmed(x) if self.encoder.spec.modality == "text" else x)
         weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
         found = torch.einsum("bth,btd->hbd", weights, tokens)
-        pooled = self.encoder(x)
         heads: Any = self.heads
         slots = {name: heads["slots"][name](part) for name, part in zip(self.names, found, strict=True)}
         return slots, {name: heads["pooled"][name](pooled) for name in self.names}
@@ -201,8 +200,8 @@ class Translator(Supervised):
         )
 
     def _read(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        tokens, kept = self.encoder.tokens(x)
-        return tokens, kept, torch.tanh(self.heads["start"](self.encoder(x)))[None]
+        pooled, tokens, kept = self.encoder.both(x)
+        return tokens, kept, torch.tanh(self.heads["start"](pooled))[None]
 
     def _decode(self, ids: Tensor, state: Tensor, tokens: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         states, state = self.heads["gru"](self.heads["embedding"](ids), state)

@@ -55,6 +55,9 @@ def test_an_encoder_is_what_its_spec_says(arch: str) -> None:
         assert tokens.shape == (*real.shape, spec.token_dim)
         assert real.dtype == torch.bool
         assert real.any(dim=1).all()
+        pooled, again, _ = encoder.both(x)
+        assert torch.allclose(pooled, features, atol=1e-4)
+        assert torch.equal(again, tokens)
     else:
         with pytest.raises(EncoderError, match="has no tokens"):
             encoder.tokens(x)
@@ -117,7 +120,7 @@ def test_what_a_word_answers_does_not_depend_on_the_words_around_it() -> None:
 def test_what_a_sound_answers_does_not_depend_on_what_sounds_long_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, _ = made("crnn-attention", questions=1)
     assert isinstance(encoder, CRNNAttention)
-    first, last = torch.rand(2, 1, 20, 128).unbind(), torch.rand(2, 1, 20, 128).unbind()
+    first, last = torch.rand(2, 2, 1, 20, 128)
     kept = torch.ones(1, 50, dtype=torch.bool)
 
     def heard(before: int, after: int) -> torch.Tensor:
