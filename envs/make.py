@@ -15,18 +15,11 @@ import gymnasium as gym
 
 from envs import toy
 from envs.ale import AtariGame, rom_name
+from envs.missions import GridPlanes, MissionPairs, StrictMission
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.replays import RecordEpisodes
-from envs.sensors import DropSensor, NoisyObs
-from envs.wrappers import (
-    ChannelsFirst,
-    Flicker,
-    GridPlanes,
-    MissionPairs,
-    SeededMinAtar,
-    StrictMission,
-    bounded_actions,
-)
+from envs.sensors import DropSensor, Flicker, NoisyObs
+from envs.wrappers import ChannelsFirst, SeededMinAtar, bounded_actions
 
 EXTRAS = {"MinAtar": ("minatar", "games"), "MiniGrid": ("minigrid", "games"), "BabyAI": ("minigrid", "games")}
 """Family -> the package it needs, and the extra of pyproject.toml that brings it."""

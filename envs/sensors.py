@@ -1,4 +1,4 @@
-"""Sensors that fail: numbers that are missing, and noise, in what a game shows; and a place for what repairs them."""
+"""Sensors that fail: blank frames, missing numbers, noise in what a game shows; and a place for what repairs them."""
 
 from __future__ import annotations
 
@@ -124,3 +124,45 @@ def _share(name: str, value: Any) -> float:
     if isinstance(value, bool | str) or not 0.0 <= value < 1.0:
         raise ValueError(f"{name} is a share, 0 to below 1, not {value}")
     return float(value)
+
+
+class Flicker(AroundRecorder):
+    """Blank every frame with a chance of `probability`, so that what the game shows must be remembered.
+
+    Flickering Pong of Hausknecht & Stone 2015 (section 5: 0.5). A frame that is blank is so in every stack of
+    `frame_stack` frames that it is part of; the frames that fill an episode's first stack share one fate. What is drawn
+    follows from the seeds of `reset`.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv, probability: float, frame_stack: int = 1):
+        super().__init__(envs)
+        space = envs.single_observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+            raise ValueError(f"its observations are not images but {space}")
+        if isinstance(probability, bool | str) or not 0.0 <= probability < 1.0:
+            raise ValueError(f"the chance of a blank frame must lie in 0 to below 1, not {probability}")
+        self.probability, self.frame_stack = probability, frame_stack
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start all environments anew; without seeds what is blank is drawn from the system's randomness."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.generator = np.random.default_rng(seed)
+        self.dead = np.zeros(self.num_envs, bool)
+        self.seen = np.repeat(self._draw()[:, None], self.frame_stack, axis=1)  # [N, K], oldest frame first
+        return self._blanked(obs), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        fresh = self._draw()[:, None]
+        self.seen = np.where(self.dead[:, None], fresh, np.concatenate([self.seen[:, 1:], fresh], axis=1))
+        self.dead = terminated | truncated  # NEXT_STEP autoreset: the next observation opens an episode
+        return self._blanked(obs), reward, terminated, truncated, info
+
+    def _draw(self) -> np.ndarray:
+        return self.generator.random(self.num_envs) >= self.probability
+
+    def _blanked(self, obs: np.ndarray) -> np.ndarray:
+        """[N, C, H, W]: each frame has C / K channels."""
+        seen = np.repeat(self.seen, obs.shape[1] // self.frame_stack, axis=1)
+        return obs * seen[:, :, None, None].astype(obs.dtype)

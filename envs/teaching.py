@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.wrappers import AroundRecorder, is_babyai
+from envs.missions import is_babyai
+from envs.wrappers import AroundRecorder
 
 Say = Callable[[np.random.Generator, str, str], str]
 """(randomness, good|bad|neutral, the thing that is looked for) -> a line."""

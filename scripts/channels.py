@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 from agents.config import ChannelName, ConfigError, TrainConfig
-from envs.wrappers import VOCABULARY, MissionChannel
+from envs.missions import VOCABULARY, MissionChannel
 from networks.encoders import store
 from networks.encoders.base import space_of
 from networks.encoders.vocabulary import Vocabulary, check_drift

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from envs.wrappers import VOCABULARY
+from envs.missions import VOCABULARY
 from networks.encoders.base import Encoder
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised import metrics, missions

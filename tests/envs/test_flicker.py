@@ -12,8 +12,8 @@ import pytest
 from envs.make import EnvError, make_env, make_envs
 from envs.protocols import CLASSIC
 from envs.replays import verify
+from envs.sensors import Flicker
 from envs.toy import CountingEnv
-from envs.wrappers import Flicker
 
 HALF = {"flicker": 0.5}
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("minigrid")
 
 from envs.make import EnvError, make_env, make_envs
-from envs.wrappers import HELD_OUT, mission_text
+from envs.missions import HELD_OUT, mission_text
 from networks.supervised import missions
 
 GAME = "BabyAI-GoToLocalS6N3-v0"

@@ -12,7 +12,7 @@ import soundfile
 
 from agents.config import TrainConfig
 from envs.make import make_envs
-from envs.wrappers import MissionChannel, mission_text
+from envs.missions import MissionChannel, mission_text
 from networks.supervised.data import DataError
 from networks.supervised.missions import Clause, Mission, Thing, parse, say, translate
 from scripts import channels, common
