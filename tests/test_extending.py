@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -18,26 +19,31 @@ from agents.build import build_agent
 from agents.checkpoint import load_agent, resolve
 from envs.make import make_envs
 from networks import torsos
+from networks.encoders import store
+from networks.encoders.base import ARCHITECTURES
+from scripts.tasks.registry import TASKS
 from tests.agents.helpers import train
 from tests.conftest import CPU
+from tests.scripts.inside import call
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 @pytest.fixture
 def documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    algorithms, known, names = dict(presets.ALGORITHMS), dict(presets.PRESETS), dict(torsos.TORSOS)
+    tables = (presets.ALGORITHMS, presets.PRESETS, torsos.TORSOS, ARCHITECTURES, TASKS)
+    before = [dict(table) for table in tables]
     module = types.ModuleType("documented")  # dataclasses look their module up by name
     monkeypatch.setitem(sys.modules, "documented", module)
     namespace = vars(module)
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, str(DOCUMENT), "exec"), namespace)
     yield namespace
-    for table, before in ((presets.ALGORITHMS, algorithms), (presets.PRESETS, known), (torsos.TORSOS, names)):
+    for table, entries in zip(tables, before, strict=True):
         table.clear()
-        table.update(before)
+        table.update(entries)  # type: ignore[arg-type]
     gym.registry.pop("Mirror-v0")
 
 
@@ -52,3 +58,14 @@ def test_additions_train_and_load(documented: dict[str, Any], env: str, torso: s
     assert state["env_steps"] == run.env_steps >= config.total_steps
     assert type(fresh).__name__ == "AdvantageLearning"
     assert all((a == b).all() for a, b in zip(agent.model.parameters(), fresh.model.parameters(), strict=True))
+
+
+def test_an_added_encoder_and_an_added_task_are_trained_and_saved(documented: dict[str, Any], tmp_path: Path) -> None:
+    done = call("pretrain", "poles", "--examples", 1500, "--epochs", 5, "--threads", 1, "--run-dir", tmp_path / "poles")
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "poles" / "encoder" / "report.json").read_text())
+    assert report["test"]["f1"] > report["baselines"]["majority class"]["f1"] + 0.1
+    words = ("--arch", "forgetting", "--examples", 300, "--epochs", 1, "--threads", 1, "--no-baselines")
+    done = call("pretrain", "translate-zh-en", *words, "--run-dir", tmp_path / "zh")
+    assert done.code == 0, done.err
+    assert type(store.load(tmp_path / "zh").encoder).__name__ == "Forgetting"

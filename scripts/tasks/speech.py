@@ -114,7 +114,7 @@ class SpeechToText(Spoken):
 
     name = "speech-to-text"
     summary = "write down spoken missions (espeak-ng, noise 5 to 30 dB, unseen voices)"
-    arch = "crnn"
+    arch = "crnn-attention"
     examples = 3_000
     config = FitConfig(epochs=10, batch_size=16, learning_rate=2e-3)
     augment = ("specaug",)
@@ -208,7 +208,7 @@ class SpeechSlots(SpeechToText):
 
     name = "speech-slots"
     summary = "say what a spoken mission asks for (espeak-ng; begin with --from a speech-to-text run)"
-    config = FitConfig(epochs=5, batch_size=16, learning_rate=1e-3)
+    config = FitConfig(epochs=8, batch_size=16, learning_rate=1e-3)
     headline = ("exact", "f1", "accuracy", "pooled_exact")
     gates: ClassVar[tuple[Gate, ...]] = ()
 
