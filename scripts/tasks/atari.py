@@ -37,7 +37,10 @@ EVERY = 8
 
 
 class AtariRAM(ClassTask):
-    """Where is everything? Each byte in 64 bins; judged by the expected value, in units of the byte."""
+    """Where is everything, and where was it a step ago? Each byte in 64 bins; judged by the expected value.
+
+    Who plays has to know where things go: features of where they are alone may leave out the earlier frames.
+    """
 
     name = "atari-ram"
     summary = "read positions from the frames of an Atari game, as its memory has them (--env)"
@@ -59,10 +62,10 @@ class AtariRAM(ClassTask):
         if self.env not in RAM:
             raise DataError(f"the memory of {self.env} is not known here; known are {', '.join(RAM)}")
         rng = np.random.default_rng(options.seed)
-        env = atari_game(self.env, options.image_size)
+        env = Remembering(atari_game(self.env, options.image_size))
         self.observed = env.observation_space
-        frames, memories, games, steps = play(env, options.examples, rng, memory)
-        y = targets(self.env, memories)
+        frames, before, now, games, steps = play(env, options.examples, rng, memories)
+        y = targets(self.env, now) | {f"{name}_before": bins for name, bins in targets(self.env, before).items()}
         data = Data(frames, y, games)
         facts = {"source": f"random play of {self.env}", "env_frames": 4 * steps, "privileged": "the game's memory"}
         return Collected(split(data, rng, (0.7, 0.1, 0.2)), facts)
@@ -82,7 +85,8 @@ class AtariRAM(ClassTask):
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
         """Bins of four values."""
-        return {name: [str(4 * number) for number in range(BINS)] for name in RAM[self.env]}
+        names = [*RAM[self.env], *(f"{name}_before" for name in RAM[self.env])]
+        return {name: [str(4 * number) for number in range(BINS)] for name in names}
 
     def report(self, model: Supervised, data: Data) -> dict[str, Any]:
         """Return R2 and mean absolute error of each byte, their means, and the worst of each."""
@@ -154,10 +158,32 @@ def play(
     return [*(np.stack(column) for column in zip(*rows, strict=True)), np.array(games), steps]
 
 
-def memory(env: gym.Env, before: Any, action: int, after: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Note what is seen, and the machine's memory, uint8 [128]."""
-    game: Any = env.unwrapped
-    return after.copy(), game.ale.getRAM().copy()
+class Remembering(gym.Wrapper):
+    """Keep the machine's memory, uint8 [128], as it is `now` and as it was a step `before`."""
+
+    now: np.ndarray
+    before: np.ndarray
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start a game, before which there is nothing: both are the same."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.now = self.before = self._memory()
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        found = self.env.step(action)
+        self.before, self.now = self.now, self._memory()
+        return found
+
+    def _memory(self) -> np.ndarray:
+        game: Any = self.unwrapped
+        return game.ale.getRAM().copy()
+
+
+def memories(env: Any, before: Any, action: int, after: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Note what is seen, and the machine's memory a step before and now."""
+    return after.copy(), env.before, env.now
 
 
 def targets(env_id: str, memories: np.ndarray) -> dict[str, np.ndarray]:

@@ -188,13 +188,26 @@ def test_what_is_no_mission_is_told() -> None:
         assert parse(say(mission)) == mission
 
 
+def test_the_memory_of_a_step_before_is_kept() -> None:
+    env = atari.Remembering(atari.atari_game("ALE/Pong-v5", 42))
+    env.reset(seed=1)
+    assert np.array_equal(env.before, env.now)
+    changed = False
+    for _ in range(30):
+        now = env.now
+        env.step(2)
+        assert np.array_equal(env.before, now)
+        changed = changed or not np.array_equal(env.now, now)
+    assert changed
+
+
 def test_frames_of_the_task_are_those_of_training() -> None:
     """The encoder sees the very same arrays through the data set and through the vector environment."""
     # the two draw the no-ops of a start differently
     protocol = replace(resolve_protocol("ALE/Pong-v5", "auto", None), noop_max=0)
     env = make_env("ALE/Pong-v5", protocol)
     rng = np.random.default_rng(5)
-    frames, memories, games, _ = atari.play(env, 10, rng, atari.memory)
+    frames, _, memories, games, _ = atari.play(atari.Remembering(env), 10, rng, atari.memories)
     rng = np.random.default_rng(5)
     vector = make_envs("ALE/Pong-v5", 1, protocol)
     obs, _ = vector.reset(seed=[int(rng.integers(2**31))])
