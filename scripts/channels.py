@@ -17,6 +17,8 @@ from envs.missions import VOCABULARY, MissionChannel
 from networks.encoders import store
 from networks.encoders.base import space_of
 from networks.encoders.vocabulary import Vocabulary, check_drift
+from networks.supervised import corpora
+from networks.supervised.data import DataError
 from networks.supervised.missions import MissionError, parse, translate
 from networks.supervised.models import Transcriber, Translator, as_text, heads_from
 
@@ -132,18 +134,16 @@ def spoken(text: str, seed: int, length: int, rate: int) -> np.ndarray:
 
 def recorded(path: Path, length: int, rate: int) -> np.ndarray:
     """Return a recording, int16 [length]; raise ConfigError for what cannot be read or is too long."""
-    import soundfile
-
     from scripts.tasks import espeak
+    from scripts.tasks.speech import fitted
 
     try:
-        wave, own_rate = soundfile.read(str(path), dtype="int16", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read as sound: {error}") from error
-    mono = between_silences(espeak.resample(wave.mean(axis=1).astype(np.int16), own_rate, rate), rate)
-    if len(mono) > length or not len(mono):
-        raise ConfigError(f"{path} lasts {len(mono) / rate:.1f} s; at most {length / rate:.1f} s are heard")
-    return np.pad(np.where(mono == 0, 1, mono), (0, length - len(mono))).astype(np.int16)
+        wave = between_silences(corpora.sound(path, rate, espeak.resample), rate)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if len(wave) > length:
+        raise ConfigError(f"{path} lasts {len(wave) / rate:.1f} s; at most {length / rate:.1f} s are heard")
+    return fitted(wave, length)
 
 
 def between_silences(wave: np.ndarray, rate: int, below: float = 30.0, margin: float = 0.03) -> np.ndarray:
