@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -37,19 +37,16 @@ EVERY = 8
 
 
 class AtariRAM(ClassTask):
-    """Where is everything, and where was it a step ago? Each byte in 64 bins; judged by the expected value.
-
-    Who plays has to know where things go: features of where they are alone may leave out the earlier frames.
-    """
+    """Where is everything? Each byte in 64 bins; judged by the expected value, in units of the byte."""
 
     name = "atari-ram"
     summary = "read positions from the frames of an Atari game, as its memory has them (--env)"
     arch = "nature"
     examples = 4_000
     config = FitConfig(epochs=12, batch_size=64, learning_rate=1e-3)
-    gates = (Gate("r2_least", 0.90, 60.0), Gate("mae_most", 4.0, 60.0, most=True))
+    gates: ClassVar[tuple[Gate, ...]] = (Gate("r2_least", 0.90, 60.0), Gate("mae_most", 4.0, 60.0, most=True))
     games = ("ALE/Pong-v5",)
-    hard = (Gate("r2", 0.85, 240.0),)
+    hard: ClassVar[tuple[Gate, ...]] = (Gate("r2", 0.85, 240.0),)
     """Of games with more to see, given 20,000 examples."""
     headline = ("r2", "mae", "r2_least", "mae_most")
     logistic = False
@@ -65,8 +62,7 @@ class AtariRAM(ClassTask):
         env = Remembering(atari_game(self.env, options.image_size))
         self.observed = env.observation_space
         frames, before, now, games, steps = play(env, options.examples, rng, memories)
-        y = targets(self.env, now) | {f"{name}_before": bins for name, bins in targets(self.env, before).items()}
-        data = Data(frames, y, games)
+        data = Data(frames, self.wanted(before, now), games)
         facts = {"source": f"random play of {self.env}", "env_frames": 4 * steps, "privileged": "the game's memory"}
         return Collected(split(data, rng, (0.7, 0.1, 0.2)), facts)
 
@@ -85,8 +81,11 @@ class AtariRAM(ClassTask):
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
         """Bins of four values."""
-        names = [*RAM[self.env], *(f"{name}_before" for name in RAM[self.env])]
-        return {name: [str(4 * number) for number in range(BINS)] for name in names}
+        return {name: [str(4 * number) for number in range(BINS)] for name in RAM[self.env]}
+
+    def wanted(self, before: np.ndarray, now: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is to be found, of memories [N, 128] a step before and now."""
+        return targets(self.env, now)
 
     def report(self, model: Supervised, data: Data) -> dict[str, Any]:
         """Return R2 and mean absolute error of each byte, their means, and the worst of each."""
@@ -100,6 +99,29 @@ class AtariRAM(ClassTask):
             chances[name] = np.tile(share, (len(splits.test), 1))
         found = judged(chances, splits.test.y)
         return {"the mean": {key: found[key] for key in self.headline}}
+
+
+class AtariMotion(AtariRAM):
+    """Where is everything, and where was it a step ago?
+
+    Who plays has to know where things go: features of where they are alone may leave out the earlier frames.
+    """
+
+    name = "atari-motion"
+    summary = "the same, and where everything was a step before"
+    gates = ()
+    hard = ()
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Bins of four values, of both moments."""
+        now = super().labels
+        return {**now, **{f"{name}_before": bins for name, bins in now.items()}}
+
+    def wanted(self, before: np.ndarray, now: np.ndarray) -> dict[str, np.ndarray]:
+        """Return bins of both moments."""
+        earlier = super().wanted(before, before)
+        return super().wanted(before, now) | {f"{name}_before": bins for name, bins in earlier.items()}
 
 
 def atari_game(env_id: str, image_size: int | None, env_kwargs: dict[str, Any] | None = None) -> gym.Env:

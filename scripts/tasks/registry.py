@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from agents.config import ConfigError
-from scripts.tasks.atari import AtariRAM
+from scripts.tasks.atari import AtariMotion, AtariRAM
 from scripts.tasks.base import Task
 from scripts.tasks.digits import Digits
 from scripts.tasks.disk import ImageClasses, RowClasses, TextClasses
@@ -21,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
         for task in (
             Digits,
             AtariRAM,
+            AtariMotion,
             InverseDynamics,
             GameRecognition,
             Cloning,

@@ -20,9 +20,9 @@ from scripts.tasks import atari, espeak, games, missions, registry
 from scripts.tasks.base import DataOptions
 from tests.scripts.inside import assert_one_line, call
 
-TINY = {"digits": 300, "atari-ram": 450, "mission-slots": 300, "translate-zh-en": 300, "translate-en-fr": 300,
-        "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120, "speech-to-text": 60,
-        "speech-slots": 60, "inverse-dynamics": 450, "game-recognition": 120, "cloning": 400,
+TINY = {"digits": 300, "atari-ram": 450, "atari-motion": 450, "mission-slots": 300, "translate-zh-en": 300,
+        "translate-en-fr": 300, "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120,
+        "speech-to-text": 60, "speech-slots": 60, "inverse-dynamics": 450, "game-recognition": 120, "cloning": 400,
         "feedback": 300, "game-sounds": 100}  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def test_goals_are_those_of_the_game() -> None:
     assert ram.goals(None) == ram.goals("ALE/Pong-v5")
     assert [(gate.metric, gate.least) for gate in ram.goals("ALE/Freeway-v5")] == [("r2", 0.85)]
     assert inverse.goals("ALE/Freeway-v5") == inverse.goals(None)
+    assert registry.TASKS["atari-motion"]().goals("ALE/Freeway-v5") == ()
     assert clone.goals(None)
     assert clone.goals("BabyAI-GoToObj-v0") == ()
 
@@ -224,6 +225,12 @@ def test_frames_of_the_task_are_those_of_training() -> None:
     encoder = store.build("nature", env.observation_space)
     assert torch.equal(encoder(torch.from_numpy(frames)), encoder(torch.from_numpy(np.stack(seen))))
     target = atari.targets("ALE/Pong-v5", memories)
+    motion = atari.AtariMotion()
+    motion.env = "ALE/Pong-v5"
+    both = motion.wanted(memories[:-1], memories[1:])
+    assert set(both) == set(motion.labels)
+    assert np.array_equal(both["player_y_before"][1:], both["player_y"][:-1])
+    assert np.array_equal(both["player_y"], target["player_y"][1:])
     hidden = (memories[:, 49] == 0) | (memories[:, 54] == 0)
     assert ((target["ball_x"] == IGNORE) == hidden).all()
     assert (target["player_y"] == memories[:, 51] // 4).all()
