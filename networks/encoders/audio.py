@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.encoders.base import Encoder, EncoderError, answered, register
+from networks.encoders.base import Encoder, EncoderError, answered, real_mean, recurrent, register
 from networks.sound import Spectrum, is_sound
 
 
@@ -114,9 +114,8 @@ class SoundEncoder(Encoder):
 
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return mean and maximum over the moments that are real, [B, 2 D]."""
-        share = real[:, :, None].float()
-        mean = (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
-        return torch.cat([mean, tokens.masked_fill(~real[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)], dim=1)
+        most = tokens.masked_fill(~real[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)
+        return torch.cat([real_mean(tokens, real), most], dim=1)
 
 
 def masked(picture: Tensor, kept: Tensor) -> Tensor:
@@ -171,16 +170,10 @@ class CRNN(SoundEncoder):
         steps, kept = self.steps(x)
         return F.relu(self.fc(steps)), kept
 
-    def states(self, moments: Tensor, kept: Tensor) -> Tensor:
-        """Return the states of both directions at each moment, [B, T, 2 hidden]."""
-        lengths = kept.sum(dim=1).clamp(min=1)
-        packed = nn.utils.rnn.pack_padded_sequence(moments, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=moments.shape[1])[0]
-
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features of each 40 ms."""
         moments, kept = self.moments(x)
-        return self.states(moments, kept), kept
+        return recurrent(self.gru, moments, kept), kept
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, then the recurrent layers."""
@@ -216,7 +209,7 @@ class CRNNAttention(CRNN):
         """Return features of each 40 ms, and what sounds around it."""
         moments, kept = self.moments(x)
         heard = self.answers((moments * kept[:, :, None]).transpose(1, 2))
-        return torch.cat([self.states(moments, kept), torch.tanh(heard).transpose(1, 2)], dim=2), kept
+        return torch.cat([recurrent(self.gru, moments, kept), torch.tanh(heard).transpose(1, 2)], dim=2), kept
 
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the answers, side by side."""

@@ -86,6 +86,19 @@ class Encoder(Torso):
         raise NotImplementedError
 
 
+def recurrent(gru: nn.GRU, x: Tensor, real: Tensor) -> Tensor:
+    """Return a GRU's states at the real places, [B, T, D], 0 behind them: x [B, T, E], real bool [B, T]."""
+    lengths = real.sum(dim=1).clamp(min=1).cpu()
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def real_mean(tokens: Tensor, real: Tensor) -> Tensor:
+    """Return the mean of the tokens that are real, [B, D]."""
+    share = real[:, :, None].float()
+    return (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
+
+
 def answered(scores: Tensor, real: Tensor, answers: Tensor) -> Tensor:
     """Return what questions find: scores [B, T, Q], real bool [B, T], answers [B, T, D] -> [B, Q, D].
 

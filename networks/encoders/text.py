@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from networks.encoders.base import Encoder, EncoderError, answered, register
+from networks.encoders.base import Encoder, EncoderError, answered, real_mean, recurrent, register
 from networks.inputs import each_text_once
 
 
@@ -72,12 +72,7 @@ class BiGRUAttention(TextEncoder):
         """Return both states at each word."""
         ids = x.long()
         real = ids != 0
-        lengths = real.sum(dim=1).clamp(min=1)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.embedding(ids), lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
-        return states, real
+        return recurrent(self.gru, self.embedding(ids), real), real
 
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the states, weighed."""
@@ -165,8 +160,7 @@ class TinyTransformer(TextEncoder):
 
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the mean over words."""
-        share = real[:, :, None].float()
-        return (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
+        return real_mean(tokens, real)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, then each layer of attention."""
