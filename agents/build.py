@@ -12,16 +12,16 @@ import psutil
 import torch
 from gymnasium import spaces
 
-from agents import machine
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
-from agents.presets import ALGORITHMS
+from agents.on_policy import RolloutLearner
+from agents.presets.registry import ALGORITHMS
+from agents.replay.buffer import Replay, ReplayLayout
 from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.ring import Replay, ReplayLayout
-from agents.rollouts import RolloutLearner
-from networks.convnets import HEAVY
+from agents.run import machine
 from networks.model import ACTION_MASK, map_tree
-from networks.torsos import is_image, torso_name
+from networks.torsos.build import is_image, torso_name
+from networks.torsos.convnets import HEAVY
 
 NORM_STEPS = 200
 """Random steps of every environment that `input_norm="center"` looks at."""
@@ -124,11 +124,11 @@ def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None
         assert isinstance(agent, RolloutLearner)  # those that learn from a replay refuse it
         parts = {key: np.stack([row[key] for row in seen]) for key in obs} if isinstance(obs, dict) else np.stack(seen)
         everything = torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool, device=agent.device)
-        agent.follow_inputs(map_tree(agent.tensor, parts), everything)
+        agent.update_normalization(map_tree(agent.tensor, parts), everything)
         return
     samples = torch.from_numpy(np.concatenate(seen[:: max(envs.num_envs // 8, 1)]))
     for normalize in agent.normalizers():
-        normalize.center(samples)
+        normalize.fit(samples)
 
 
 def _random_actions(envs: gym.vector.VectorEnv, obs: Any) -> Any:

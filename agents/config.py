@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from gymnasium import spaces
 
-from agents.replay.ring import ReplayLayout
+from agents.replay.buffer import ReplayLayout
 from networks.cores import CoreName
 
 ChannelName = Literal["text", "zh", "fr", "speech", "none"]
@@ -62,7 +62,7 @@ class TrainConfig:
     mask_actions: bool = False
     """Leave out actions that the game says are illegal now, where it says so (`info["action_mask"]`, as in Taxi)."""
     torso: str = "auto"
-    """auto, or a name of networks/torsos.py: mlp, nature, impala, impala-large, data-efficient, minatar, tokens ..."""
+    """auto, or a name of networks/torsos/build.py: mlp, nature, impala, impala-large, minatar, tokens ..."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the layers of an mlp torso."""
     input_norm: Literal["scale", "center", "running"] = "scale"
@@ -152,12 +152,12 @@ class TrainConfig:
         return layout.nbytes if layout is not None else 0
 
     @property
-    def tames_rewards(self) -> bool:
+    def bounds_reward_scale(self) -> bool:
         """Whether large rewards are brought to a size that can be learned from."""
         return self.clip_rewards
 
     @property
-    def rows_held(self) -> int:
+    def rows_in_memory(self) -> int:
         """Rows that are kept at once outside a replay."""
         return 1
 

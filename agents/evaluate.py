@@ -8,9 +8,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from agents.checkpoint import weights_sha256
 from agents.learner import Learner
 from agents.loops import interact
+from agents.run.checkpoint import weights_sha256
 
 STUCK_STEPS = 200_000
 """Env steps of one episode after which an agent counts as stuck, in a game without an end."""

@@ -117,7 +117,7 @@ class Agent(Protocol):
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
         """Return actions [N], the new carry, and extras; `env_steps` None means judge, don't explore."""
 
-    def thaw(self, env_steps: int) -> None:
+    def set_encoders_trainable(self, env_steps: int) -> None:
         """Let learn from now on what was to learn from this env step on; called before updates."""
 
     def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:

@@ -17,10 +17,11 @@ from agents.config import ConfigError, TrainConfig
 from networks.cores import build_core
 from networks.encoders import reuse
 from networks.fusion import LINEAR, fuse
-from networks.images import to_tensor
-from networks.inputs import Normalize, Style, Torso
 from networks.model import ACTION_MASK, Model, Network, map_tree
-from networks.torsos import build_torso
+from networks.tensors import to_tensor
+from networks.torsos.base import Style, Torso
+from networks.torsos.build import build_torso
+from networks.torsos.normalize import Normalize
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 OptimizerName = Literal["adam", "radam", "rmsprop"]
@@ -44,7 +45,7 @@ class Learner(ABC):
         self.observation_space, self.action_space = observation_space, action_space
         self.bf16 = bool(machine["bf16"])
         self.updates = 0
-        self.thawed = True
+        self.encoders_trainable = True
 
     @property
     def num_actions(self) -> int:
@@ -120,7 +121,7 @@ class Learner(ABC):
         return self.model(map_tree(self.tensor, obs), carry, self.tensor(first), noise)
 
     def normalizers(self) -> list[Normalize]:
-        """Return the input normalisations of every network, for `center`; those of trained encoders are their own."""
+        """Return the input normalisations of every network, for `fit`; those of trained encoders are their own."""
         networks = self.modules().values()
         theirs = {id(part) for network in networks for each in reuse.pretrained(network) for part in each.modules()}
         parts = [part for network in networks for part in network.modules()]
@@ -132,11 +133,11 @@ class Learner(ABC):
             for each in reuse.pretrained(network):
                 each.restore()
 
-    def thaw(self, env_steps: int) -> None:
+    def set_encoders_trainable(self, env_steps: int) -> None:
         """Have trained encoders learn from `unfreeze_at` on, and not before: the agent's first gradients are noise."""
         learns = env_steps >= self.config.unfreeze_at
-        if learns != self.thawed:
-            self.thawed = learns
+        if learns != self.encoders_trainable:
+            self.encoders_trainable = learns
             for each in reuse.pretrained(self.model):
                 each.encoder.requires_grad_(learns)
 
@@ -182,15 +183,15 @@ class Learner(ABC):
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in slow]
         return [{"params": parameters, "factor": factor} for parameters, factor in ((rest, 1.0), *layers)]
 
-    def clipped_apart(self) -> list[nn.Module]:
+    def gradient_clip_groups(self) -> list[nn.Module]:
         """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
         return [self.model]
 
-    def descend(self, loss: Tensor, max_grad_norm: float) -> Tensor:
+    def gradient_step(self, loss: Tensor, max_grad_norm: float) -> Tensor:
         """Take one gradient step down `loss`; return the norm of the gradient (the largest part's) before scaling."""
         self.optimizer.zero_grad()
         loss.backward()
-        parts = self.clipped_apart()
+        parts = self.gradient_clip_groups()
         for group in self.optimizer.param_groups:
             if group["factor"] != 1.0:
                 torch.mul(self.learning_rate, group["factor"], out=group["lr"])

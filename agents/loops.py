@@ -11,10 +11,10 @@ import torch
 
 from agents.exploration import updates_due
 from agents.interface import Agent, Rollout, Row
-from agents.replay.ring import Replay
-from agents.run import Run
-from networks.images import to_tensor
+from agents.replay.buffer import Replay
+from agents.run.run import Run
 from networks.model import map_tree
+from networks.tensors import to_tensor
 
 
 def interact(
@@ -23,21 +23,22 @@ def interact(
     seeds: Sequence[int],
     rng: torch.Generator,
     env_steps: int | None = None,
-    lap: Callable[[str], None] = lambda name: None,
+    record_time: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Row]:
     """Play for ever, from fresh episodes: training, evaluation and recording all consume this.
 
-    `env_steps` counts on from a number when training, and is None when judging. `lap` is told what just took time.
+    `env_steps` counts on from a number when training, and is None when judging. `record_time(name)` charges the time
+    since its last call to `name`.
     """
     obs, info = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
     first, dead = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
     carry = agent.initial_carry(envs.num_envs)
-    lap("env")
+    record_time("env")
     while True:
         action, next_carry, extras = agent.act(obs, first, carry, env_steps, rng)
-        lap("act")
+        record_time("act")
         next_obs, reward, terminated, truncated, next_info = envs.step(action)
-        lap("env")
+        record_time("env")
         yield Row(
             obs, info, first, dead, carry, action, extras,
             reward, terminated, truncated, next_obs, next_info, next_carry,
@@ -78,46 +79,50 @@ def learning_signal(
 def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run) -> None:
     """Add rows to the replay and make the gradient updates that they make due, until the run is over."""
     config: Any = run.config
-    for leg in run.legs():
-        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device, "acting"), run.env_steps, run.clock.lap)
-        sampling, learning = leg.numpy_rng(), leg.rng(agent.device, "learning")
+    for segment in run.segments():
+        rows = interact(
+            agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
+        )
+        sampling, learning = segment.numpy_rng(), segment.rng(agent.device, "learning")
         for row in rows:
             run.observe(row)
             replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
-            run.clock.lap("log")
-            agent.thaw(run.env_steps)
+            run.clock.record_time("log")
+            agent.set_encoders_trainable(run.env_steps)
             for _ in range(updates_due(config.replay_ratio, config.learning_starts, run.env_steps, run.updates)):
                 batch = replay.sample(config.batch_size, sampling, config.beta(run.env_steps))
                 metrics, priorities = agent.update(batch, learning)
                 run.learned(metrics)
                 replay.update_priorities(batch.indices, priorities)
-            run.clock.lap("learn")
+            run.clock.record_time("learn")
             run.log_if_due()
-            if run.leg_over(leg):
+            if run.segment_over(segment):
                 break
-        replay.cut(row.next_obs)
-        run.checkpoint(agent, leg, replay)
+        replay.truncate_episodes(row.next_obs)
+        run.checkpoint(agent, segment, replay)
 
 
 def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
     """Collect a rollout, learn from it, forget it, until the run is over."""
     config: Any = run.config
-    for leg in run.legs():
-        rows = interact(agent, envs, leg.seeds, leg.rng(agent.device, "acting"), run.env_steps, run.clock.lap)
-        learning = leg.rng(agent.device, "learning")
+    for segment in run.segments():
+        rows = interact(
+            agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
+        )
+        learning = segment.rng(agent.device, "learning")
         collector = RolloutCollector(config.rollout_length, agent.device)
-        while not run.leg_over(leg):
+        while not run.segment_over(segment):
             for _ in range(config.rollout_length):
                 row = next(rows)
                 run.observe(row)
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
-                run.clock.lap("log")
-            agent.thaw(run.env_steps)
+                run.clock.record_time("log")
+            agent.set_encoders_trainable(run.env_steps)
             metrics, _ = agent.update(collector.rollout(run.env_steps), learning)
             run.learned(metrics, config.epochs * config.minibatches)
-            run.clock.lap("learn")
+            run.clock.record_time("learn")
             run.log_if_due()
-        run.checkpoint(agent, leg)
+        run.checkpoint(agent, segment)
 
 
 class RolloutCollector:

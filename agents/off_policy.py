@@ -20,9 +20,9 @@ from agents.config import ConfigError, TrainConfig
 from agents.exploration import linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.learner import Learner
-from agents.replay.ring import ReplayLayout
+from agents.replay.buffer import ReplayLayout
 from networks.model import Network, map_tree
-from networks.torsos import parts_of
+from networks.torsos.build import parts_of
 
 Metrics = dict[str, Tensor]
 
@@ -147,9 +147,9 @@ class Outputs(NamedTuple):
     there: Any
     """Target network at the rows that are bootstrapped from."""
     ahead: Any
-    """Online network at those rows; None for an agent without an `adviser`."""
+    """Online network at those rows; None for an agent without an `action_selector`."""
     back: Any
-    """Target network at the rows learned from; None unless the agent `looks_back`."""
+    """Target network at the rows learned from; None unless the agent `needs_target_at_obs`."""
 
 
 class ReplayLearner(Learner):
@@ -165,7 +165,7 @@ class ReplayLearner(Learner):
             self.require_pictures()
         self.model = self.place(self.build())
         # placed again: the recurrent weights of a copy are no longer one block, as cuDNN wants them
-        self.target = self.place(copy.deepcopy(self.followed)).requires_grad_(False)
+        self.target = self.place(copy.deepcopy(self.target_source)).requires_grad_(False)
         self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon)
 
     def require_pictures(self) -> None:
@@ -178,17 +178,17 @@ class ReplayLearner(Learner):
         """Return the online network."""
 
     @property
-    def followed(self) -> Network:
+    def target_source(self) -> Network:
         """The network that the target network is a copy of; where it is part of the model, the first in its carry."""
         return self.model
 
     @property
-    def adviser(self) -> Network | None:
+    def action_selector(self) -> Network | None:
         """The online network that has a say in what is bootstrapped from; None leaves that to the target network."""
         return None
 
     @property
-    def looks_back(self) -> bool:
+    def needs_target_at_obs(self) -> bool:
         """Whether the target network is asked about the very rows that are learned from."""
         return False
 
@@ -204,7 +204,7 @@ class ReplayLearner(Learner):
         if isinstance(batch, Sequences):
             loss, error, q = self.per_sequence(batch.mask, loss, error, q)
         total = (loss * batch.weight).mean()
-        grad_norm = self.descend(total, self.config.max_grad_norm)
+        grad_norm = self.gradient_step(total, self.config.max_grad_norm)
         self.model.eval()
         self.updates += 1
         if self.updates % self.config.target_period == 0:
@@ -229,9 +229,9 @@ class ReplayLearner(Learner):
     def copy_to_target(self) -> None:
         """Make the target network the followed one, or more like it; `load_state_dict` would look at every value."""
         tau = self.config.target_tau
-        for weight, online in zip(self.target.parameters(), self.followed.parameters(), strict=True):
+        for weight, online in zip(self.target.parameters(), self.target_source.parameters(), strict=True):
             weight.copy_(online) if tau == 1.0 else weight.lerp_(online, tau)
-        for buffer, current in zip(self.target.buffers(), self.followed.buffers(), strict=True):
+        for buffer, current in zip(self.target.buffers(), self.target_source.buffers(), strict=True):
             buffer.copy_(current)
 
     def per_sequence(self, mask: Tensor, loss: Tensor, error: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -252,8 +252,8 @@ class ReplayLearner(Learner):
         here = self.model(obs, carry, first, rng)[0]
         with torch.no_grad():
             there = self.target(next_obs, carry, first, rng)[0]
-            ahead = self.adviser(next_obs, carry, first, rng)[0] if self.adviser is not None else None
-            back = self.target(obs, carry, first, rng)[0] if self.looks_back else None
+            ahead = self.action_selector(next_obs, carry, first, rng)[0] if self.action_selector is not None else None
+            back = self.target(obs, carry, first, rng)[0] if self.needs_target_at_obs else None
         return Outputs(here, there, ahead, back)
 
     def _unrolled(self, batch: Sequences, rng: torch.Generator) -> Outputs:
@@ -270,8 +270,8 @@ class ReplayLearner(Learner):
         def bootstrapped(output: Any) -> Any:
             return type(output)(*(_pick(x.detach(), batch.bootstrap) for x in output))
 
-        ahead = bootstrapped(everywhere) if self.adviser is not None else None
-        back = learned(target) if self.looks_back else None
+        ahead = bootstrapped(everywhere) if self.action_selector is not None else None
+        back = learned(target) if self.needs_target_at_obs else None
         return Outputs(learned(everywhere), bootstrapped(target), ahead, back)
 
     def _unroll(self, network: Network, batch: Sequences, obs: Any, rng: torch.Generator) -> Any:

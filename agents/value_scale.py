@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.losses import rescale, symexp, symlog, unrescale
-from networks.moments import Moments
+from networks.running_mean_std import RunningMeanStd
 
 ValueScaleName = Literal["none", "symlog", "rescale", "normalize"]
 
@@ -33,7 +33,7 @@ class ValueScale(nn.Module):
         """Return the value that a prediction means."""
         return prediction
 
-    def follow(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
+    def update(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
         """Learn from returns [T, N] whose `mask` is 1; `layer` is the critic's last one."""
 
 
@@ -72,7 +72,7 @@ class Normalized(ValueScale):
 
     def __init__(self) -> None:
         super().__init__()
-        self.moments = Moments()
+        self.moments = RunningMeanStd()
 
     @property
     def mean(self) -> Tensor:
@@ -98,7 +98,7 @@ class Normalized(ValueScale):
         return prediction * self.std + self.mean
 
     @torch.no_grad()
-    def follow(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
+    def update(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
         """Merge the returns into the statistics, and keep the critic's meaning."""
         mean, std = self.mean.clone(), self.std
         self.moments.merge(returns[mask > 0])

@@ -14,10 +14,10 @@ from typing import Any, cast
 import gymnasium as gym
 
 from envs import toy
+from envs.action_replays import RecordEpisodes
 from envs.ale import AtariGame, rom_name
 from envs.missions import GridPlanes, MissionPairs, StrictMission
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
-from envs.replays import RecordEpisodes
 from envs.sensors import DropSensor, Flicker, NoisyObs
 from envs.wrappers import ChannelsFirst, SeededMinAtar, bounded_actions
 

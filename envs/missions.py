@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.wrappers import AroundRecorder
+from envs.wrappers import AgentSideWrapper
 
 
 class GridPlanes(gym.ObservationWrapper):
@@ -118,7 +118,7 @@ class MissionPairs(gym.Wrapper):
         raise ValueError(f"this game has no missions of {self.pairs} pairs")
 
 
-class MissionChannel(AroundRecorder):
+class MissionChannel(AgentSideWrapper):
     """Give missions in another way: `give(text, seed) -> array` is asked once for each episode of each environment.
 
     The seed follows from that of `reset` and the number of the episode, so that voices and wordings vary, and are the

@@ -9,13 +9,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.wrappers import AroundRecorder
+from envs.wrappers import AgentSideWrapper
 
 Repair = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(observations [N, ...] with NaN where a number is missing, whether each opens an episode [N]) -> repaired ones."""
 
 
-class Sensors(AroundRecorder):
+class Sensors(AgentSideWrapper):
     """Change what is seen, by a generator that follows from the seeds of `reset`; what is recorded stays the game's."""
 
     def __init__(self, envs: gym.vector.VectorEnv):
@@ -126,7 +126,7 @@ def _share(name: str, value: Any) -> float:
     return float(value)
 
 
-class Flicker(AroundRecorder):
+class Flicker(AgentSideWrapper):
     """Blank every frame with a chance of `probability`, so that what the game shows must be remembered.
 
     Flickering Pong of Hausknecht & Stone 2015 (section 5: 0.5). A frame that is blank is so in every stack of

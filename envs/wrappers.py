@@ -45,7 +45,7 @@ class ChannelsFirst(gym.ObservationWrapper):
         return np.ascontiguousarray(np.moveaxis(observation, 2, 0), self.observation_space.dtype)
 
 
-class AroundRecorder(gym.vector.VectorWrapper):
+class AgentSideWrapper(gym.vector.VectorWrapper):
     """A wrapper around `RecordEpisodes`: what it changes is seen by the agent, and is no part of a recorded game."""
 
     @property
@@ -54,7 +54,7 @@ class AroundRecorder(gym.vector.VectorWrapper):
         return self.env.card  # type: ignore[attr-defined]
 
 
-class ObserveLast(AroundRecorder):
+class ObserveLast(AgentSideWrapper):
     """Show the last action, as a one-hot `last_action`, and the last reward, as `last_reward`, beside the observation.
 
     Both are 0 where an episode begins. The reward is shown as sign(r) log(1 + |r|), since no game bounds it. A plain
@@ -93,7 +93,7 @@ class ObserveLast(AroundRecorder):
         return {**parts, "last_action": action, "last_reward": shown}
 
 
-class ObserveMask(AroundRecorder):
+class ObserveMask(AgentSideWrapper):
     """Show which actions are legal, `info["action_mask"]`, as the part `action_mask` of a Dict observation.
 
     Numbers of actions side by side where an action consists of several, as of sb3-contrib's maskable PPO. Wants
@@ -129,7 +129,7 @@ class ObserveMask(AroundRecorder):
         return {**(obs if isinstance(obs, dict) else {"obs": obs}), "action_mask": legal}
 
 
-class ReadParts(AroundRecorder):
+class ReadParts(AgentSideWrapper):
     """Show features in the place of parts of the observation: {key: (function of [N, ...], width)}.
 
     `obs` is a plain observation's key. Texts and sounds, which stay the same for a whole episode, are read once.

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.encoders.reuse import Pretrained
-from networks.inputs import PictureTorso, Torso
-from networks.torsos import DictTorso, Fused, is_image
+from networks.torsos.base import PictureTorso, Torso
+from networks.torsos.build import DictTorso, Fused, is_image
 
 
 class Modulated(nn.Module):

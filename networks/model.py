@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.cores import Core
-from networks.inputs import Torso
+from networks.torsos.base import Torso
 
 ACTION_MASK = "action_mask"
 """Part of a Dict observation that says which actions are legal, one truth value for each."""

@@ -25,42 +25,56 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import ablation, bench_options, book, cli, common, cost, exam, robustness, speed, suite, sweep, transfer
+from agents.config import ConfigError
+from scripts.command_line import errors
+from scripts.command_line.errors import run_main
+from scripts.experiments import (
+    ablation,
+    memory_exam,
+    results_book,
+    robustness,
+    suite,
+    sweep,
+    throughput,
+    transfer,
+    update_cost,
+)
+from scripts.experiments import options as benchmark_options
 
 
 def main() -> None:
     """Parse; then measure, or train and judge."""
-    words, behind = cli.behind_dashes(sys.argv[1:])
-    arguments = bench_options.parser(__doc__).parse_args(words)
+    words, behind = errors.behind_dashes(sys.argv[1:])
+    arguments = benchmark_options.parser(__doc__).parse_args(words)
     if arguments.what == "robustness":
         robustness.robustness(arguments)
         return
     if arguments.what in ("speed", "cost"):
         if "--" in sys.argv and arguments.what == "speed":
-            raise common.ConfigError("nothing stands behind a -- of speed")
+            raise ConfigError("nothing stands behind a -- of speed")
         if arguments.repeats < 1 or arguments.seconds <= 0:
-            raise common.ConfigError("--repeats must be at least 1 and --seconds above 0")
-        speed.compare(arguments) if arguments.what == "speed" else cost.compare(arguments, behind)
+            raise ConfigError("--repeats must be at least 1 and --seconds above 0")
+        throughput.compare(arguments) if arguments.what == "speed" else update_cost.compare(arguments, behind)
         return
     if arguments.what == "exam":
-        arguments.env = [exam.TASKS[name].env for name in arguments.tasks]
+        arguments.env = [memory_exam.TASKS[name].env for name in arguments.tasks]
     if arguments.what == "transfer":
         arguments.env, arguments.total_steps = [arguments.what], arguments.total_steps or 1
     if arguments.what in ("sweep", "suite"):
         if arguments.total_steps is not None or arguments.preset is not None:
-            raise common.ConfigError(f"--total-steps and --preset of a {arguments.what} stand in its own file")
+            raise ConfigError(f"--total-steps and --preset of a {arguments.what} stand in its own file")
         arguments.env, arguments.total_steps = [arguments.what], 1
-    settings = bench_options.settings(arguments, behind)
+    settings = benchmark_options.settings(arguments, behind)
     suites: dict[str, Callable[[], None]] = {
         "learn": lambda: suite.learn(arguments.algorithms, settings),
         "ablate": lambda: ablation.ablate(arguments.algorithm, settings, arguments.list),
         "sweep": lambda: sweep.sweep(arguments.file, arguments.count, settings, behind),
         "transfer": lambda: transfer.transfer(arguments.file, settings, behind),
-        "suite": lambda: book.write_book(arguments, settings),
-        "exam": lambda: exam.exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings),
+        "suite": lambda: results_book.write_book(arguments, settings),
+        "exam": lambda: memory_exam.memory_exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings),
     }
     suites[arguments.what]()
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

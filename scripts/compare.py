@@ -14,16 +14,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.report import write_report
-from scripts import bench_options, cli, common
-from scripts.common import ConfigError
-from scripts.duel import duel
+from agents.config import ConfigError
+from scripts.command_line import errors
+from scripts.command_line.errors import run_main
+from scripts.experiments import options as benchmark_options
+from scripts.experiments.duel import duel
+from scripts.report.page import write_report
 
 
 def main() -> None:
     """Parse, write the page, say where it is; 2 for runs that cannot be compared, 1 for a failure on the way."""
-    words, behind = cli.behind_dashes(sys.argv[1:])
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words, behind = errors.behind_dashes(sys.argv[1:])
+    parser = errors.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folder, as made by scripts/train.py")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
     parser.add_argument("--title", help="the page's heading")
@@ -34,7 +36,7 @@ def main() -> None:
     )
     group.add_argument("--env", metavar="ID", help="the game")
     group.add_argument("--json", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
-    bench_options.trained(group, 30, seeds=5, out=False)
+    benchmark_options.trained(group, 30, seeds=5, out=False)
     arguments = parser.parse_args(words)
     if arguments.duel:
         if arguments.runs:
@@ -42,7 +44,7 @@ def main() -> None:
         if arguments.env is None:
             raise ConfigError("name a game: --env ID")
         arguments.env, page, arguments.out = [arguments.env], arguments.out, arguments.json
-        duel(arguments.duel, bench_options.settings(arguments, behind), page)
+        duel(arguments.duel, benchmark_options.settings(arguments, behind), page)
         return
     if not arguments.runs:
         raise ConfigError("name run folders to compare, or two sides: --duel ppo sb3-ppo --env ID")
@@ -51,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

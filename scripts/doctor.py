@@ -14,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from rich.console import Console
 
-from agents import machine
+from agents.config import ConfigError
+from agents.run import machine
+from envs.action_replays import EpisodeRecord
 from envs.make import make_env, make_envs
-from envs.recording import check_video, render_replay
-from envs.replays import EpisodeRecord
-from scripts import common
+from envs.video import check_video, render_replay
+from scripts.command_line.errors import run_main
 
 GAMES = {
     "classic control": ("CartPole-v1", "gymnasium", "-e ."),
@@ -39,7 +40,7 @@ def play(env_id: str) -> EpisodeRecord:
         *_, info = envs.step(np.array([envs.single_action_space.sample()]))
         if "episodes" in info:
             return info["episodes"][0]
-    raise common.ConfigError(f"{env_id} did not end within 5,000 steps")
+    raise ConfigError(f"{env_id} did not end within 5,000 steps")
 
 
 def game(env_id: str) -> str:
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

@@ -13,12 +13,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import channels, cli, common, options
+from agents.config import ConfigError
+from scripts.command_line import errors, options
+from scripts.command_line.errors import run_main
+from scripts.runner import mission_channels
+from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
+from scripts.runner.saved_run import load_run
 
 
 def main() -> None:
     """Parse, load, judge, print."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--episodes", type=int, default=30, metavar="N", help="full games to play (default: 30)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
@@ -26,25 +31,25 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
     parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="NAME VALUE", help="judge in a changed game")
     parser.add_argument("--repair", metavar="R", help="what repairs failing sensors, as for train.py")
-    channels.add_options(parser)
+    mission_channels.add_options(parser)
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:
-        raise common.ConfigError("--episodes must be at least 1 and --seed not negative")
-    saved = common.load_run(arguments.run, arguments.checkpoint)
+        raise ConfigError("--episodes must be at least 1 and --seed not negative")
+    saved = load_run(arguments.run, arguments.checkpoint)
     if not arguments.json:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
-    config = channels.chosen(arguments, saved.config)
+    config = mission_channels.chosen(arguments, saved.config)
     asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
              *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
     changed = options.overridden("evaluate.py", replace(config, env_kwargs={}), asked)
     config = replace(changed, env_kwargs={**config.env_kwargs, **changed.env_kwargs})
-    result = common.judge(saved.agent, config, arguments.episodes, common.judging_seed(arguments.seed))
-    common.keep_games(saved, "eval", result)
+    result = judge(saved.agent, config, arguments.episodes, judging_seed(arguments.seed))
+    keep_games(saved, "eval", result)
     if not arguments.json:
         mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
-    print(json.dumps({**common.verdict(result, saved), "mission_channel": config.mission_channel}))
+    print(json.dumps({**summary(result, saved), "mission_channel": config.mission_channel}))
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

@@ -18,19 +18,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, pretrained, pretraining, voices
-from scripts.tasks import registry
+from agents.config import ConfigError
+from scripts.command_line import errors
+from scripts.command_line.errors import run_main
+from scripts.supervised import human_speech, saved_encoders, train_task
+from scripts.supervised.tasks import registry
 
 COMMANDS = {
-    "evaluate": pretrained.evaluate, "probe": pretrained.probe, "compare": pretrained.compare,
-    "ensemble": pretrained.ensemble, "simplify": pretrained.simplify, "record": voices.record,
+    "evaluate": saved_encoders.evaluate, "probe": saved_encoders.probe, "compare": saved_encoders.compare,
+    "ensemble": saved_encoders.ensemble, "simplify": saved_encoders.simplify, "record": human_speech.record,
 }  # fmt: skip
 """What can be done with saved runs."""
 
 
 def main() -> None:
     """Parse; then train, evaluate, probe or compare."""
-    parser = cli.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser = errors.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
     parser.add_argument("what", nargs="?", metavar="TASK|COMMAND")
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--list", action="store_true", help="list tasks and architectures")
@@ -59,21 +62,21 @@ def main() -> None:
     parser.add_argument("--no-baselines", action="store_true", help="leave the baselines out")
     arguments, rest = parser.parse_known_args()
     if arguments.list:
-        pretraining.print_list()
+        train_task.print_list()
     elif arguments.what in COMMANDS:
-        learn_on = cli.Parser(add_help=False, allow_abbrev=False)
+        learn_on = errors.Parser(add_help=False, allow_abbrev=False)
         learn_on.add_argument("--epochs", type=int, default=0)
         given, rest = learn_on.parse_known_args(rest)
         if rest or (given.epochs and arguments.what != "simplify"):
-            raise common.ConfigError(f"{arguments.what} has no option {rest[0] if rest else '--epochs'}")
+            raise ConfigError(f"{arguments.what} has no option {rest[0] if rest else '--epochs'}")
         arguments.epochs = given.epochs
         COMMANDS[arguments.what](arguments)
     elif arguments.what is None:
         parser.print_help()
-        raise common.ConfigError(f"name a task: {', '.join(registry.TASKS)}")
+        raise ConfigError(f"name a task: {', '.join(registry.TASKS)}")
     else:
-        pretraining.train(arguments, rest)
+        train_task.train(arguments, rest)
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

@@ -12,12 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import cli, common, options, training
+from agents.config import ConfigError
+from scripts.command_line import errors, options
+from scripts.command_line.errors import run_main
+from scripts.runner import training
 
 
 def main() -> None:
     """Parse, build, train."""
-    parser = cli.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
+    parser = errors.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
     parser.add_argument("algorithm", nargs="?")
     parser.add_argument("--env")
     parser.add_argument("--preset", help="a preset other than the game family's own, such as fast or tiny")
@@ -40,15 +43,15 @@ def main() -> None:
     elif arguments.resume is not None:
         given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)}
         if given - {"resume", "track"} or rest:
-            raise common.ConfigError("--resume takes its settings from the run; give no other option beside --track")
+            raise ConfigError("--resume takes its settings from the run; give no other option beside --track")
         training.resume(arguments.resume, arguments.track)
     elif arguments.algorithm is None:
         parser.print_help()
-        raise common.ConfigError("name an algorithm, or --resume a run")
+        raise ConfigError("name an algorithm, or --resume a run")
     else:
         config = options.parse(arguments.algorithm, arguments.env, arguments.preset, rest)
         training.start(arguments, config)
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

@@ -13,12 +13,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import channels, cli, common, viewing
+from agents.config import ConfigError
+from scripts.command_line import errors
+from scripts.command_line.errors import run_main
+from scripts.runner import mission_channels, watching
 
 
 def main() -> None:
     """Parse, play or simulate, write videos."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = errors.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", type=Path, metavar="RUN|REPLAY")
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="games to record (default: 1)")
     parser.add_argument("--episode", default="best", metavar="K", help="of a REPLAY: a number, best or last")
@@ -28,15 +31,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the videos (default: RUN/videos)")
     parser.add_argument("--live", action="store_true", help="show a window instead of writing videos")
     parser.add_argument("--verify", action="store_true", help="of a REPLAY: only check it")
-    channels.add_options(parser, say=True)
+    mission_channels.add_options(parser, say=True)
     arguments = parser.parse_args()
     if arguments.episodes < 1 or not 1 <= arguments.scale <= 12 or arguments.seed < 0:
-        raise common.ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")
+        raise ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")
     if arguments.what.is_dir():
-        viewing.watch_run(arguments)
+        watching.watch_run(arguments)
     else:
-        viewing.watch_replay(arguments)
+        watching.watch_replay(arguments)
 
 
 if __name__ == "__main__":
-    common.guarded(main)
+    run_main(main)

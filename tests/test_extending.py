@@ -14,14 +14,14 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from agents import presets
 from agents.build import build_agent
-from agents.checkpoint import load_agent, resolve
+from agents.presets import registry
+from agents.run.checkpoint import load_agent, resolve
 from envs.make import make_envs
-from networks import torsos
 from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES
-from scripts.tasks.registry import TASKS
+from networks.torsos import build
+from scripts.supervised.tasks.registry import TASKS
 from tests.agents.helpers import train
 from tests.conftest import CPU
 from tests.scripts.inside import call
@@ -31,7 +31,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"
 
 @pytest.fixture
 def documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    tables = (presets.ALGORITHMS, presets.PRESETS, torsos.TORSOS, ARCHITECTURES, TASKS)
+    tables = (registry.ALGORITHMS, registry.PRESETS, build.TORSOS, ARCHITECTURES, TASKS)
     before = [dict(table) for table in tables]
     module = types.ModuleType("documented")  # dataclasses look their module up by name
     monkeypatch.setitem(sys.modules, "documented", module)
@@ -49,7 +49,7 @@ def documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize(("env", "torso"), [("CartPole-v1", "fourier"), ("CartPole-v1", "auto"), ("Mirror-v0", "auto")])
 def test_additions_train_and_load(documented: dict[str, Any], env: str, torso: str, tmp_path: Path) -> None:
-    config = replace(presets.tiny(presets.PRESETS["al", "classic"]), env=env, torso=torso)
+    config = replace(registry.tiny(registry.PRESETS["al", "classic"]), env=env, torso=torso)
     envs = make_envs(env, config.num_envs)
     agent, run = train("al", config, envs, tmp_path)
     assert run.updates > 0

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("agents", "envs", "networks", "scripts", "tests")
+PACKAGES = ("agents", "envs", "networks", "scripts")
+OURS = (*PACKAGES, "tests")
+LIBRARIES = {"agents", "envs", "networks"}
 MAY_IMPORT = {
-    "networks": {"networks"},
-    "envs": {"envs"},
-    "agents": {"agents", "networks"},
-    "scripts": {"agents", "envs", "networks", "scripts"},
+    "networks": set(),
+    "envs": set(),
+    "agents": {"networks"},
+    "scripts/report": set(),
+    "scripts/runner": LIBRARIES | {"scripts/report"},
+    "scripts/command_line": LIBRARIES | {"scripts/runner"},
+    "scripts/supervised": LIBRARIES | {"scripts/runner", "scripts/report", "scripts/command_line"},
+    "scripts/experiments": LIBRARIES | {"scripts/runner", "scripts/report", "scripts/command_line"},
+    "scripts": LIBRARIES
+    | {f"scripts/{name}" for name in ("report", "runner", "command_line", "supervised", "experiments")},
 }
-"""Package -> what of ours it may import."""
+"""Folder -> folders of ours that it may import, beside itself; `scripts` are the commands, which nothing imports."""
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "_pickle"}
 
 
@@ -33,20 +41,28 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int, int]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, 0, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", node.level, node.lineno
+            module = node.module or ""
+            bare = module == "scripts"  # `from scripts import x` names a folder or a command
+            yield from ((f"scripts.{alias.name}" if bare else module, node.level, node.lineno) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
             yield str(getattr(node.args[0], "value", "")), 0, node.lineno
 
 
-def direction_faults(package: str, text: str) -> list[str]:
-    """Return one line for every import that `package` may not make."""
+def room(parts: Sequence[str]) -> str:
+    """Return the folder of MAY_IMPORT that a path or a dotted module lies in."""
+    folder = "/".join(parts[:2])
+    return folder if folder in MAY_IMPORT else parts[0]
+
+
+def direction_faults(folder: str, text: str) -> list[str]:
+    """Return one line for every import that a file in `folder` may not make."""
     found = []
     for module, level, line in imports(ast.parse(text)):
-        top = module.split(".")[0]
+        target = room(module.split("."))
         if level:
             found.append(f"line {line}: a relative import")
-        elif top in OURS and top not in MAY_IMPORT[package]:
-            found.append(f"line {line}: {package} imports {module}")
+        elif module.split(".")[0] in OURS and target not in MAY_IMPORT[folder] | {folder} - {"scripts"}:
+            found.append(f"line {line}: {folder} imports {module}")
     return found
 
 
@@ -68,7 +84,7 @@ def pickle_faults(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["agents", "envs", "networks", "scripts"])
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_is_the_one_in_this_repository(name: str) -> None:
     module = importlib.import_module(name)
     places = [module.__file__] if module.__file__ else list(module.__path__)
@@ -79,10 +95,10 @@ def test_a_package_is_the_one_in_this_repository(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("path", [path for package in MAY_IMPORT for path in sources(package)], ids=str)
+@pytest.mark.parametrize("path", [path for package in PACKAGES for path in sources(package)], ids=str)
 def test_a_file_imports_in_one_direction_and_unpickles_nothing(path: Path) -> None:
     text = path.read_text()
-    assert direction_faults(path.relative_to(ROOT).parts[0], text) == []
+    assert direction_faults(room(path.relative_to(ROOT).parts), text) == []
     faults = pickle_faults(text)
     if path == ROOT / "networks" / "supervised" / "files.py":  # CIFAR-10 is published so: read by an unpickler that
         assert [fault.split(": ")[1] for fault in faults] == ["imports pickle"]  # builds arrays only
@@ -94,10 +110,12 @@ def test_a_file_imports_in_one_direction_and_unpickles_nothing(path: Path) -> No
 @pytest.mark.parametrize(
     ("package", "text"),
     [
-        ("agents", "import envs.make"), ("agents", "def f():\n    from scripts import common"),
+        ("agents", "import envs.make"), ("agents", "def f():\n    from scripts import runner"),
         ("networks", "from agents.config import ConfigError"), ("envs", "import networks"),
         ("agents", "from . import run"), ("agents", "import importlib\nimportlib.import_module('envs.toy')"),
-        ("scripts", "from tests.conftest import CPU"),
+        ("scripts", "from tests.conftest import CPU"), ("scripts/report", "from agents.config import ConfigError"),
+        ("scripts/runner", "from scripts.supervised import train_task"), ("scripts/runner", "import scripts.train"),
+        ("scripts/experiments", "from scripts import train"), ("scripts", "from scripts import watch"),
     ],
 )  # fmt: skip
 def test_the_check_of_directions_finds_faults(package: str, text: str) -> None:

@@ -16,11 +16,11 @@ from agents.config import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Rollout
 from agents.losses import huber, masked_mean, masked_normalize, masked_variance
-from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
+from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
 from agents.value_scale import SCALES, ValueScaleName
+from networks.heads.policies import Policy, PolicyOutput, PolicyValueHead
 from networks.model import Model, orthogonal_init
-from networks.policies import Policy, PolicyOutput, PolicyValueHead
-from networks.torsos import MLP, TwinTorso
+from networks.torsos.build import MLP, TwinTorso
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ActorCriticConfig(RolloutConfig):
         return linear_schedule(self.entropy_coef, end, 1.0, progress)
 
     @property
-    def tames_rewards(self) -> bool:
+    def bounds_reward_scale(self) -> bool:
         """Whether large rewards are brought to a size that can be learned from."""
         return self.clip_rewards or self.value_scale != "none"
 
@@ -127,11 +127,11 @@ class ActorCritic(RolloutLearner):
         """Policy gradient, half the squared error of the values, and entropy bonus."""
         output, _ = self.model(part["obs"], carry, part["first"])
         log_prob = self.policy.log_prob(output.policy, part["action"])
-        policy_loss = -self.weights(part["advantage"], part["mask"]) * log_prob
+        policy_loss = -self.scaled_advantage(part["advantage"], part["mask"]) * log_prob
         value_loss = huber(output.value - self.value_scale.encode(part["target"]), 0.0)
         return self.combine(policy_loss, value_loss, output, part, progress)
 
-    def weights(self, advantage: Tensor, mask: Tensor) -> Tensor:
+    def scaled_advantage(self, advantage: Tensor, mask: Tensor) -> Tensor:
         """Return what the policy is to go by, from advantages in rewards; both [L, M]."""
         if self.config.normalize_advantage:
             return masked_normalize(advantage, mask)
@@ -152,6 +152,6 @@ class ActorCritic(RolloutLearner):
     def summary(self, rows: dict[str, Any]) -> Metrics:
         """Return how much of the variance of the returns the values explain; the critic's scale learns from them."""
         mask, target = rows["mask"], rows["target"]
-        self.value_scale.follow(target, mask, self.model.head.value)  # type: ignore[arg-type]
+        self.value_scale.update(target, mask, self.model.head.value)  # type: ignore[arg-type]
         left = masked_variance(target - rows["value"], mask) / masked_variance(target, mask).clamp(min=1e-8)
         return {"train/explained_variance": 1.0 - left}

@@ -21,9 +21,9 @@ from torch import Tensor
 from agents.interface import Rollout
 from agents.learner import OptimizerName
 from agents.losses import huber, masked_mean
+from agents.on_policy import Metrics
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import vtrace
-from agents.rollouts import Metrics
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ class Impala(ActorCritic):
             ratio = (log_prob - part["log_prob"]).exp()
             target, advantage = self._vtrace(ratio, part, self.value(output), part["last_value"][-1])
         value_loss = huber(output.value - self.value_scale.encode(target), 0.0)
-        policy_loss = -self.weights(advantage, mask) * log_prob
+        policy_loss = -self.scaled_advantage(advantage, mask) * log_prob
         loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
         return loss, {**metrics, "train/ratio": masked_mean(ratio, mask)}

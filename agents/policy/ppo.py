@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from agents.losses import masked_mean, ppo_policy_loss, ppo_value_loss
+from agents.on_policy import Metrics
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
-from agents.rollouts import Metrics
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class PPO(ActorCritic):
         config, mask, encode = self.config, part["mask"], self.value_scale.encode
         output, _ = self.model(part["obs"], carry, part["first"])
         log_prob = self.policy.log_prob(output.policy, part["action"])
-        policy_loss = ppo_policy_loss(log_prob, part["log_prob"], self.weights(part["advantage"], mask), config.clip)
+        advantage = self.scaled_advantage(part["advantage"], mask)
+        policy_loss = ppo_policy_loss(log_prob, part["log_prob"], advantage, config.clip)
         value_clip = config.clip if config.clip_value else None
         value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), value_clip)
         loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)

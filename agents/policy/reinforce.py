@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from agents.interface import Rollout
+from agents.on_policy import Metrics
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import rewards_to_go
-from agents.rollouts import Metrics
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from agents.interface import Rollout
+from agents.on_policy import Metrics
 from agents.policy.ppo import PPO, PPOConfig
 from agents.returns import gae
-from agents.rollouts import Metrics
-from networks.inputs import Torso
+from networks.heads.policies import PolicyOutput, PolicyValueHead
 from networks.model import Model, map_tree
-from networks.moments import Moments
-from networks.policies import PolicyOutput, PolicyValueHead
-from networks.torsos import normalized_parts
+from networks.running_mean_std import RunningMeanStd
+from networks.torsos.base import Torso
+from networks.torsos.build import normalized_parts
 
 FEATURES = 128
 """Numbers that are predicted."""
@@ -48,7 +48,7 @@ class Novelty(nn.Module):
         self.target = nn.Sequential(torsos[0], nn.Linear(width, FEATURES)).requires_grad_(False)
         hidden = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
         self.predictor = nn.Sequential(torsos[1], *hidden, nn.Linear(width, FEATURES))
-        self.returns = Moments()
+        self.returns = RunningMeanStd()
         self.register_buffer("running", torch.zeros(num_envs))
 
     def error(self, obs: Any) -> Tensor:
@@ -64,7 +64,7 @@ class Novelty(nn.Module):
         rows = map_tree(lambda x: x.flatten(0, 1), obs)
         for torso in (self.target[0], self.predictor[0]):
             for normalize, part in normalized_parts(torso, rows):
-                normalize.follow(part)
+                normalize.update(part)
         first, last = self.error(map_tree(lambda x: x[shape[1] :], rows)), self.error(last_obs)
         error = torch.cat([first, last]).view(shape)
         sums = []
@@ -107,7 +107,7 @@ class RND(PPO):
         self.novelty = Novelty(torsos, self.config.num_envs, self.config.novelty_gamma)
         model.add_module("novelty", self.novelty)
 
-    def clipped_apart(self) -> list[nn.Module]:
+    def gradient_clip_groups(self) -> list[nn.Module]:
         """Return agent and predictor: the prediction is to be learned whatever the rewards do."""
         return [nn.ModuleList([self.model.torso, self.model.core, self.model.head]), self.novelty.predictor]
 

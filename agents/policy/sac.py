@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from agents.interface import Sequences, Transitions
 from agents.losses import masked_mean, ppo_value_loss
 from agents.off_policy import Metrics, Outputs, ReplayConfig, ReplayLearner
-from networks.critics import ActorAndCritics, Critics
-from networks.heads import QHead
+from networks.heads.critics import ActorAndCritics, Critics
+from networks.heads.policies import PolicyHead
+from networks.heads.q_values import QHead
 from networks.model import Model, Network
-from networks.policies import PolicyHead
 
 
 @dataclass(frozen=True)
@@ -90,21 +90,21 @@ class SAC(ReplayLearner):
         return self.assemble(self.build_torso(nn.ReLU), head)
 
     @property
-    def followed(self) -> Network:
+    def target_source(self) -> Network:
         """The critics: only values are bootstrapped from the target network."""
         return self.model.critics
 
     @property
-    def adviser(self) -> Network:
+    def action_selector(self) -> Network:
         """The actor, whose next actions the values are averaged over."""
         return self.model.actor
 
     @property
-    def looks_back(self) -> bool:
+    def needs_target_at_obs(self) -> bool:
         """Whether values are kept near the target network's."""
         return self.config.q_clip > 0
 
-    def clipped_apart(self) -> list[nn.Module]:
+    def gradient_clip_groups(self) -> list[nn.Module]:
         """Return critics and actor: large errors of the ones must not slow the other down."""
         return [self.model.critics, self.model.actor]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents.replay.ring import Replay, ReplayLayout
+from agents.replay.buffer import Replay, ReplayLayout
 
 FLOOR = 1e-6
 """Least priority of something that can be drawn."""

@@ -19,7 +19,7 @@ from agents.interface import Sequences, Transitions
 from agents.losses import project
 from agents.off_policy import Outputs
 from agents.value.dqn import DQN, DQNConfig
-from networks.heads import CategoricalHead
+from networks.heads.q_values import CategoricalHead
 
 
 @dataclass(frozen=True)

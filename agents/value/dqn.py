@@ -27,7 +27,7 @@ from agents.exploration import epsilon_greedy, epsilon_ladder, linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.losses import greedy_weights, huber, rescale, soft_policy, unrescale
 from agents.off_policy import Outputs, ReplayConfig, ReplayLearner
-from networks.heads import QHead
+from networks.heads.q_values import QHead
 from networks.model import Network
 
 
@@ -98,7 +98,7 @@ class DQNConfig(ReplayConfig):
         return linear_schedule(self.epsilon_start, self.epsilon_end, self.epsilon_steps, env_steps)
 
     @property
-    def tames_rewards(self) -> bool:
+    def bounds_reward_scale(self) -> bool:
         """Whether large rewards are brought to a size that can be learned from."""
         return self.clip_rewards or self.value_rescale
 
@@ -159,12 +159,12 @@ class DQN(ReplayLearner):
         return unrescale(q) if self.config.value_rescale else q
 
     @property
-    def adviser(self) -> Network | None:
+    def action_selector(self) -> Network | None:
         """The online network, for Double DQN."""
         return self.model if self.config.double else None
 
     @property
-    def looks_back(self) -> bool:
+    def needs_target_at_obs(self) -> bool:
         """Whether the target network is asked about the very rows that are learned from."""
         return self.config.munchausen
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from agents.value.qr_dqn import QRDQN, QRDQNConfig
-from networks.heads import ImplicitQuantileHead
+from networks.heads.q_values import ImplicitQuantileHead
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from agents.exploration import epsilon_greedy, linear_schedule
 from agents.interface import Rollout
 from agents.learner import OptimizerName
 from agents.losses import masked_mean
-from agents.rollouts import Metrics, RolloutConfig, RolloutLearner
-from networks.heads import QHead, QOutput
+from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
+from networks.heads.q_values import QHead, QOutput
 from networks.model import he_init
 
 

@@ -17,7 +17,7 @@ from agents.interface import Sequences, Transitions
 from agents.losses import quantile_huber
 from agents.off_policy import Outputs
 from agents.value.dqn import DQN, DQNConfig
-from networks.heads import QuantileHead
+from networks.heads.q_values import QuantileHead
 
 
 @dataclass(frozen=True)

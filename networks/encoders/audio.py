@@ -16,8 +16,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.encoders.base import Encoder, EncoderError, answered, real_mean, recurrent, register
-from networks.sound import Spectrum, is_sound
+from networks.encoders.base import Encoder, EncoderError, attention_pool, real_mean, recurrent, register
+from networks.torsos.sound import Spectrum, is_sound
 
 
 class LogMel(nn.Module):
@@ -214,7 +214,7 @@ class CRNNAttention(CRNN):
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the answers, side by side."""
         states, heard = tokens.split(self.parts, dim=2)
-        return answered(self.score(states), real, heard).flatten(1)
+        return attention_pool(self.score(states), real, heard).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, the recurrent layers, the questions with their answers."""
@@ -223,7 +223,7 @@ class CRNNAttention(CRNN):
 
 @register("console", "audio")
 class ConsoleSound(Encoder):
-    """The agents' torso for a console's sound (networks/sound.py) as an encoder."""
+    """The agents' torso for a console's sound (networks/torsos/sound.py) as an encoder."""
 
     modality = "audio"
 

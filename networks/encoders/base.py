@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.inputs import Torso
+from networks.torsos.base import Torso
 
 SCHEMA = 1
 """Of config.json; a higher one was written by a later version."""
@@ -76,7 +76,7 @@ class Encoder(Torso):
         """Return the features [B, out_dim] that tokens come to."""
         raise NotImplementedError
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features_and_tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, tokens and which of these are real, of one pass."""
         tokens, real = self.tokens(x)
         return self.pool(tokens, real), tokens, real
@@ -99,7 +99,7 @@ def real_mean(tokens: Tensor, real: Tensor) -> Tensor:
     return (tokens * share).sum(dim=1) / share.sum(dim=1).clamp(min=1.0)
 
 
-def answered(scores: Tensor, real: Tensor, answers: Tensor) -> Tensor:
+def attention_pool(scores: Tensor, real: Tensor, answers: Tensor) -> Tensor:
     """Return what questions find: scores [B, T, Q], real bool [B, T], answers [B, T, D] -> [B, Q, D].
 
     A softmax over the places that are real, and over none of them, whose score is 0 and whose answer is 0.

@@ -1,6 +1,6 @@
 """Encoders of images [C, H, W] and of grids of binary planes.
 
-Nature CNN, IMPALA ResNet and the bag of words are the agents' own torsos (networks/convnets.py). ResNet-18: He et al.
+Nature CNN, IMPALA ResNet and the bag of words are the agents' own torsos (torsos/convnets.py). ResNet-18: He et al.
 2016 (table 1), with the parameter names that published weights have.
 """
 
@@ -14,10 +14,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.convnets import BagOfWords, ConvNet, ImpalaResNet
 from networks.encoders.base import Encoder, EncoderError, register
-from networks.inputs import Normalize, PictureTorso, Style
-from networks.torsos import TORSOS
+from networks.torsos.base import PictureTorso, Style
+from networks.torsos.build import TORSOS
+from networks.torsos.convnets import BagOfWords, ConvNet, ImpalaResNet
+from networks.torsos.normalize import Normalize
 
 
 def _image(space: spaces.Space, arch: str) -> spaces.Box:
@@ -49,7 +50,7 @@ class Pictures(Encoder, PictureTorso):
         """Return the last picture's places, row by row."""
         return _places(self.picture(x))
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features_and_tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what comes after the last picture, and its places."""
         picture = self.picture(x)
         return self.top(picture), *_places(picture)

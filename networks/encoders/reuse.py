@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from networks.encoders import store
 from networks.encoders.base import Encoder, EncoderError
-from networks.inputs import PLAIN, Style, Torso
-from networks.torsos import DictTorso, build_torso
+from networks.torsos.base import PLAIN, Style, Torso
+from networks.torsos.build import DictTorso, build_torso
 
 PLAIN_KEY = "obs"
 """What an observation that is no Dict goes by."""

@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from networks.encoders.base import Encoder, EncoderError, answered, real_mean, recurrent, register
-from networks.inputs import each_text_once
+from networks.encoders.base import Encoder, EncoderError, attention_pool, real_mean, recurrent, register
+from networks.tensors import each_text_once
 
 
 class TextEncoder(Encoder):
@@ -111,7 +111,7 @@ class WordAttention(BiGRUAttention):
     def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Return the answers, side by side."""
         states, words = tokens.split(self.parts, dim=2)
-        return answered(self.score(states), real, words).flatten(1)
+        return attention_pool(self.score(states), real, words).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return words, the GRU, attention with its answers."""

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from networks.encoders.base import Encoder, EncoderError, register
-from networks.inputs import Normalize
+from networks.torsos.normalize import Normalize
 
 
 @register("mlp", "vector")

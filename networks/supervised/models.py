@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from networks.encoders.base import Encoder, EncoderError
 from networks.encoders.vocabulary import BEGIN, END, PAD
-from networks.inputs import trimmed
 from networks.supervised.data import IGNORE
+from networks.tensors import trimmed
 
 AnySupervised = TypeVar("AnySupervised", bound="Supervised")
 
@@ -77,7 +77,7 @@ class Classifier(Supervised):
         return {name: logits.softmax(dim=1) for name, logits in self.logits(x).items()}
 
 
-class BetweenTwo(Supervised):
+class InverseDynamicsModel(Supervised):
     """What was done between two observations [B, 2, ...]: from the features of both, a hidden layer, then the class.
 
     The inverse model of Pathak et al. 2017 (section 2.2); its encoder learns what the player has a hold on.
@@ -124,9 +124,10 @@ class SlotFiller(Supervised):
             }
         )
 
-    def both(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def features_and_tokens(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return logits [B, classes] by head, from the tokens and from the pooled features."""
-        pooled, tokens, real = self.encoder.both(trimmed(x) if self.encoder.spec.modality == "text" else x)
+        x = trimmed(x) if self.encoder.spec.modality == "text" else x
+        pooled, tokens, real = self.encoder.features_and_tokens(x)
         weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
         found = torch.einsum("bth,btd->hbd", weights, tokens)
         heads: Any = self.heads
@@ -136,14 +137,14 @@ class SlotFiller(Supervised):
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy, added up over heads and over both ways."""
         total = torch.zeros((), device=x.device)
-        for part in self.both(x):
+        for part in self.features_and_tokens(x):
             for name, logits in part.items():
                 total = total + F.cross_entropy(logits, y[name])
         return total
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
         """Return the chances of the classes by head, and those from the pooled features as `pooled <head>`."""
-        slots, pooled = self.both(x)
+        slots, pooled = self.features_and_tokens(x)
         found = {name: logits.softmax(dim=1) for name, logits in slots.items()}
         return found | {f"pooled {name}": logits.softmax(dim=1) for name, logits in pooled.items()}
 
@@ -200,7 +201,7 @@ class Translator(Supervised):
         )
 
     def _read(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled, tokens, kept = self.encoder.both(x)
+        pooled, tokens, kept = self.encoder.features_and_tokens(x)
         return tokens, kept, torch.tanh(self.heads["start"](pooled))[None]
 
     def _decode(self, ids: Tensor, state: Tensor, tokens: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

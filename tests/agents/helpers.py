@@ -15,7 +15,7 @@ from agents.config import TrainConfig
 from agents.interface import Rollout
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view, train_off_policy, train_on_policy
-from agents.run import Run
+from agents.run.run import Run
 from tests.conftest import CPU
 
 

@@ -15,18 +15,18 @@ import torch
 from gymnasium import spaces
 
 from agents.build import build_agent, center_inputs
-from agents.checkpoint import load_agent, resolve, weights_sha256
 from agents.config import ConfigError
 from agents.interface import Rollout
 from agents.loops import interact
 from agents.policy.actor_critic import ActorCritic
 from agents.policy.reinforce import Reinforce
-from agents.presets import PRESETS, memory, tiny
+from agents.presets.registry import PRESETS, memory, tiny
+from agents.run.checkpoint import load_agent, resolve, weights_sha256
+from envs.action_replays import verify
 from envs.make import make_env, make_envs
-from envs.replays import verify
 from envs.toy import CountingEnv, MemoryChainEnv
 from envs.wrappers import ObserveMask
-from networks.inputs import Normalize
+from networks.torsos.normalize import Normalize
 from tests.agents import helpers
 from tests.agents.helpers import fit, mean_return, train
 from tests.conftest import CPU
@@ -145,13 +145,13 @@ def test_inputs_are_normalised_by_all_live_rows_and_come_back_with_the_agent(
     agent = build_agent(algorithm, config, envs, CPU)
     center_inputs(agent, envs, 0)
     seen: list[torch.Tensor] = []
-    follow = agent.follow_inputs  # type: ignore[attr-defined]
+    follow = agent.update_normalization  # type: ignore[attr-defined]
 
     def noting(obs: torch.Tensor, mask: torch.Tensor) -> None:
         seen.append(obs[mask])
         follow(obs, mask)
 
-    agent.follow_inputs = noting  # type: ignore[attr-defined]
+    agent.update_normalization = noting  # type: ignore[attr-defined]
     run = fit(agent, envs, tmp_path)
     first, *_ = (part for part in agent.modules()["model"].modules() if isinstance(part, Normalize))
     assert len(seen) >= 8

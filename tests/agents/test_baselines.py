@@ -13,21 +13,21 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 
-from agents import checkpoint
-from agents.baselines import zoo
-from agents.baselines.adapters import CLASSES, Vector
-from agents.baselines.sb3 import StableBaseline
 from agents.evaluate import evaluate
-from agents.run import Run
-from envs.episodes import load_replays
+from agents.run import checkpoint
+from agents.run.run import Run
+from agents.sb3 import zoo_presets
+from agents.sb3.adapters import CLASSES, Vector
+from agents.sb3.agent import StableBaseline
+from envs.action_replays import previous_episodes, verify
+from envs.episode_record import load_replays
 from envs.make import family, make_env, make_envs
-from envs.replays import previous_episodes, verify
 
 CPU = {"device": "cpu", "threads": 1, "bf16": False}
 
 
 def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBaseline, Run]:
-    preset = zoo.PRESETS[name, family(env)]
+    preset = zoo_presets.PRESETS[name, family(env)]
     config = replace(preset, **{**preset.tiny(), "env": env, **changes})
     config.validate()
     envs = make_envs(env, config.num_envs)
@@ -40,7 +40,7 @@ def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBa
     return agent, run
 
 
-@pytest.mark.parametrize("name", zoo.KINDS)
+@pytest.mark.parametrize("name", zoo_presets.KINDS)
 def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path) -> None:
     agent, run = trained(name, "CartPole-v1", tmp_path / "run")
     assert run.env_steps >= 400
@@ -63,7 +63,7 @@ def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path)
     assert extras["value"].shape == (3,)
 
 
-@pytest.mark.parametrize("name", zoo.KINDS)
+@pytest.mark.parametrize("name", zoo_presets.KINDS)
 @pytest.mark.parametrize(("env", "torso"), [("MinAtar/Breakout-v1", "minatar"), ("ALE/Pong-v5", "auto")])
 def test_one_that_looks_at_images_is_saved_whole(name: str, env: str, torso: str, tmp_path: Path) -> None:
     agent, _ = trained(name, env, tmp_path / "run", torso=torso, total_steps=100, checkpoint_steps=50)
@@ -101,9 +101,9 @@ def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
     assert result["return_mean"] >= 8
 
 
-@pytest.mark.parametrize("name", zoo.KINDS)
+@pytest.mark.parametrize("name", zoo_presets.KINDS)
 def test_defaults_are_those_of_its_class(name: str) -> None:
-    config = zoo.KINDS[name]()
+    config = zoo_presets.KINDS[name]()
     arguments = inspect.signature(CLASSES[type(config)]).parameters
     for key, value in {**config.hyperparameters(), "learning_rate": config.learning_rate}.items():
         assert arguments[key].default == value, key
@@ -111,7 +111,7 @@ def test_defaults_are_those_of_its_class(name: str) -> None:
 
 def test_lost_lives_end_what_is_learned_from_and_not_the_game() -> None:
     envs = make_envs("ALE/Breakout-v5", 2)
-    config = replace(zoo.PRESETS["sb3-dqn", "atari"], env="ALE/Breakout-v5")
+    config = replace(zoo_presets.PRESETS["sb3-dqn", "atari"], env="ALE/Breakout-v5")
     games: list[Any] = []
     vector = Vector(envs, config, [1, 2], lambda steps, episodes: games.extend(episodes))
     vector.reset()

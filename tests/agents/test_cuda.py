@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoint
 from agents.build import build_agent, center_inputs
 from agents.learner import Learner
 from agents.loops import interact
-from agents.presets import OURS
+from agents.presets.registry import OURS
+from agents.run import checkpoint
 from networks.cores import CoreName
-from scripts.common import environments
+from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import small
 from tests.conftest import CPU

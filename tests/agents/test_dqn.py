@@ -11,12 +11,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.checkpoint import weights_sha256
 from agents.exploration import epsilon_greedy, linear_schedule, updates_due
 from agents.interface import Sequences, Transitions
-from agents.replay.ring import Replay
+from agents.replay.buffer import Replay
+from agents.run.checkpoint import weights_sha256
 from agents.value.dqn import DQN, DQNConfig
-from networks.heads import QOutput
+from networks.heads.q_values import QOutput
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 

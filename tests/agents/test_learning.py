@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.presets import OURS, PRESETS, memory
-from agents.rollouts import RolloutLearner
+from agents.on_policy import RolloutLearner
+from agents.presets.registry import OURS, PRESETS, memory
 from envs.toy import ChainEnv, DeepSeaEnv, EndlessRewardEnv, MemoryChainEnv, RepeatPreviousEnv, TMazeEnv
 from envs.wrappers import ObserveLast
 from tests.agents.helpers import mean_return, train

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from agents.build import build_agent
-from agents.checkpoint import weights_sha256
 from agents.interface import Rollout
 from agents.policy.ppo import PPO, PPOConfig
+from agents.run.checkpoint import weights_sha256
 from envs.toy import CountingEnv, MemoryChainEnv
 from networks.cores import CoreName
 from tests.agents import helpers

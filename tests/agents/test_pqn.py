@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from agents.build import build_agent
-from agents.checkpoint import weights_sha256
 from agents.config import ConfigError
 from agents.interface import Rollout
+from agents.run.checkpoint import weights_sha256
 from agents.value.pqn import PQN, PQNConfig
 from envs.toy import CountingEnv
 from networks.cores import CoreName

@@ -20,18 +20,18 @@ import torch
 from gymnasium import spaces
 from rich.console import Console
 
-from agents import machine, preflight
 from agents.build import build_agent, build_replay, replay_layout
-from agents.checkpoint import weights_sha256
 from agents.config import ConfigError, TrainConfig
 from agents.off_policy import ReplayConfig
-from agents.preflight import plan, warnings_for
-from agents.presets import PRESETS, memory, tiny
-from agents.rollouts import RolloutConfig
+from agents.on_policy import RolloutConfig
+from agents.presets.registry import PRESETS, memory, tiny
+from agents.run import machine, preflight
+from agents.run.checkpoint import weights_sha256
+from agents.run.preflight import plan, warnings_for
 from agents.value.dqn import DQNConfig
 from envs.make import make_envs
 from envs.protocols import CLASSIC, MACHADO, NATIVE, describe
-from scripts.common import environments
+from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import GAMES
 from tests.conftest import CPU

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoint
-from agents.baselines import zoo
 from agents.build import build_agent, center_inputs
 from agents.config import ConfigError, TrainConfig
 from agents.learner import Learner
 from agents.loops import interact
-from agents.presets import ALGORITHMS, OURS, PRESETS, memory, preset, tiny
-from agents.rollouts import RolloutConfig
-from agents.run import Run
+from agents.on_policy import RolloutConfig
+from agents.presets.registry import ALGORITHMS, OURS, PRESETS, memory, preset, tiny
+from agents.run import checkpoint
+from agents.run.run import Run
+from agents.sb3 import zoo_presets
 from envs.make import family
 from networks.cores import CoreName
-from scripts.common import environments
+from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.conftest import CPU
 
@@ -89,7 +89,9 @@ def test_the_table_of_games_covers_every_preset() -> None:
     assert {name for _, name in PRESETS} == set(GAMES)
     assert {algorithm for algorithm, _ in PRESETS} == set(ALGORITHMS)
     for name, env_id in GAMES.items():
-        assert family(env_id) == name.split("-")[0] or name == "fast" or name == zoo.entry(env_id, family(env_id))
+        assert (
+            family(env_id) == name.split("-")[0] or name == "fast" or name == zoo_presets.entry(env_id, family(env_id))
+        )
 
 
 @pytest.mark.parametrize(("algorithm", "name", "core"), TWINS)

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from agents import checkpoint, machine
 from agents.build import build_agent, build_replay, replay_layout, spills
-from agents.checkpoint import CheckpointError
 from agents.config import ConfigError
 from agents.learner import Learner
 from agents.loops import train_off_policy
-from agents.presets import PRESETS, tiny
+from agents.presets.registry import PRESETS, tiny
+from agents.replay.buffer import Replay, ReplayLayout
 from agents.replay.prioritized import FLOOR, PrioritizedReplay, SumTree
-from agents.replay.ring import Replay, ReplayLayout
-from agents.run import Run
+from agents.run import checkpoint, machine
+from agents.run.checkpoint import CheckpointError
+from agents.run.run import Run
 from envs.toy import ChainEnv
 from tests.agents.test_replay import VECTOR, Naive, assert_same_batch, fill, play, rich_space
 from tests.conftest import CPU

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.interface import Row, Sequences, Transitions
+from agents.replay.buffer import Replay, ReplayLayout
 from agents.replay.prioritized import PrioritizedReplay
-from agents.replay.ring import Replay, ReplayLayout
 
 VECTOR = spaces.Box(-9, 9, (2,), np.float32)
 
@@ -30,7 +30,7 @@ class Naive:
         self.rows[-1]["obs"] = {key: value.copy() for key, value in row.obs.items()}
         self.rows[-1]["carry"] = row.carry.numpy().copy()
 
-    def cut(self, next_obs: dict[str, np.ndarray]) -> None:
+    def truncate_episodes(self, next_obs: dict[str, np.ndarray]) -> None:
         last = self.rows[-1]
         last["truncated"] = last["truncated"] | ~(last["terminated"] | last["dead"])
         no = np.zeros(len(last["dead"]), bool)
@@ -123,17 +123,17 @@ def memory(layout: ReplayLayout, spill: Path | None = None) -> Replay:
 def fill(layout: ReplayLayout, rng: np.random.Generator, rows: int, cut: bool) -> tuple[Replay, Naive]:
     """Play into both memories, in two legs if `cut`; priorities change on the way, by at most a factor of three."""
     replay, naive = memory(layout), Naive()
-    for leg in (rows // 2, rows - rows // 2) if cut else (rows,):
-        *played, last = play(rng, leg, layout.num_envs, layout.frame_stack, layout.carry_dim, rich=True)
+    for segment in (rows // 2, rows - rows // 2) if cut else (rows,):
+        *played, last = play(rng, segment, layout.num_envs, layout.frame_stack, layout.carry_dim, rich=True)
         for row in played:
             replay.add(row)
             naive.add(row)
             if rng.random() < 0.2 and naive.drawable(layout):
                 priorities = torch.from_numpy(rng.uniform(0.5, 1.5, 8))
                 replay.update_priorities(replay.sample(8, rng).indices, priorities)
-        if cut and leg == rows // 2:
-            replay.cut(last.obs)
-            naive.cut(last.obs)
+        if cut and segment == rows // 2:
+            replay.truncate_episodes(last.obs)
+            naive.truncate_episodes(last.obs)
     return replay, naive
 
 
@@ -280,7 +280,7 @@ def test_cut_truncates_running_episodes_and_keeps_their_last_observation(priorit
         first, ended = np.array([t == 0] * 2), np.array([False, t == 3])
         row = Row(obs, {}, first, no, torch.zeros(2, 0), no, {}, np.ones(2), ended, no, None, {}, torch.zeros(2, 0))
         replay.add(row)
-    replay.cut(np.full((2, 1), 4, np.float32))
+    replay.truncate_episodes(np.full((2, 1), 4, np.float32))
     for t in range(5):  # the next leg
         obs = np.full((2, 1), 50 + t, np.float32)
         first = np.array([t == 0] * 2)

@@ -13,7 +13,7 @@ from agents.build import build_agent
 from agents.config import ConfigError
 from agents.interface import Rollout
 from agents.policy.rnd import RND
-from agents.presets import PRESETS
+from agents.presets.registry import PRESETS
 from envs.toy import DeepSeaEnv
 from tests.agents import helpers
 from tests.agents.helpers import fit

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from agents.config import ConfigError
 from agents.interface import Sequences, Transitions
 from agents.policy.sac import SAC, SACConfig, entropy
-from agents.replay.ring import Replay
-from networks.critics import ActorAndCritics, Critics
-from networks.heads import QOutput
-from networks.policies import LogitsOutput
+from agents.replay.buffer import Replay
+from networks.heads.critics import ActorAndCritics, Critics
+from networks.heads.policies import LogitsOutput
+from networks.heads.q_values import QOutput
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 

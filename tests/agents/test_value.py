@@ -13,17 +13,17 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.checkpoint import weights_sha256
 from agents.config import ConfigError
 from agents.interface import Sequences, Transitions
 from agents.losses import quantile_huber, rescale, unrescale
-from agents.presets import ALGORITHMS, derive
-from agents.replay.ring import Replay
+from agents.presets.registry import ALGORITHMS, derive
+from agents.replay.buffer import Replay
+from agents.run.checkpoint import weights_sha256
 from agents.value.c51 import C51, C51Config
 from agents.value.dqn import DQN, DQNConfig
 from agents.value.iqn import IQNConfig
 from agents.value.qr_dqn import QRDQN, QRDQNConfig
-from networks.heads import CategoricalOutput, QOutput, QuantileOutput
+from networks.heads.q_values import CategoricalOutput, QOutput, QuantileOutput
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from agents.build import build_agent
-from agents.presets import PRESETS
+from agents.presets.registry import PRESETS
 from agents.value_scale import SCALES, Normalized
 from envs.toy import EndlessRewardEnv
 from tests.agents.helpers import train
@@ -42,7 +42,7 @@ def test_normalisation_follows_live_rows_and_keeps_the_critics_meaning() -> None
         before = scale.decode(layer(x)).detach()
         returns, mask = size * torch.randn(6, 3) + shift, (torch.rand(6, 3) < 0.7).float()
         returns[mask == 0] = 1e9
-        scale.follow(returns, mask, layer)
+        scale.update(returns, mask, layer)
         seen.append(returns[mask > 0])
         together = torch.cat(seen)
         assert scale.mean.item() == pytest.approx(together.mean().item(), rel=1e-5)
@@ -55,7 +55,7 @@ def test_normalisation_follows_live_rows_and_keeps_the_critics_meaning() -> None
 
 def test_returns_that_are_all_alike_do_not_blow_up() -> None:
     scale, layer = Normalized(), nn.Linear(1, 1)
-    scale.follow(torch.full((8, 2), 5.0), torch.ones(8, 2), layer)
+    scale.update(torch.full((8, 2), 5.0), torch.ones(8, 2), layer)
     assert scale.encode(torch.tensor(5.1)).item() == pytest.approx(10.0, rel=1e-4)  # over the least deviation, 0.01
 
 

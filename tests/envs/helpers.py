@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from envs.action_replays import EpisodeRecord
 from envs.make import make_envs, resolve_protocol
 from envs.protocols import Protocol
-from envs.replays import EpisodeRecord
 
 
 def short(env_id: str, name: str = "auto", max_frames: int = 400) -> Protocol:

@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from envs.action_replays import verify
 from envs.make import EnvError, make_env, make_envs
 from envs.protocols import CLASSIC
-from envs.replays import verify
 from envs.sensors import Flicker
 from envs.toy import CountingEnv
 

@@ -14,7 +14,7 @@ import pytest
 from envs.ale import rom_name
 from envs.make import EnvError, check_id, family, make_env, make_envs, register_families, resolve_protocol
 from envs.protocols import CLASSIC, MACHADO, NATIVE, PROTOCOLS, Protocol, describe, fingerprint
-from envs.recording import render_frame
+from envs.video import render_frame
 
 FAMILIES = {
     "CartPole-v1": "classic",

@@ -11,13 +11,13 @@ pytest.importorskip("minigrid")
 
 from envs.make import EnvError, make_env, make_envs
 from envs.missions import HELD_OUT, mission_text
-from networks.supervised import missions
+from networks.supervised import mission_grammar
 
 GAME = "BabyAI-GoToLocalS6N3-v0"
 
 
 def test_both_sides_hold_out_the_same_pairs() -> None:
-    assert HELD_OUT == missions.HELD_OUT
+    assert HELD_OUT == mission_grammar.HELD_OUT
 
 
 def wander(env: Any, seed: int) -> tuple[float, bool, bool, bool]:
@@ -60,7 +60,7 @@ def test_missions_are_of_the_pairs_that_were_asked_for(pairs: str) -> None:
         texts |= {mission_text(mission) for mission in obs["mission"]}
     assert len(texts) > 3
     for text in texts:
-        assert missions.parse(text).held_out == (pairs == "unseen")
+        assert mission_grammar.parse(text).held_out == (pairs == "unseen")
     envs.close()
 
 

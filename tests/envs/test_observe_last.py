@@ -12,11 +12,11 @@ from gymnasium import spaces
 
 from agents.build import frame_stack
 from agents.config import ConfigError, TrainConfig
+from envs.action_replays import RecordEpisodes, verify
 from envs.make import make_env, make_envs
-from envs.replays import RecordEpisodes, verify
 from envs.toy import ChainEnv, CountingEnv
 from envs.wrappers import ObserveLast
-from scripts.common import environments
+from scripts.runner.environments import environments
 
 
 class SignedCounting(CountingEnv):

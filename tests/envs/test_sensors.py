@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from envs.action_replays import verify
 from envs.make import EnvError, make_envs
-from envs.replays import verify
 from envs.sensors import Repaired
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from envs.action_replays import previous_episodes, verify
 from envs.ale import SAMPLES_PER_FRAME, AtariGame
 from envs.make import EnvError, make_env, make_envs
 from envs.protocols import CLASSIC, MACHADO
-from envs.replays import previous_episodes, verify
-from networks.sound import Spectrum, is_sound
-from networks.torsos import build_torso, torso_name
+from networks.torsos.build import build_torso, torso_name
+from networks.torsos.sound import Spectrum, is_sound
 
 GAME = "ALE/SpaceInvaders-v5"
 

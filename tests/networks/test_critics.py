@@ -8,11 +8,11 @@ import torch
 from gymnasium import spaces
 
 from networks.cores import CoreName, build_core
-from networks.critics import ActorAndCritics, Critics
-from networks.heads import QHead
+from networks.heads.critics import ActorAndCritics, Critics
+from networks.heads.policies import PolicyHead
+from networks.heads.q_values import QHead
 from networks.model import Model
-from networks.policies import PolicyHead
-from networks.torsos import build_torso
+from networks.torsos.build import build_torso
 
 SPACE = spaces.Box(-1, 1, (3,), np.float32)
 

@@ -55,7 +55,7 @@ def test_an_encoder_is_what_its_spec_says(arch: str) -> None:
         assert tokens.shape == (*real.shape, spec.token_dim)
         assert real.dtype == torch.bool
         assert real.any(dim=1).all()
-        pooled, again, _ = encoder.both(x)
+        pooled, again, _ = encoder.features_and_tokens(x)
         assert torch.allclose(pooled, features, atol=1e-4)
         assert torch.equal(again, tokens)
     else:
@@ -195,7 +195,7 @@ def saved(folder: Path, arch: str = "gru") -> Encoder:
 def test_a_folder_gives_the_encoder_back(arch: str, tmp_path: Path) -> None:
     encoder, x = made(arch)
     if hasattr(encoder, "normalize"):
-        encoder.normalize.center(x.float())  # type: ignore[operator]
+        encoder.normalize.fit(x.float())  # type: ignore[operator]
     store.save(tmp_path / "run" / "encoder", encoder, {}, {}, {})
     again = store.load(tmp_path / "run")
     assert again.encoder.spec == encoder.spec

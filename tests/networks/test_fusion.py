@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from networks.fusion import Attended, FilmedFeatures, FilmedPicture, Fusion, Matched, fuse
-from networks.torsos import DictTorso, build_torso, normalized_parts
+from networks.torsos.build import DictTorso, build_torso, normalized_parts
 
 SEEN = spaces.Box(0, 1, (5, 7, 7), np.uint8)
 MISSION = spaces.MultiDiscrete([9] * 12)

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.heads import (
+from networks.heads.policies import PolicyValueHead
+from networks.heads.q_values import (
     CategoricalHead,
     Dense,
     ImplicitQuantileHead,
@@ -20,7 +21,6 @@ from networks.heads import (
     QuantileHead,
     Streams,
 )
-from networks.policies import PolicyValueHead
 
 HEADS = {
     "q": lambda **kwargs: QHead(6, 3, **kwargs),

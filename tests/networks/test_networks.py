@@ -10,11 +10,11 @@ import torch
 from gymnasium import spaces
 
 from networks.cores import build_core
-from networks.heads import QHead
-from networks.inputs import Normalize
+from networks.heads.policies import PolicyValueHead
+from networks.heads.q_values import QHead
 from networks.model import Model, map_tree, orthogonal_init
-from networks.policies import PolicyValueHead
-from networks.torsos import build_torso, torso_name
+from networks.torsos.build import build_torso, torso_name
+from networks.torsos.normalize import Normalize
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 PLANES = spaces.Box(0, 1, (4, 10, 10), np.uint8)
@@ -70,7 +70,7 @@ def test_centred_pixels_have_mean_zero_and_travel_with_the_state() -> None:
     samples = torch.randint(0, 255, (500, 4, 8, 8), dtype=torch.uint8)
     samples[:, 0] = 7  # a pixel that never changes must not blow up
     normalize = Normalize(spaces.Box(0, 255, (4, 8, 8), np.uint8))
-    normalize.center(samples)
+    normalize.fit(samples)
     out = normalize(samples)
     assert out.mean(dim=0).abs().max() < 1e-4
     assert out[:, 0].abs().max() < 1e-4

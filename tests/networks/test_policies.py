@@ -8,8 +8,8 @@ import torch
 from gymnasium import spaces
 from torch import distributions as td
 
-from networks.moments import Moments
-from networks.policies import CategoricalPolicy, GaussianPolicy, PolicyValueHead, build_policy
+from networks.heads.policies import CategoricalPolicy, GaussianPolicy, PolicyValueHead, build_policy
+from networks.running_mean_std import RunningMeanStd
 
 SPACES = {
     "discrete": spaces.Discrete(5),
@@ -133,7 +133,7 @@ def test_a_twin_head_gives_policy_and_values_a_half_each(novelty: bool) -> None:
 
 def test_moments_are_those_of_all_numbers_seen() -> None:
     generator = torch.Generator().manual_seed(0)
-    moments, seen = Moments((3,)), []
+    moments, seen = RunningMeanStd((3,)), []
     assert (moments.mean.tolist(), moments.variance.tolist()) == ([0.0] * 3, [1.0] * 3)
     for count, scale in ((1, 1.0), (7, 10.0), (0, 1.0), (40, 0.1)):
         seen.append(scale * torch.randn(count, 3, generator=generator) + scale)
@@ -142,7 +142,7 @@ def test_moments_are_those_of_all_numbers_seen() -> None:
         torch.testing.assert_close(moments.mean, together.mean(0))
         torch.testing.assert_close(moments.variance, together.var(0, correction=0), atol=1e-5, rtol=1e-5)
     assert moments.count == 48
-    other = Moments((3,))
+    other = RunningMeanStd((3,))
     other.load_state_dict(moments.state_dict())
     other.merge(seen[1])
     moments.merge(seen[1])

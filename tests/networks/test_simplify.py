@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from networks.encoders import store
 from networks.encoders.base import EncoderError, build
 from networks.supervised.data import Data, DataError
-from networks.supervised.models import BetweenTwo, Classifier, Ensemble, Supervised, Transcriber, heads_state
+from networks.supervised.models import Classifier, Ensemble, InverseDynamicsModel, Supervised, Transcriber, heads_state
 from networks.supervised.simplify import distilling, matrices, prune, quantize, weights_left
 
 IMAGE = spaces.Box(0, 255, (1, 8, 8), np.uint8)
@@ -86,7 +86,7 @@ def test_a_student_goes_by_the_teacher_and_by_the_labels() -> None:
 def test_distillation_wants_the_same_classes() -> None:
     with pytest.raises(DataError, match="chooses among other classes"):
         distilling(classifier(), classifier(classes=4))
-    pair = BetweenTwo(build("small-cnn", IMAGE), "action", 3)
+    pair = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 3)
     with pytest.raises(DataError, match="for tasks that choose among classes"):
         distilling(pair, pair)
 
@@ -110,7 +110,7 @@ def test_texts_cannot_be_averaged() -> None:
 
 def test_what_lies_between_two_observations_is_told_by_both() -> None:
     torch.manual_seed(0)
-    model: Supervised = BetweenTwo(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
+    model: Supervised = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
     pairs = torch.stack([images(6), images(6).flip(0)], dim=1)
     found = model.predict(pairs)["action"]
     assert found.shape == (6, 4)

@@ -12,12 +12,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.convnets import ConvNet, ImpalaResNet, ResidualBlock
 from networks.cores import build_core
-from networks.inputs import Style
+from networks.heads.policies import PolicyValueHead
 from networks.model import Model, he_init
-from networks.policies import PolicyValueHead
-from networks.torsos import TORSOS, DictTorso, Flat, Tokens, build_torso
+from networks.torsos.base import Style
+from networks.torsos.build import TORSOS, DictTorso, Flat, Tokens, build_torso
+from networks.torsos.convnets import ConvNet, ImpalaResNet, ResidualBlock
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL = spaces.Box(-np.inf, np.inf, (4, 20, 20), np.float32)

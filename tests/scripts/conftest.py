@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import jobs, training
+from scripts.experiments import training_jobs
+from scripts.runner import training
 from tests.scripts.inside import Done, Ended, call
 
 
@@ -28,6 +29,6 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done
         place = words.index("--") if "--" in words else len(words)
         return call("benchmark", *words[:place], "--dir", tmp_path / "bench", *words[place:])
 
-    monkeypatch.setattr(jobs, "start", start)
+    monkeypatch.setattr(training_jobs, "start", start)
     monkeypatch.setattr(training, "write_report", lambda runs, page: page)  # half the time of so short a run
     return bench

@@ -11,8 +11,8 @@ from unittest import mock
 
 import torch
 
-from agents import preflight
-from scripts import common
+from agents.run import preflight
+from scripts.command_line.errors import run_main
 
 
 class Done(NamedTuple):
@@ -45,7 +45,7 @@ def call(name: str, *arguments: object) -> Done:
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         try:
-            common.guarded(main)
+            run_main(main)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
         finally:

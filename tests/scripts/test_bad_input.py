@@ -21,9 +21,10 @@ import safetensors.torch
 import torch
 import wandb
 
-from agents import checkpoint
 from agents.policy.ppo import PPO
-from scripts import common, training
+from agents.run import checkpoint
+from scripts.runner import training
+from scripts.runner.saved_run import load_run
 from tests.scripts.inside import Done, assert_one_line, call
 from tests.scripts.runner import script
 
@@ -213,7 +214,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any], reseal: bool = Fal
     values = json.loads(path.read_text())
     change(values)
     if reseal:
-        values = checkpoint.seal({key: value for key, value in values.items() if key != "digest"})
+        values = checkpoint.add_digest({key: value for key, value in values.items() if key != "digest"})
     path.write_text(json.dumps(values))
 
 
@@ -450,7 +451,7 @@ def full_at_call(number: int, function: Callable[..., Any]) -> Callable[..., Any
 
 def assert_intact_and_resumable(folder: Path, env_steps: int) -> None:
     """Fail unless the checkpoint at `env_steps` is the latest, loads, and nothing half-written lies beside it."""
-    assert common.load_run(folder).state["env_steps"] == env_steps
+    assert load_run(folder).state["env_steps"] == env_steps
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
     done = call("train", "--resume", folder)
     assert done.code == 0, done.err
@@ -493,7 +494,7 @@ def test_a_loss_that_is_no_number_stops_the_run(command: str, names: str, tmp_pa
     algorithm, *rest = command.split()
     done = call("train", algorithm, "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run", *rest)
     assert_one_line(done, 1, names, "env step", "the last good checkpoint is", "step_000000000000")
-    assert all(bool(torch.isfinite(p).all()) for p in common.load_run(tmp_path / "run").agent.model.parameters())
+    assert all(bool(torch.isfinite(p).all()) for p in load_run(tmp_path / "run").agent.model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -513,7 +514,7 @@ def test_a_poisoned_weight_is_named_and_never_saved(name: str, at: int, tmp_path
     monkeypatch.setattr(PPO, "update", poisoned)
     done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
     assert_one_line(done, 1, f"model.{name}" if at == 4 else "model.", "env step", "the last good checkpoint is")
-    saved = common.load_run(tmp_path / "run")
+    saved = load_run(tmp_path / "run")
     assert checkpoint.non_finite(saved.agent) is None
 
 
@@ -525,7 +526,7 @@ def test_a_tracker_that_cannot_start_is_a_warning(tmp_path: Path, monkeypatch: A
     with pytest.warns(UserWarning, match="W&B cannot run offline: the moon"):
         done = call("train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--run-dir", tmp_path / "run")
     assert done.code == 0, done.err
-    assert common.load_run(tmp_path / "run").state["env_steps"] >= 400
+    assert load_run(tmp_path / "run").state["env_steps"] >= 400
 
 
 def test_a_tracker_that_breaks_later_is_a_warning(tmp_path: Path, monkeypatch: Any) -> None:
@@ -553,4 +554,4 @@ def test_a_tracker_folder_that_cannot_be_written_does_not_stop_training(tmp_path
     with pytest.warns(UserWarning, match="W&B"):
         done = call("train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--run-dir", folder)
     assert done.code == 0, done.err
-    assert common.load_run(folder).state["env_steps"] >= 400
+    assert load_run(folder).state["env_steps"] >= 400

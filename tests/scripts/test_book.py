@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from envs.action_replays import load_replays, previous_episodes, verify
 from envs.make import make_env
-from envs.replays import load_replays, previous_episodes, verify
-from scripts import book
-from scripts.book import BOOK, Chapter, render
+from scripts.experiments import results_book
+from scripts.experiments.results_book import BOOK, Chapter, render
 from tests.scripts.inside import assert_one_line
 
 TINY = Chapter("tiny", ("ppo:tiny", "sb3-ppo:tiny"), "CartPole-v1", 400, seeds=2, overrides=("--gamma", "0.9"))
@@ -21,9 +21,9 @@ WRITTEN = sorted(path.stem for path in BOOK.glob("*.json"))
 @pytest.fixture
 def suite(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run `benchmark.py suite` on one tiny chapter and a book of its own."""
-    monkeypatch.setattr(book, "CHAPTERS", (TINY,))
-    monkeypatch.setattr(book.write_book, "__defaults__", ((TINY,),))
-    monkeypatch.setattr(book.render, "__defaults__", ((TINY,),))
+    monkeypatch.setattr(results_book, "CHAPTERS", (TINY,))
+    monkeypatch.setattr(results_book.write_book, "__defaults__", ((TINY,),))
+    monkeypatch.setattr(results_book.render, "__defaults__", ((TINY,),))
     return lambda *words: bench("suite", *words, "--book", tmp_path / "book", "--eval-episodes", 3)
 
 

@@ -13,10 +13,12 @@ import soundfile
 from agents.config import TrainConfig
 from envs.make import make_envs
 from envs.missions import MissionChannel, mission_text
+from networks.supervised import espeak
 from networks.supervised.data import DataError
-from networks.supervised.missions import Clause, Mission, Thing, parse, say, translate
-from scripts import channels, common
-from scripts.tasks import espeak
+from networks.supervised.mission_grammar import Clause, Mission, Thing, parse, say, translate
+from scripts.runner import mission_channels
+from scripts.runner.environments import environments
+from scripts.runner.saved_run import load_run
 from tests.scripts.inside import assert_one_line, call
 
 GAME = "BabyAI-GoToLocal-v0"
@@ -58,7 +60,9 @@ def test_each_episode_is_given_once_and_again_for_the_same_seed() -> None:
         return np.full(3, len(asked))
 
     plain = make_envs(GAME, 2)
-    envs = MissionChannel(make_envs(GAME, 2), give, channels.space_of({"kind": "box", "shape": [3], "dtype": "int64"}))
+    envs = MissionChannel(
+        make_envs(GAME, 2), give, mission_channels.space_of({"kind": "box", "shape": [3], "dtype": "int64"})
+    )
     for _ in range(2):
         obs, _ = envs.reset(seed=[5, 6])
         expected, _ = plain.reset(seed=[5, 6])
@@ -101,9 +105,9 @@ def test_what_a_mission_says_survives_each_language() -> None:
 
 
 def test_an_agent_that_knows_english_hears_chinese_through_an_interpreter(agent: Path, chinese: Path) -> None:
-    saved = common.load_run(agent)
+    saved = load_run(agent)
     config = TrainConfig(env=GAME, mission_channel="zh", interpreter=str(chinese))
-    envs = common.environments(config, 2)
+    envs = environments(config, 2)
     assert envs.single_observation_space == saved.agent.observation_space
     obs, _ = envs.reset(seed=[1, 2])
     assert envs.single_observation_space.contains({key: part[0] for key, part in obs.items()})
@@ -118,7 +122,7 @@ def test_a_run_keeps_its_interpreter(chinese: Path, tmp_path: Path) -> None:
     done = call("train", "ppo", "--env", GAME, *words, "--mission-channel", "zh", "--interpreter", chinese)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "encoders" / "interpreter" / "config.json").exists()
-    assert common.load_run(tmp_path / "run").config.interpreter.startswith(str(tmp_path / "run"))
+    assert load_run(tmp_path / "run").config.interpreter.startswith(str(tmp_path / "run"))
 
 
 def test_a_person_tells_an_agent_what_to_do(agent: Path, tmp_path: Path) -> None:
@@ -135,31 +139,31 @@ def test_silence_around_what_is_said_is_not_listened_to(silence: float) -> None:
     said = (8_000 * np.sin(np.arange(8_000) / 3.0)).astype(np.int16)
     said[4_000:6_000] //= 100  # a pause stays
     before, after = (rng.normal(0.0, silence + 1e-9, size=size).astype(np.int16) for size in (12_000, 5_000))
-    heard = channels.between_silences(np.concatenate([before, said, after]), 8_000)
+    heard = mission_channels.between_silences(np.concatenate([before, said, after]), 8_000)
     assert len(said) <= len(heard) <= len(said) + 2 * (240 + 160)
     begin = int(np.flatnonzero(heard == said[1])[0]) - 1
     assert np.array_equal(heard[begin : begin + len(said)], said)
-    assert np.array_equal(channels.between_silences(said, 8_000), said)
+    assert np.array_equal(mission_channels.between_silences(said, 8_000), said)
     for nothing in (np.zeros(8_000, np.int16), np.zeros(3, np.int16)):
-        assert np.array_equal(channels.between_silences(nothing, 8_000), nothing)
+        assert np.array_equal(mission_channels.between_silences(nothing, 8_000), nothing)
 
 
 @needs_voice
 def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
     wave = espeak.say("go to the red ball", rate=22_050)
     soundfile.write(tmp_path / "say.wav", wave, 22_050)
-    given = channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
+    given = mission_channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
     assert given.dtype == np.int16
     assert given.shape == (48_000,)
     length = np.flatnonzero(given)[-1] + 1
     assert len(wave) / 22_050 - 0.3 < length / 8_000 <= len(wave) / 22_050 + 0.01  # espeak ends in silence
     with pytest.raises(ValueError, match=r"at most 0\.5 s are heard"):
-        channels.spoken(str(tmp_path / "say.wav"), 0, 4_000, 8_000)
+        mission_channels.spoken(str(tmp_path / "say.wav"), 0, 4_000, 8_000)
     (tmp_path / "broken.wav").write_bytes(b"RIFF....")
     with pytest.raises(ValueError, match="cannot be read as sound"):
-        channels.spoken(str(tmp_path / "broken.wav"), 0, 4_000, 8_000)
-    assert not np.array_equal(channels.spoken("go to the red ball", 1, 48_000, 8_000),
-                              channels.spoken("go to the red ball", 2, 48_000, 8_000))  # fmt: skip
+        mission_channels.spoken(str(tmp_path / "broken.wav"), 0, 4_000, 8_000)
+    assert not np.array_equal(mission_channels.spoken("go to the red ball", 1, 48_000, 8_000),
+                              mission_channels.spoken("go to the red ball", 2, 48_000, 8_000))  # fmt: skip
 
 
 @needs_voice
@@ -193,5 +197,5 @@ def test_games_without_missions_take_no_channel(tmp_path: Path) -> None:
 
 
 def test_a_mission_that_is_not_given_is_empty() -> None:
-    envs = common.environments(TrainConfig(env=GAME, mission_channel="none"), 2)
+    envs = environments(TrainConfig(env=GAME, mission_channel="none"), 2)
     assert not envs.reset(seed=[1, 2])[0]["mission"].any()

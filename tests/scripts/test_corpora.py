@@ -14,8 +14,8 @@ import soundfile
 
 from networks.supervised.corpora import dealt, librispeech, sentence_pairs, sound, speech_commands
 from networks.supervised.data import DataError
-from scripts.tasks.espeak import resample
-from scripts.tasks.speech import fitted
+from networks.supervised.espeak import resample
+from networks.supervised.speech import fitted
 from tests.scripts.inside import assert_one_line, call
 
 RATE = 16_000

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts import cost
+from scripts.experiments import update_cost
 from tests.scripts.inside import assert_one_line, call
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "ROWS", 4_000)
+    monkeypatch.setattr(update_cost, "ROWS", 4_000)
 
 
 def test_costs_are_printed_and_written(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_costs_are_printed_and_written(tmp_path: Path) -> None:
 
 
 def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
-    update = cost.measured("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
-    assert isinstance(update, cost.Update)
+    update = update_cost.measured("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
+    assert isinstance(update, update_cost.Update)
     assert update.agent.config.head_hidden == 16
     assert update.replay.layout.prioritized
     before = update.replay.tree.leaves.copy()
@@ -53,8 +53,8 @@ def test_an_agent_of_rollouts_is_compared_with_itself_and_a_memory(tmp_path: Pat
     recurrent = "a2c --core gru --core-size 8 --rollout-length 8 --sequence-length 4"
     assert found.keys() == {"a2c", recurrent, "ppo"}
     assert (found["a2c"]["rows"], found[recurrent]["rows"], found["ppo"]["rows"]) == (5 * 64, 8 * 64, 8 * 64)
-    learning = cost.measured("a2c", "MinAtar/Breakout-v1", None)
-    assert isinstance(learning, cost.Learning)
+    learning = update_cost.measured("a2c", "MinAtar/Breakout-v1", None)
+    assert isinstance(learning, update_cost.Learning)
     learning()
     assert learning.agent.updates == 1
 

@@ -17,8 +17,8 @@ import pytest
 
 from networks.supervised.data import DataError, check_apart
 from networks.supervised.files import images, texts
-from scripts.tasks.base import DataOptions
-from scripts.tasks.disk import TextClasses
+from scripts.supervised.tasks.base import DataOptions
+from scripts.supervised.tasks.disk import TextClasses
 from tests.scripts.inside import assert_one_line, call
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import statistics as st
-from scripts import jobs
+from scripts.experiments import training_jobs
+from scripts.report import statistics as st
 from tests.scripts.inside import assert_one_line, call
 
 GAME = "CartPole-v1"
@@ -53,7 +53,7 @@ def test_their_side_takes_the_zoo_by_itself_and_says_so(monkeypatch: Any, tmp_pa
         told.extend(pair)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.duel.compete", compete)
+    monkeypatch.setattr("scripts.experiments.duel.compete", compete)
     done = duel(tmp_path, "ppo", "sb3-ppo", "--env", GAME, "--total-steps", 400)
     assert "sb3-ppo: the preset zoo" in done.out
     assert "ppo: the settings for classic games" in done.out
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(jobs, "start", None)
+    monkeypatch.setattr(training_jobs, "start", None)
     words, fragments = BAD[case]
     monkeypatch.chdir(tmp_path)
     assert_one_line(call("compare", *words), 2, *fragments)

@@ -13,11 +13,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents import checkpoint
+from agents.run import checkpoint
 from envs.make import make_envs
 from networks.encoders import reuse, store
 from networks.encoders.base import Encoder, build
-from scripts import common
+from scripts.runner.environments import environments
+from scripts.runner.saved_run import load_run
 from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import kill_once_beyond
 
@@ -56,9 +57,9 @@ def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path
     assert "encoder of 'mission': gru of made up, freeze; trained on 123 env frames" in done.out
     assert "Box(-inf, inf, (128,), float32)" in record["spaces"]["observation"]
     shutil.rmtree(tmp_path / "e")  # the run has a copy
-    saved = common.load_run(tmp_path / "run")
+    saved = load_run(tmp_path / "run")
     plain = make_envs(GRID, 2)
-    shown = common.environments(saved.config, 2)
+    shown = environments(saved.config, 2)
     with torch.no_grad():
         mission = plain.reset(seed=[1, 2])[0]["mission"]
         raw = encoder.eval()(torch.from_numpy(mission)).numpy()
@@ -89,7 +90,7 @@ def test_pictures_are_read_each_time_and_texts_once() -> None:
 
 def start_and_end(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Weights of a run's first encoder when it began (the best one was never better) and at its end."""
-    saved = common.load_run(folder)
+    saved = load_run(folder)
     (each,) = reuse.pretrained(saved.agent.model)
     return each.trained, each.encoder.state_dict()
 
@@ -119,12 +120,12 @@ def test_an_encoder_stays_as_it_is_until_it_is_to_learn(algorithm: str, late: bo
     assert done.code == 0, done.err
     trained, now = start_and_end(tmp_path / "run")
     assert all(torch.equal(now[key], value) for key, value in trained.items()) == late
-    agent = common.load_run(tmp_path / "run").agent
-    agent.thaw(99)
+    agent = load_run(tmp_path / "run").agent
+    agent.set_encoders_trainable(99)
     (each,) = reuse.pretrained(agent.model)
     assert not any(weight.requires_grad for weight in each.encoder.parameters())
     assert all(weight.requires_grad for weight in each.reader.parameters())
-    agent.thaw(1_000_000)
+    agent.set_encoders_trainable(1_000_000)
     assert all(weight.requires_grad for weight in each.parameters())
     if algorithm == "dqn":
         target = agent.modules()["target"]
@@ -137,13 +138,13 @@ def test_layers_learn_at_the_rates_that_were_asked_for(tmp_path: Path) -> None:
              "--encoder-lr-decay", 0.25, "--learning-rate", 0.008)  # fmt: skip
     done = train("dqn", MINATAR, tmp_path / "run", *words)
     assert done.code == 0, done.err
-    agent = common.load_run(tmp_path / "run").agent
+    agent = load_run(tmp_path / "run").agent
     rates = [float(group["lr"]) for group in agent.optimizer.param_groups]
     assert rates == pytest.approx([0.008, 0.008 * 0.2, 0.008 * 0.2 * 0.25])
     agent.learning_rate.fill_(0.004)
     agent.model.zero_grad()
     loss = sum(parameter.square().sum() for parameter in agent.model.parameters())
-    agent.descend(loss, 10.0)
+    agent.gradient_step(loss, 10.0)
     assert [float(group["lr"]) for group in agent.optimizer.param_groups] == pytest.approx([0.004, 0.0008, 0.0002])
 
 
@@ -152,7 +153,7 @@ def test_a_target_network_begins_with_the_trained_weights_too(tmp_path: Path) ->
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=finetune", "--learning-starts", 100_000)
     done = train("dqn", MINATAR, tmp_path / "run", *words, "--replay-capacity", 100_000)
     assert done.code == 0, done.err
-    agent = common.load_run(tmp_path / "run").agent
+    agent = load_run(tmp_path / "run").agent
     for network in agent.modules().values():
         for each in reuse.pretrained(network):
             for key, value in encoder.state_dict().items():
@@ -214,7 +215,7 @@ def test_an_agent_hears_with_a_trained_ear(algorithm: str, tmp_path: Path) -> No
         words = ("--env-kwargs", "sound", "True", "--encoder", f"sound={ear}", "--encoder-mode", f"sound={mode}")
         done = train(algorithm, "ALE/Pong-v5", run, *words, "--num-envs", 2)
         assert done.code == 0, done.err
-        assert common.load_run(run).config.encoders()["sound"][1] == mode
+        assert load_run(run).config.encoders()["sound"][1] == mode
 
 
 def test_numbers_of_other_words_are_refused(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_features_of_frames_are_read_by_what_reads_numbers(tmp_path: Path) -> No
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     done = train("ppo", MINATAR, tmp_path / "run", "--encoder", f"obs={tmp_path / 'e'}", "--torso", "minatar")
     assert done.code == 0, done.err
-    torso = common.load_run(tmp_path / "run").agent.model.torso
+    torso = load_run(tmp_path / "run").agent.model.torso
     assert not any(isinstance(part, torch.nn.Conv2d) for part in torso.modules())
 
 
@@ -277,8 +278,8 @@ def test_an_encoder_is_read_alike_beside_the_game_and_inside_the_network(fusion:
         words = ("--encoder", f"mission={tmp_path / 'e'}", "--encoder-mode", f"mission={mode}", "--fusion", fusion)
         done = train("ppo", GRID, tmp_path / mode, *words, "--learning-rate", 1e-9)
         assert done.code == 0, done.err
-        saved = common.load_run(tmp_path / mode)
-        envs = common.environments(saved.config, 3)
+        saved = load_run(tmp_path / mode)
+        envs = environments(saved.config, 3)
         agents[mode], shown[mode] = saved.agent, envs.reset(seed=[1, 2, 3])[0]
         envs.close()
     frozen, inside = agents["freeze"].model, agents["layerwise"].model

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.exam import TASKS, useful_horizon
+from scripts.experiments.memory_exam import TASKS, useful_horizon
 from tests.scripts.inside import assert_one_line
 
 QUICK = ("--preset", "tiny", "--total-steps", "400", "--eval-episodes", "2", "--seeds", "2")

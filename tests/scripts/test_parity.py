@@ -13,10 +13,10 @@ import torch
 from agents.build import build_agent
 from agents.evaluate import evaluate
 from agents.learner import Learner
-from agents.presets import ALGORITHMS, PRESETS, memory, tiny
+from agents.presets.registry import ALGORITHMS, PRESETS, memory, tiny
 from agents.value.dqn import DQN, DQNConfig
 from envs.make import family, make_env, resolve_protocol
-from scripts.common import environments
+from scripts.runner.environments import environments
 from tests.conftest import CPU
 
 SEED, GAMES = 11, 4

@@ -14,10 +14,11 @@ import torch
 
 from envs.make import make_env, make_envs, resolve_protocol
 from networks.encoders import store
+from networks.supervised import espeak
 from networks.supervised.data import IGNORE, DataError, check_apart
-from networks.supervised.missions import HELD_OUT, MissionError, draw, parse, say, slot_names, slots
-from scripts.tasks import atari, espeak, games, missions, registry
-from scripts.tasks.base import DataOptions
+from networks.supervised.mission_grammar import HELD_OUT, MissionError, draw, parse, say, slot_names, slots
+from scripts.supervised.tasks import atari, games, mission_text, registry
+from scripts.supervised.tasks.base import DataOptions
 from tests.scripts.inside import assert_one_line, call
 
 TINY = {"digits": 300, "atari-ram": 450, "atari-motion": 450, "mission-slots": 300, "translate-zh-en": 300,
@@ -54,7 +55,7 @@ def test_a_task_is_trained_saved_and_judged_again(name: str, tmp_path: Path, mon
     done = pretrain(name, *words)
     assert done.code == 0, done.err
     assert "random frozen trunk" in done.out
-    assert "goal" in done.out or not registry.TASKS[name].gates
+    assert "goal" in done.out or not registry.TASKS[name].goals
     report = json.loads((run / "encoder" / "report.json").read_text())
     config = json.loads((run / "encoder" / "config.json").read_text())
     assert len(config["data"]["fingerprints"]) == 3
@@ -73,12 +74,12 @@ def test_a_task_is_trained_saved_and_judged_again(name: str, tmp_path: Path, mon
 
 def test_goals_are_those_of_the_game() -> None:
     ram, inverse, clone = (registry.TASKS[name]() for name in ("atari-ram", "inverse-dynamics", "cloning"))
-    assert ram.goals(None) == ram.goals("ALE/Pong-v5")
-    assert [(gate.metric, gate.least) for gate in ram.goals("ALE/Freeway-v5")] == [("r2", 0.85)]
-    assert inverse.goals("ALE/Freeway-v5") == inverse.goals(None)
-    assert registry.TASKS["atari-motion"]().goals("ALE/Freeway-v5") == ()
-    assert clone.goals(None)
-    assert clone.goals("BabyAI-GoToObj-v0") == ()
+    assert ram.goals_for(None) == ram.goals_for("ALE/Pong-v5")
+    assert [(goal.metric, goal.least) for goal in ram.goals_for("ALE/Freeway-v5")] == [("r2", 0.85)]
+    assert inverse.goals_for("ALE/Freeway-v5") == inverse.goals_for(None)
+    assert registry.TASKS["atari-motion"]().goals_for("ALE/Freeway-v5") == ()
+    assert clone.goals_for(None)
+    assert clone.goals_for("BabyAI-GoToObj-v0") == ()
 
 
 def test_features_are_probed_beside_untrained_ones(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def clauses_of(instr: Any) -> list[tuple[Any, ...]]:
 
 
 def test_pairs_that_nobody_sees_are_in_no_training_example() -> None:
-    collected = missions.MissionSlots().collect(DataOptions(400))
+    collected = mission_text.MissionSlots().collect(DataOptions(400))
     check_apart(collected.splits)
     for part in collected.splits:
         assert not any(parse(text).held_out for text in part.group)
@@ -344,7 +345,7 @@ def test_learning_begins_with_another_runs_encoder(tmp_path: Path) -> None:
 
 
 def test_lines_that_were_written_by_hand_ask_for_missions_and_are_judged_apart() -> None:
-    lines = [line.split("\t") for line in missions.HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("\t") for line in mission_text.HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
     assert [language for language, *_ in lines] == ["zh"] * 50 + ["fr"] * 50
     assert len({text for _, text, _ in lines}) == 100
     for _, _, meant in lines:
@@ -357,7 +358,7 @@ def test_lines_that_were_written_by_hand_ask_for_missions_and_are_judged_apart()
 
 def test_features_that_never_change_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from networks.encoders.base import build
-    from scripts.pretraining import liveliness
+    from scripts.supervised.train_task import liveliness
 
     torch.manual_seed(0)
     encoder = build("small-cnn", gym.spaces.Box(0, 255, (1, 8, 8), np.uint8), out_dim=10)
@@ -368,7 +369,7 @@ def test_features_that_never_change_are_told(tmp_path: Path, monkeypatch: pytest
     with torch.no_grad():
         encoder.fc[0].weight[:6] = 0.0  # type: ignore[index]
     assert liveliness(encoder, x)["dead"] >= 0.6
-    monkeypatch.setattr("scripts.pretraining.liveliness", lambda encoder, x: {"dead": 0.75, "std": 0.0})
+    monkeypatch.setattr("scripts.supervised.train_task.liveliness", lambda encoder, x: {"dead": 0.75, "std": 0.0})
     done = pretrain("digits", "--untrained", "--no-baselines", "--threads", 1, "--run-dir", tmp_path / "run")
     assert "warning: 75% of the features are the same for every example" in done.out
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scripts.progress import Board, Running, State, describe, read
+from scripts.experiments.progress import Board, Running, State, describe, read
 
 
 def write(path: Path, count: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.recording import check_video
+from envs.video import check_video
 from tests.scripts.inside import call
 from tests.scripts.runner import script
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import presets
 from agents.config import ConfigError
-from agents.statistics import read_run
+from agents.presets import registry
 from agents.value.dqn import DQN, DQNConfig
-from scripts import ablation, jobs, speed
-from scripts.jobs import Settings
+from scripts.experiments import ablation, throughput, training_jobs
+from scripts.experiments.training_jobs import Settings
+from scripts.report.statistics import read_run
 from tests.scripts.inside import Ended, assert_one_line, call
 from tests.scripts.runner import started
 
@@ -87,8 +87,8 @@ def test_other_settings_have_other_folders(bench: Any, tmp_path: Path) -> None:
 def test_a_run_whose_preset_has_changed_is_not_passed_off_as_the_new_one(bench: Any, monkeypatch: Any) -> None:
     command = ("learn", "dqn", "--env", CHAIN, "--seeds", 1, *QUICK)
     assert bench(*command).code == 0
-    changed = replace(presets.PRESETS["dqn", "toy"], learning_rate=0.123)
-    monkeypatch.setitem(presets.PRESETS, ("dqn", "toy"), changed)
+    changed = replace(registry.PRESETS["dqn", "toy"], learning_rate=0.123)
+    monkeypatch.setitem(registry.PRESETS, ("dqn", "toy"), changed)
     done = bench(*command)
     assert_one_line(done, 2, "learning_rate was", "is 0.123", "--dir")
     assert bench.commands == []
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(bench: Any, tmp_path: Path) 
     done = bench(*command)
     assert done.code == 0, done.err
     assert "goes on" in done.out
-    assert bench.commands == [[sys.executable, str(jobs.SCRIPTS / "train.py"), "--resume", str(folder)]]
+    assert bench.commands == [[sys.executable, str(training_jobs.SCRIPTS / "train.py"), "--resume", str(folder)]]
     assert latest(folder)["weights_sha256"] == unbroken["weights_sha256"]
 
 
@@ -260,10 +260,10 @@ class Distributional(DQNConfig):
 def distributional(monkeypatch: pytest.MonkeyPatch) -> Distributional:
     """An algorithm `dist`, unlike DQN in many ways."""
     config = Distributional(
-        **(vars(presets.PRESETS["dqn", "classic"]) | {"dueling": True, "n_step": 4, "hidden": (32, 16), "gamma": 0.9})
+        **(vars(registry.PRESETS["dqn", "classic"]) | {"dueling": True, "n_step": 4, "hidden": (32, 16), "gamma": 0.9})
     )
-    monkeypatch.setitem(presets.ALGORITHMS, "dist", (Distributional, DQN))
-    monkeypatch.setitem(presets.PRESETS, ("dist", "classic"), config)
+    monkeypatch.setitem(registry.ALGORITHMS, "dist", (Distributional, DQN))
+    monkeypatch.setitem(registry.PRESETS, ("dist", "classic"), config)
     return config
 
 
@@ -274,7 +274,7 @@ def asked(*overrides: str, envs: tuple[str, ...] = ("CartPole-v1",)) -> Settings
 def test_without_its_distribution_an_algorithm_is_dqn_and_all_else_as_it_was(distributional: Distributional) -> None:
     given = asked("--no-double", "--core", "lstm", "--stop-return", "9")
     assert ablation.components("dist", given) == ["dueling", "n-step", "distributional", "core"]
-    full = jobs.resolve("dist", "CartPole-v1", None, given.overrides, 1000)
+    full = training_jobs.resolve("dist", "CartPole-v1", None, given.overrides, 1000)
     variant = ablation.without("distributional", "dist", "CartPole-v1", given)
     assert variant.algorithm == "dqn"
     same = {name: value for name, value in asdict(full).items() if name in variant.config}
@@ -292,14 +292,14 @@ def test_a_component_that_would_take_another_along_is_left_out(distributional: D
     assert "dist --layer-norm --n-step=1" in done.out
 
 
-@pytest.mark.parametrize("algorithm", presets.OURS)
+@pytest.mark.parametrize("algorithm", registry.OURS)
 @pytest.mark.parametrize("env", ["CartPole-v1", "ALE/Pong-v5"])
 def test_every_component_of_every_preset_can_be_switched_off_alone(algorithm: str, env: str) -> None:
-    config = jobs.resolve(algorithm, env, None, (), 1000)
+    config = training_jobs.resolve(algorithm, env, None, (), 1000)
     used = [name for name, component in ablation.COMPONENTS.items() if component.used_by(config)]
     for name in used:
         variant = ablation.without(name, algorithm, env, asked(envs=(env,)))
-        bare = jobs.resolve(variant.algorithm, env, None, variant.overrides, 1000)
+        bare = training_jobs.resolve(variant.algorithm, env, None, variant.overrides, 1000)
         still = [other for other, component in ablation.COMPONENTS.items() if component.used_by(bare)]
         carried = {"burn-in"} if name == "core" else set()  # which means nothing without a memory
         assert set(used) - set(still) == {name, *(carried & set(used))}
@@ -308,8 +308,8 @@ def test_every_component_of_every_preset_can_be_switched_off_alone(algorithm: st
 
 def test_components_that_differ_between_games_are_refused(monkeypatch: Any) -> None:
     for family, double in (("classic", True), ("toy", False)):
-        config = replace(presets.PRESETS["dqn", family], double=double)
-        monkeypatch.setitem(presets.PRESETS, ("dqn", family), config)
+        config = replace(registry.PRESETS["dqn", family], double=double)
+        monkeypatch.setitem(registry.PRESETS, ("dqn", family), config)
     done = call("benchmark", "ablate", "dqn", "--env", "CartPole-v1", CHAIN, "--list")
     assert_one_line(done, 2, "not the same components", "CartPole-v1: double", f"{CHAIN}: none")
 
@@ -347,7 +347,7 @@ def test_a_half_done_run_that_another_process_trains_is_left_alone(tmp_path: Pat
     with open(tmp_path / "metrics.jsonl", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
-            jobs.clear(tmp_path)
+            training_jobs.clear(tmp_path)
     assert tmp_path.is_dir()
 
 
@@ -412,8 +412,8 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(jobs, "start", None)
-    monkeypatch.setattr(speed, "measure", None)
+    monkeypatch.setattr(training_jobs, "start", None)
+    monkeypatch.setattr(throughput, "measure", None)
     command, fragments = BAD[case]
     words = command.split()
     if words and words[0] in ("learn", "ablate"):
@@ -430,7 +430,7 @@ def test_speed_measures_what_it_was_asked_for(tmp_path: Path, monkeypatch: Any) 
         facts = {"medians": {"ours": 12.0}, "rates": {"ours": [11.0, 13.0]}, "time_shares": {"env": 1.0}}
         return {"algorithm": arguments[0], **facts, "limit": 24.0, "share_of_limit": 0.5}
 
-    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(throughput, "measure", measure)
     out = tmp_path / "speed.json"
     done = call("benchmark", "speed", "--algorithm", "ppo", "--repeats", 2, "--seconds", 3, "--no-sb3", "--out", out)
     assert done.code == 0, done.err

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from scripts import options
-from scripts.sweep import draw, read, sample
+from scripts.command_line import options
+from scripts.experiments.sweep import draw, read, sample
 from tests.scripts.inside import assert_one_line
 from tests.scripts.runner import ROOT
 

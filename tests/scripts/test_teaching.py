@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from agents import checkpoint
+from agents.run import checkpoint
 from envs.make import make_envs
-from envs.teaching import Taught
+from envs.teacher import TeacherReward
 from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import kill_once_beyond
 from tests.scripts.test_pretrain import pretrain
@@ -22,14 +22,14 @@ GAME = "BabyAI-GoToLocalS6N3-v0"
 QUIET = ("--preset", "tiny", "--track", "disabled")
 
 
-def taught(num_envs: int = 3, scale: float = 0.5) -> Taught:
+def add_teacher_reward(num_envs: int = 3, scale: float = 0.5) -> TeacherReward:
     """A teacher of single words, which are read without a network."""
     worth = {"good": 1.0, "bad": -1.0, "neutral": 0.0}
-    return Taught(make_envs(GAME, num_envs), lambda rng, label, thing: f"{label} {thing}",
+    return TeacherReward(make_envs(GAME, num_envs), lambda rng, label, thing: f"{label} {thing}",
                   lambda line: worth[line.split()[0]], scale)  # fmt: skip
 
 
-def play(envs: Taught, choose: Any, steps: int = 200) -> list[Any]:
+def play(envs: TeacherReward, choose: Any, steps: int = 200) -> list[Any]:
     """Return what each step gave, with who had died before it; the actions follow from those of bots of our own."""
     envs.reset(seed=[1, 2, 3])
     bots, last, dead, rows = [BabyAIBot(game) for game in envs.games], [None] * 3, np.zeros(3, bool), []
@@ -47,7 +47,7 @@ def play(envs: Taught, choose: Any, steps: int = 200) -> list[Any]:
     (lambda plan: plan, {"good", "neutral"}), (lambda plan: (plan + 1) % 3, {"bad", "neutral"}),
 ])  # fmt: skip
 def test_steps_of_the_bot_are_praised_and_others_are_not(choose: Any, words: set[str]) -> None:
-    envs = taught()
+    envs = add_teacher_reward()
     rows = play(envs, choose)
     said = [line for dead, *_, info in rows for line in info["feedback"][~dead]]
     assert {line.split()[0] for line in said} == words
@@ -66,13 +66,13 @@ def test_steps_of_the_bot_are_praised_and_others_are_not(choose: Any, words: set
 
 def test_what_is_said_follows_from_the_seeds() -> None:
     def lines() -> list[list[str]]:
-        return [list(row[-1]["feedback"]) for row in play(taught(), lambda plan: plan, 40)]
+        return [list(row[-1]["feedback"]) for row in play(add_teacher_reward(), lambda plan: plan, 40)]
 
     assert lines() == lines()
 
 
 def test_a_teacher_survives_what_its_bot_does_not_know() -> None:
-    envs = taught()
+    envs = add_teacher_reward()
     envs.reset(seed=[1, 2, 3])
     rng = np.random.default_rng(0)
     for _ in range(300):  # picks up, drops and toggles whatever is there

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import wandb
 
-from agents.tracking import Labels, WandbTracker, make_tracker
+from agents.run.tracking import Labels, WandbTracker, make_tracker
 from tests.scripts.inside import call
 from tests.scripts.runner import ENVIRONMENT, ROOT, started
 

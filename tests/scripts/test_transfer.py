@@ -14,7 +14,7 @@ import torch
 from agents.config import ConfigError
 from networks.encoders import store
 from networks.encoders.base import build
-from scripts import transfer
+from scripts.experiments import transfer
 from tests.scripts.inside import assert_one_line, call
 
 PLAN: dict[str, Any] = {"thresholds": [0.5], "against": ["a", "b"], "measure": "success", "window": 2}
@@ -133,7 +133,7 @@ def test_no_file_no_yaml_and_no_plan_are_refused_in_a_line(tmp_path: Path) -> No
 
 
 def test_the_files_that_come_with_it_can_be_read() -> None:
-    files = sorted((Path(transfer.__file__).parent / "transfers").glob("*.yaml"))
+    files = sorted((Path(transfer.__file__).parents[1] / "transfers").glob("*.yaml"))
     assert [file.stem for file in files] == ["missions", "pong", "speech", "teacher"]
     for file in files:
         assert transfer.read(file)["arms"]

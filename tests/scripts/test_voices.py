@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from networks.encoders import store
-from networks.supervised.missions import parse
-from scripts import channels
+from networks.supervised.mission_grammar import parse
+from scripts.runner import mission_channels
 from tests.scripts.inside import assert_one_line, call
 from tests.scripts.test_pretrain import VOICE, pretrain
 
@@ -38,13 +38,13 @@ def test_what_is_to_be_said_is_written_down_and_what_was_said_is_judged(run: Pat
     assert list(lines) == [f"me-1-{number:04d}" for number in range(4)]
     assert len({parse(text) for text in lines.values()}) == 4
     assert_one_line(call("pretrain", "record", run, "--data", folder), 2, "there is no me-1-0000")
-    understand = channels.interpreter(store.load(run))
+    understand = mission_channels.interpreter(store.load(run))
     heard = {}
     for number, (name, text) in enumerate(lines.items()):
-        wave = channels.spoken(text, number, 48_000, 8_000)
+        wave = mission_channels.spoken(text, number, 48_000, 8_000)
         wave = np.concatenate([np.zeros(4_000, np.int16), np.trim_zeros(wave)])
         soundfile.write(folder / f"{name}.wav", wave, 8_000)
-        heard[name] = understand(channels.recorded(folder / f"{name}.wav", 48_000, 8_000))
+        heard[name] = understand(mission_channels.recorded(folder / f"{name}.wav", 48_000, 8_000))
     done = call("pretrain", "record", run, "--data", folder)
     assert done.code == 0, done.err
     found = json.loads(done.out.splitlines()[-1])

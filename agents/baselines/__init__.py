@@ -1,1 +1,0 @@
-"""Agents of other libraries, behind our runner."""

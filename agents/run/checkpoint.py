@@ -1,0 +1,250 @@
+"""Checkpoints: folders of tensors and JSON, complete or absent, checked by hash when read. Nothing is ever unpickled.
+
+checkpoints/step_000250000/   model.safetensors (networks and optimizer), state.json (counters, hashes),
+                              replay.safetensors (priorities, where there are any)
+checkpoints/replay/           rows_<first>_<end>.safetensors: written once, shared by later checkpoints
+checkpoints/latest, best      text files that hold a folder's name, replaced atomically
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from agents.interface import Agent
+from agents.replay.buffer import Replay
+
+FORMAT = 3
+KEEP = 2
+"""Checkpoints kept, beside the best."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, in one line that says why and what to do."""
+
+
+def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: Replay | None, best: bool) -> None:
+    """Write checkpoint `name` below `folder`, point `latest` (and `best`) at it, drop what is no longer needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = agent.optimizer_state()
+    tensors = {f"optimizer.{key}": value for key, value in optimizer["tensors"].items()}
+    for prefix, module in agent.modules().items():
+        twins = shared_tensors(module)
+        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items() if key not in twins}
+    temporary = folder / f".{name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        pieces = _save_replay(folder / "replay", replay) if replay is not None else []
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        _save_tensors(safetensors.torch.save_file, contiguous, temporary / "model.safetensors")
+        whole = replay.state() if replay is not None else {}
+        if whole:
+            _save_tensors(safetensors.numpy.save_file, whole, temporary / "replay.safetensors")
+            state["replay_sha256"] = _file_sha256(temporary / "replay.safetensors")
+        state = {
+            "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
+            "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
+        }  # fmt: skip
+        _write(temporary / "state.json", json.dumps(add_digest(state), indent=1))
+        shutil.rmtree(folder / name, ignore_errors=True)
+        os.replace(temporary, folder / name)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    # latest comes last: whoever is killed in between goes on from before this checkpoint, and makes it again
+    for pointer in ("best", "latest") if best else ("latest",):
+        _write(folder / f"{pointer}.tmp", name)
+        os.replace(folder / f"{pointer}.tmp", folder / pointer)
+    if replay is not None:
+        replay.saved_row = replay.next_row
+    _prune(folder)
+
+
+def shared_tensors(module: nn.Module) -> dict[str, str]:
+    """Return the keys of tensors that an earlier key has too, as of layers that two parts of a network share."""
+    first: dict[tuple[Any, ...], str] = {}
+    found: dict[str, str] = {}
+    for key, value in module.state_dict().items():
+        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if value.numel() and first.setdefault(place, key) != key:
+            found[key] = first[place]
+    return found
+
+
+def resolve(folder: Path, which: str = "latest") -> Path:
+    """Return the checkpoint that `which` (latest, best or a name) stands for; or raise CheckpointError."""
+    pointer = folder / which
+    if not folder.is_dir() or not pointer.exists():
+        raise CheckpointError(f"no checkpoint '{which}' in {folder}: it ended before its first one, or was moved")
+    try:
+        path = folder / pointer.read_text().strip() if pointer.is_file() else pointer
+        found = path != folder and (path / "state.json").is_file()
+    except ValueError as error:
+        raise CheckpointError(f"{pointer} is not a pointer to a checkpoint; use another one of {folder}") from error
+    if not found:
+        raise CheckpointError(f"{pointer} names {path.name}, which is not there; use another checkpoint of {folder}")
+    return path
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the checkpoint's counters, after checking that its files are what was written."""
+    try:
+        state = json.loads((path / "state.json").read_text())
+        model_sha256 = _file_sha256(path / "model.safetensors")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; use another checkpoint") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has a format that this version does not read; use the version that wrote it")
+    if not digest_matches(state):
+        raise CheckpointError(f"{path}/state.json was changed after it was written; use another checkpoint")
+    if model_sha256 != state.get("model_sha256"):
+        raise CheckpointError(f"{path}/model.safetensors is not the file that was saved; use another checkpoint")
+    return state
+
+
+def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
+    """Load networks and optimizer into `agent`; return the state."""
+    state = read_state(path)
+    try:
+        tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
+        optimizer = {key: tensors.pop(key) for key in list(tensors) if key.startswith("optimizer.")}
+        for prefix, module in agent.modules().items():
+            start = f"{prefix}."
+            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+            shared = {key: own[first] for key, first in shared_tensors(module).items() if first in own}
+            module.load_state_dict(own | shared)
+        by_name = {key.removeprefix("optimizer."): value for key, value in optimizer.items()}
+        agent.load_optimizer_state({"tensors": by_name, "updates": state["agent_updates"]})
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        summary = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} does not fit the network of this run: {summary}") from error
+    return state
+
+
+def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None:
+    """Fill `replay` with the rows that the state of `checkpoint` lists; newer pieces stay until the next checkpoint."""
+    for piece in state["replay"]:
+        path = checkpoint.parent / "replay" / piece["file"]
+        _put_back(path, piece["sha256"], partial(replay.restore, piece["first_row"]))
+    replay.pieces = list(state["replay"])  # which the next checkpoint lists too, while the ring holds their rows
+    if "replay_sha256" in state:
+        _put_back(checkpoint / "replay.safetensors", state["replay_sha256"], replay.load_state)
+
+
+def _put_back(path: Path, sha256: str, into: Callable[[dict[str, Any]], None]) -> None:
+    """Give a file's arrays to the replay; raise CheckpointError where it is not what was saved, or does not fit."""
+    if not path.is_file() or _file_sha256(path) != sha256:
+        raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
+    try:
+        into(safetensors.numpy.load_file(path))
+    except (SafetensorError, KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
+
+
+def add_digest(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with a digest of them, which shows that a file was changed after it was written."""
+    return {**values, "digest": _digest(values)}
+
+
+def digest_matches(values: dict[str, Any]) -> bool:
+    """Whether `values`, read back from JSON, are what `add_digest` was given."""
+    return values.get("digest") == _digest({key: value for key, value in values.items() if key != "digest"})
+
+
+def weights_sha256(agent: Agent) -> str:
+    """Hash every weight and buffer of the agent's networks, in the order of their names."""
+    digest = hashlib.sha256()
+    for prefix, module in sorted(agent.modules().items()):
+        for key, value in sorted(module.state_dict().items()):
+            digest.update(f"{prefix}.{key}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def non_finite(agent: Agent) -> str | None:
+    """Return the name of the first parameter whose value or gradient is not finite, if there is one."""
+
+    def bad(tensor: Tensor | None) -> bool:
+        return tensor is not None and not bool(torch.isfinite(tensor).all())
+
+    for prefix, module in agent.modules().items():
+        for key, parameter in module.named_parameters():
+            if bad(parameter) or bad(parameter.grad):
+                return f"{prefix}.{key}"
+    return None
+
+
+def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
+    """Write the rows since the last checkpoint; return all pieces that still hold rows of the ring, oldest first."""
+    folder.mkdir(exist_ok=True)
+    kept = [piece for piece in replay.pieces if piece["end_row"] > replay.oldest_row]
+    for first_row, arrays in replay.unsaved():
+        end_row = first_row + len(arrays["action"])
+        path = folder / f"rows_{first_row:010d}_{end_row:010d}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        try:
+            _save_tensors(safetensors.numpy.save_file, arrays, temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
+        kept.append(piece)
+    replay.pieces = kept
+    return kept
+
+
+def _prune(folder: Path) -> None:
+    """Delete checkpoints beyond the newest `KEEP` and the best, and replay pieces that the newest do not use.
+
+    The best is kept to be watched and judged; keeping its replay too would keep everything since.
+    """
+    latest, best = ((folder / name).read_text() if (folder / name).is_file() else "" for name in ("latest", "best"))
+    newest = sorted(path.name for path in folder.glob("step_*") if path.name <= latest)[-KEEP:]
+    for path in folder.glob("step_*"):
+        if path.name not in {*newest, best}:
+            shutil.rmtree(path, ignore_errors=True)
+    try:
+        states = [json.loads((folder / name / "state.json").read_text()) for name in newest]
+        used = {piece["file"] for state in states for piece in state["replay"]}
+    except (OSError, ValueError, KeyError, TypeError):  # an older one is damaged: keep all pieces, any may be its
+        return
+    for path in (folder / "replay").glob("rows_*"):
+        if path.name not in used:
+            path.unlink(missing_ok=True)
+
+
+def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Any], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(None, str(error), str(path)) from error
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

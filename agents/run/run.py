@@ -1,0 +1,258 @@
+"""A run: its folder, its metrics, its schedule of checkpoints, and the ways in which it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.config import ConfigError, TrainConfig
+from agents.interface import Agent, Row
+from agents.replay.buffer import Replay
+from agents.run import checkpoint
+from agents.run.display import Display
+from agents.run.tracking import NoTracker, Tracker
+
+LOGS = ("metrics.jsonl", "replays/train.jsonl", "replays/judged.jsonl")
+"""Files that only grow, and that a resume cuts back to the checkpoint: metrics, training games, judged games."""
+SHARES = ("env", "act", "learn", "log")
+
+
+class RunError(RuntimeError):
+    """A run that had to stop, in one line that says why and what is left of it."""
+
+
+class Clock:
+    """Attributes all time to env, act, learn or log: each lap belongs to what was just done."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over."""
+        self.seconds = dict.fromkeys(SHARES, 0.0)
+        self.last = time.perf_counter()
+
+    def record_time(self, name: str) -> None:
+        """Book the time since the last lap under `name`."""
+        now = time.perf_counter()
+        self.seconds[name] += now - self.last
+        self.last = now
+
+    def shares(self) -> dict[str, float]:
+        """Return each one's part of the time since the start."""
+        total = sum(self.seconds.values()) or 1.0
+        return {name: seconds / total for name, seconds in self.seconds.items()}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The stretch between two checkpoints: all that is random in it follows from (seed, index)."""
+
+    seed: int
+    index: int
+    until: int
+    num_envs: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """One seed for each environment, below 2^31 as emulators want them."""
+        state = np.random.SeedSequence([self.seed, self.index, 0]).generate_state(self.num_envs)
+        return [int(number) & 0x7FFFFFFF for number in state]
+
+    def rng(self, device: torch.device, use: Literal["acting", "learning"]) -> torch.Generator:
+        """Return a generator for one use; two uses draw nothing in common."""
+        generator, stream = torch.Generator(device), {"acting": 1, "learning": 3}[use]
+        generator.manual_seed(int(np.random.SeedSequence([self.seed, self.index, stream]).generate_state(1)[0]))
+        return generator
+
+    def numpy_rng(self) -> np.random.Generator:
+        """Return a generator for sampling replay."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, self.index, 2]))
+
+
+class Run:
+    """Counts, logs and saves a training. The loops tell it what happens and ask it when to stop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        tracker: Tracker | None = None,
+        display: Display | None = None,
+        evaluate: Callable[[Any], dict[str, float]] | None = None,
+    ):
+        self.folder, self.config = folder, config
+        self.tracker, self.display, self.evaluate = tracker or NoTracker(), display, evaluate
+        self.clock = Clock()
+        self.env_steps = self.updates = self.episodes = self.leg_index = 0
+        self.wall_before, self.started = 0.0, time.monotonic()
+        self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
+        self.best_return = -np.inf
+        self.latest: dict[str, Tensor] = {}
+        self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
+        self.signalled, self.saved_steps = False, -1
+        (folder / "replays").mkdir(parents=True, exist_ok=True)
+        self.files = {name: open(folder / name, "ab") for name in LOGS}
+        try:
+            fcntl.flock(self.files["metrics.jsonl"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.wall_before + time.monotonic() - self.started
+
+    @property
+    def solved(self) -> bool:
+        """Whether the last `stop_episodes` full games reached `stop_return`."""
+        wanted, recent = self.config.stop_return, list(self.returns)[-self.config.stop_episodes :]
+        return wanted is not None and len(recent) == self.config.stop_episodes and float(np.mean(recent)) >= wanted
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be learned."""
+        return self.env_steps >= self.config.total_steps or self.solved or self.signalled
+
+    def segments(self) -> Iterator[Segment]:
+        """Yield the stretches between checkpoints until the run is over; Ctrl-C ends the running one early."""
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while not self.over:
+                period = self.config.checkpoint_steps
+                until = min((self.env_steps // period + 1) * period, self.config.total_steps)
+                yield Segment(self.config.seed, self.leg_index, until, self.config.num_envs)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def segment_over(self, segment: Segment) -> bool:
+        """Whether the next checkpoint is due."""
+        return self.env_steps >= segment.until or self.solved or self.signalled
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self.signalled:
+            raise KeyboardInterrupt
+        self.signalled = True
+
+    def observe(self, row: Row) -> None:
+        """Count the row's steps, and log the games that ended with it."""
+        self.count(int(np.count_nonzero(~row.dead)), row.next_info.get("episodes", ()))
+
+    def count(self, env_steps: int, episodes: Iterable[Any]) -> None:
+        """Count steps, and log the games that ended with them."""
+        self.env_steps += env_steps
+        for record in episodes:
+            self.returns.append(record.episode_return)
+            line = record.to_json(episode=self.episodes, kind="train", env_steps=self.env_steps)
+            self.write("replays/train.jsonl", line)
+            self.episodes += 1
+            self.log({"episode/return": record.episode_return, "episode/length": record.length})
+        if self.display is not None and self.display.due():
+            self._show()
+
+    def learned(self, metrics: dict[str, Tensor], updates: int = 1) -> None:
+        """Count gradient updates and keep their metrics; on a CPU look at once whether the loss is still a number."""
+        self.updates += updates
+        self.latest = metrics
+        if metrics["train/loss"].device.type == "cpu" and not torch.isfinite(metrics["train/loss"]):
+            raise RunError(f"the loss is {float(metrics['train/loss'])} at env step {self.env_steps:,}")
+
+    def log_if_due(self) -> None:
+        """Log learning and timing metrics once every `log_steps`."""
+        if self.env_steps // self.config.log_steps == self.logged_steps // self.config.log_steps:
+            return
+        wall = self.wall_seconds
+        values = {name: float(value) for name, value in self.latest.items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad:
+            raise RunError(f"{bad[0]} is {values[bad[0]]} at env step {self.env_steps:,}")
+        self.speed = (self.env_steps - self.logged_steps) / max(wall - self.logged_wall, 1e-9)
+        values["time/steps_per_second"] = self.speed
+        values |= {f"time/{name}_share": share for name, share in self.clock.shares().items()}
+        values["time/updates"] = self.updates
+        values["system/peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
+        self.logged_steps, self.logged_wall = self.env_steps, wall
+        self.log(values)
+        self.files["metrics.jsonl"].flush()  # for whoever watches
+
+    def log(self, values: dict[str, float]) -> None:
+        """Write one line of metrics, and mirror it."""
+        line = {"env_steps": self.env_steps, "wall_seconds": round(self.wall_seconds, 3), **values}
+        self.write("metrics.jsonl", json.dumps(line))
+        self.tracker.log(line)
+
+    def write(self, name: str, line: str) -> None:
+        """Append one line to one of the run's logs."""
+        self.files[name].write(line.encode() + b"\n")
+
+    def checkpoint(self, agent: Agent, segment: Segment | None = None, replay: Replay | None = None) -> None:
+        """Save everything that the next leg follows from; `segment` None is the start of the run."""
+        if segment is not None and self.env_steps == self.saved_steps:
+            return  # stopped before anything was learned: what is saved is this very moment
+        broken = checkpoint.non_finite(agent)
+        if broken is not None:
+            raise RunError(f"{broken} is not finite at env step {self.env_steps:,}")
+        self.leg_index = 0 if segment is None else segment.index + 1
+        self.latest = {}  # a resumed run has none either
+        judged = float(np.mean(self.returns)) if self.returns else -np.inf
+        if self.evaluate is not None and segment is not None:
+            metrics = self.evaluate(agent)
+            self.log(metrics)
+            judged = metrics["eval/return_mean"]
+        best = judged > self.best_return or segment is None
+        self.best_return = judged if best else self.best_return
+        for file in self.files.values():
+            file.flush()
+        state = {
+            "env_steps": self.env_steps, "updates": self.updates, "episodes": self.episodes, "leg": self.leg_index,
+            "wall_seconds": self.wall_seconds, "logged_steps": self.logged_steps, "returns": list(self.returns),
+            "best_return": self.best_return if np.isfinite(self.best_return) else None,
+            "offsets": {name: file.tell() for name, file in self.files.items()},
+        }  # fmt: skip
+        name = f"step_{self.env_steps:012d}"
+        checkpoint.save(self.folder / "checkpoints", name, agent, state, replay, best)
+        self.saved_steps = self.env_steps
+        self.clock.record_time("log")
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state: counters as they were, and logs cut back to that moment."""
+        self.env_steps, self.updates, self.episodes = state["env_steps"], state["updates"], state["episodes"]
+        self.saved_steps = self.env_steps
+        self.leg_index, self.logged_steps = state["leg"], state["logged_steps"]
+        self.wall_before = self.logged_wall = state["wall_seconds"]
+        self.returns.extend(state["returns"])
+        self.best_return = -np.inf if state["best_return"] is None else state["best_return"]
+        for name, offset in state["offsets"].items():
+            if self.files[name].tell() < offset:
+                raise checkpoint.CheckpointError(f"{self.folder / name} is shorter than when the checkpoint was made")
+        for name, offset in state["offsets"].items():
+            self.files[name].truncate(offset)
+            self.files[name].seek(offset)
+
+    def close(self) -> None:
+        """Flush and close the run's files."""
+        for file in self.files.values():
+            file.close()
+
+    def _show(self) -> None:
+        assert self.display is not None
+        facts = {"games": float(self.episodes), "steps/s": self.speed}
+        if self.returns:
+            facts["score"] = float(np.mean(list(self.returns)[-self.config.stop_episodes :]))
+        for name in ("train/loss", "train/entropy", "train/q_mean", "train/learning_rate"):
+            if name in self.latest:
+                facts[name.removeprefix("train/")] = float(self.latest[name])
+        self.display.update(self.env_steps, facts, self.clock.shares())

@@ -1,0 +1,239 @@
+"""Stable-Baselines3's classes around ours: environments, feature extractor, schedules, callback. Imports SB3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib import QRDQN, RecurrentPPO
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.config import ConfigError
+from agents.loops import learning_signal
+from agents.run.run import Run, Segment
+from agents.sb3.config import SB3A2CConfig, SB3Config, SB3DQNConfig, SB3PPOConfig, SB3QRDQNConfig, SB3RecurrentPPOConfig
+from networks.model import map_tree
+from networks.torsos.base import Style
+from networks.torsos.build import build_torso, is_image, parts_of
+
+CLASSES: dict[type[SB3Config], type[BaseAlgorithm]] = {
+    SB3A2CConfig: A2C,
+    SB3PPOConfig: PPO,
+    SB3RecurrentPPOConfig: RecurrentPPO,
+    SB3DQNConfig: DQN,
+    SB3QRDQNConfig: QRDQN,
+}
+NAMES = {
+    "train/policy_gradient_loss": "train/policy_loss",
+    "train/policy_loss": "train/policy_loss",
+    "train/value_loss": "train/value_loss",
+    "train/approx_kl": "train/approx_kl",
+    "train/clip_fraction": "train/clip_fraction",
+    "train/explained_variance": "train/explained_variance",
+    "train/learning_rate": "train/learning_rate",
+    "train/loss": "train/loss",
+    "rollout/exploration_rate": "train/epsilon",
+}
+"""SB3's names of metrics -> ours; its entropy_loss is the entropy with the other sign."""
+SMALLEST_IMAGE = 36
+"""Pixels below which the Nature CNN has nothing left to look at."""
+
+
+def _nothing(*_: Any) -> None:
+    """What is told to nobody."""
+
+
+class Vector(VecEnv):
+    """Our vector of environments as SB3 wants one: its own autoreset, rewards and ends as the learner is to see them.
+
+    SB3 resets within the step that ends an episode, and reads the last observation from the info. Scores and action
+    replays come from the vector itself, so they are those of the game.
+    """
+
+    def __init__(
+        self,
+        envs: Any,
+        config: SB3Config,
+        seeds: Sequence[int],
+        count: Callable[[int, Any], None] = _nothing,
+        record_time: Callable[[str], None] = _nothing,
+    ):
+        self.envs, self.config, self.seeds, self.count, self.record_time = envs, config, list(seeds), count, record_time
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+
+    def reset(self) -> Any:
+        """Start all environments from their seeds."""
+        obs, self.info = self.envs.reset(seed=self.seeds)
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Note the actions."""
+        self.actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Step, reset what has ended, and show it as SB3 expects."""
+        self.record_time("act")
+        obs, reward, terminated, truncated, info = self.envs.step(self.actions)
+        self.record_time("env")
+        self.count(self.num_envs, info.get("episodes", ()))
+        over = terminated | truncated
+        clip, lives = self.config.clip_rewards, self.config.life_loss_ends
+        reward, ended = learning_signal(reward, terminated, self.info, info, clip, lives)
+        done = ended | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for env in np.flatnonzero(done):
+            cut = bool(truncated[env] and not terminated[env])
+            last = map_tree(lambda part, env=env: part[env].copy(), obs)
+            infos[env] = {"terminal_observation": last, "TimeLimit.truncated": cut}
+        if over.any():
+            obs, info = self.envs.restart(over)
+        self.info = info
+        self.record_time("log")
+        return obs, reward, done, infos
+
+    def close(self) -> None:
+        """Leave the vector to whoever made it."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Answer what SB3 asks at the start; our environments draw nothing here."""
+        if attr_name == "render_mode":
+            return [None] * self.num_envs
+        raise AttributeError(attr_name)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refuse: environments of a protocol are not changed."""
+        raise NotImplementedError(attr_name)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Refuse: environments of a protocol are stepped and reset only."""
+        raise NotImplementedError(method_name)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
+        """None of SB3's wrappers is there: what they do is told by the vector."""
+        return [False] * self.num_envs
+
+
+class Spaces(VecEnv):
+    """Just the spaces and the number of environments, to build an agent for."""
+
+    def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space):
+        super().__init__(num_envs, observation_space, action_space)
+
+    reset = step_async = step_wait = close = set_attr = env_method = _nothing  # type: ignore[assignment]
+    get_attr = Vector.get_attr
+    env_is_wrapped = Vector.env_is_wrapped
+
+
+class TorsoFeatures(BaseFeaturesExtractor):
+    """One of our torsos as SB3 wants a features extractor: observations, unscaled -> features [B, features_dim]."""
+
+    def __init__(self, observation_space: spaces.Space, torso: str, style: Style):
+        built = build_torso(observation_space, torso, style)
+        super().__init__(observation_space, int(built.out_dim))
+        self.torso = built
+
+    def forward(self, observations: Any) -> Tensor:
+        """[B, ...], which SB3 has made float32 -> [B, features_dim]."""
+        return self.torso(observations)
+
+
+def build(config: SB3Config, env: VecEnv, device: torch.device, **changes: Any) -> BaseAlgorithm:
+    """Build SB3's agent; `changes` replace arguments of its class."""
+    kind = CLASSES[type(config)]
+    arguments: dict[str, Any] = {**config.hyperparameters(), "learning_rate": config.learning_rate}
+    if config.schedule == "linear":
+        for name in {"learning_rate", "clip_range"} & arguments.keys():
+            arguments[name] = LinearSchedule(arguments[name], 0.0, 1.0)
+    policy, policy_arguments = _policy(config, env.observation_space)
+    if isinstance(config, SB3RecurrentPPOConfig):
+        policy = policy.replace("Policy", "LstmPolicy")
+    arguments |= {"policy_kwargs": policy_arguments, "seed": config.seed, "device": device, **changes}
+    try:
+        model = kind(policy, env, **arguments)
+    except (AssertionError, ValueError) as error:  # what SB3 says to a space that it does not take
+        raise ConfigError(f"Stable-Baselines3's {kind.__name__} cannot play this: {error}") from error
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def _policy(config: SB3Config, space: spaces.Space) -> tuple[str, dict[str, Any]]:
+    """Return the name of SB3's policy and its arguments."""
+    arguments = config.policy_arguments()
+    if arguments.pop("rms_prop_tf_like", False):
+        arguments |= {"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": config.rms_prop_eps}}  # type: ignore
+    if config.net_arch is not None:
+        arguments["net_arch"] = list(config.net_arch)
+    kind = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    if config.torso == "sb3":
+        large = not isinstance(space, spaces.Dict) and is_image(space) and min(space.shape[1:]) >= SMALLEST_IMAGE
+        return ("CnnPolicy" if large else kind), arguments
+    if not all(isinstance(part, spaces.Box) for part in parts_of(space)):
+        raise ConfigError(f"--torso {config.torso} reads arrays only under Stable-Baselines3, not {space}; use sb3")
+    ours = {"torso": config.torso, "style": config.style}
+    arguments |= {"features_extractor_class": TorsoFeatures, "features_extractor_kwargs": ours}
+    arguments.setdefault("net_arch", [])
+    return kind, arguments | {"normalize_images": False}
+
+
+class Follow(BaseCallback):
+    """Tells a `Run` what SB3 does: updates and their metrics, checkpoints between rollouts, an end at a good score."""
+
+    def __init__(self, run: Run, segment: Segment, agent: Any):
+        super().__init__()
+        self.run, self.segment, self.agent, self.updates = run, segment, agent, 0
+        self.due = segment.until
+
+    def _on_training_start(self) -> None:
+        self.hook = self.model.policy.optimizer.register_step_post_hook(self._updated)  # type: ignore[union-attr]
+
+    def _updated(self, *_: Any) -> None:
+        self.updates += 1
+
+    def _on_step(self) -> bool:
+        return not (self.run.solved or self.run.signalled)
+
+    def _on_rollout_start(self) -> None:
+        """See to what was learned since the last rollout."""
+        self.run.clock.record_time("learn")
+        self._report()
+        self.run.log_if_due()
+        if self.run.env_steps >= self.due:
+            self.due += self.run.config.checkpoint_steps
+            self.run.checkpoint(self.agent, self.segment)  # the policy is in eval mode here, as SB3 collects in it
+
+    def _on_rollout_end(self) -> None:
+        self.run.clock.record_time("act")
+
+    def _on_training_end(self) -> None:
+        self.run.clock.record_time("learn")
+        self._report()
+        self.hook.remove()
+
+    def _report(self) -> None:
+        if not self.updates:
+            return
+        said = self.model.logger.name_to_value
+        values = {ours: said[theirs] for theirs, ours in NAMES.items() if theirs in said}
+        if "train/entropy_loss" in said:
+            values["train/entropy"] = -said["train/entropy_loss"]
+        if "train/loss" not in values:  # A2C tells its parts only
+            config: Any = self.run.config
+            values["train/loss"] = (
+                values["train/policy_loss"]
+                + config.vf_coef * values["train/value_loss"]
+                - config.ent_coef * values["train/entropy"]
+            )
+        self.run.learned({name: torch.tensor(float(value)) for name, value in values.items()}, self.updates)
+        self.updates = 0

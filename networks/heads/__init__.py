@@ -1,0 +1,1 @@
+"""Heads: action values, policies and critics."""

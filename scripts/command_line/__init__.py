@@ -1,0 +1,1 @@
+"""Options, errors and help of all commands."""

@@ -1,0 +1,1 @@
+"""Experiments of several runs: suites, duels, sweeps, ablations and measurements of speed."""

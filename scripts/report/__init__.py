@@ -1,0 +1,1 @@
+"""Read run folders and write the comparison page."""

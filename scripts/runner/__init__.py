@@ -1,0 +1,1 @@
+"""Train, evaluate, watch and load runs."""

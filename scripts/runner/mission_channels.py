@@ -1,0 +1,182 @@
+"""Missions in Chinese or French, or spoken: what gives them, and what makes English of them again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from agents.config import ChannelName, ConfigError, TrainConfig
+from envs.missions import VOCABULARY, MissionChannel
+from networks.encoders import store
+from networks.encoders.base import space_of
+from networks.encoders.vocabulary import Vocabulary, check_drift
+from networks.supervised import corpora
+from networks.supervised.data import DataError
+from networks.supervised.mission_grammar import MissionError, parse, translate
+from networks.supervised.models import Transcriber, Translator, as_text, heads_from
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
+Give = Callable[[str, int], np.ndarray]
+WORDS = Vocabulary(VOCABULARY)
+"""Of the games' own missions."""
+
+
+def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
+    """Have missions given as the config says; raise ConfigError where nobody can read them."""
+    if config.mission_channel == "text":
+        _check_words(config)
+    if (config.mission_channel, config.interpreter, said) == ("text", "", None):
+        return envs
+    words = envs.single_observation_space
+    if not isinstance(words, spaces.Dict) or "mission" not in words.spaces:
+        raise ConfigError(f"--mission-channel and --say are for games with missions; {config.env} has none")
+    ids = words["mission"]
+    if config.mission_channel == "none":
+        return MissionChannel(envs, lambda text, seed: english("", ids), ids, said)
+    if config.mission_channel == "text" and not config.interpreter:
+        return MissionChannel(envs, lambda text, seed: english(text, ids), ids, said)
+    if config.interpreter:
+        stored = store.load(Path(config.interpreter))
+        give, interpret = giver(config.mission_channel, stored), interpreter(stored)
+        return MissionChannel(envs, lambda text, seed: english(interpret(give(text, seed)), ids), ids, said)
+    path = dict(config.encoders()).get("mission")
+    if path is None:
+        raise ConfigError(
+            f"nobody here reads missions by {config.mission_channel}: give --interpreter RUN or --encoder mission=RUN"
+        )
+    stored = store.load(Path(path[0]))
+    return MissionChannel(envs, giver(config.mission_channel, stored), space_of(stored.encoder.spec.input), said)
+
+
+def _check_words(config: TrainConfig) -> None:
+    """Raise ConfigError where the encoder of missions learned other numbers for the games' words."""
+    path = dict(config.encoders()).get("mission")
+    learned = store.load(Path(path[0])).encoder.spec.input.get("vocabulary", WORDS.sha256) if path else WORDS.sha256
+    if learned != WORDS.sha256:
+        raise ConfigError(f"the encoder {path[0] if path else ''} learned other words than the games'; train it anew")
+
+
+def add_options(parser: argparse.ArgumentParser, say: bool = False) -> None:
+    """Add what says how a trained agent is to be given its missions."""
+    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
+    parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
+    if say:
+        parser.add_argument("--say", metavar="TEXT|WAV", help="a mission of yours, in the place of the game's")
+
+
+def chosen(arguments: argparse.Namespace, config: AnyConfig) -> AnyConfig:
+    """Return a run's config with the channel that was asked for."""
+    given = {"mission_channel": arguments.mission_channel, "interpreter": arguments.interpreter}
+    changes: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
+    return replace(config, **changes)
+
+
+def heard(config: TrainConfig, said: str) -> str:
+    """Return the English that an agent is told for a mission that a person says; raise for words that nobody knows."""
+    stored = store.load(Path(config.interpreter)) if config.interpreter else None
+    text = interpreter(stored)(giver(config.mission_channel, stored)(said, 0)) if stored is not None else said
+    if stored is not None and config.mission_channel in ("zh", "fr"):
+        check_drift(stored.vocabularies["input"], [said], 0.2)
+    if stored is not None or config.mission_channel == "text":
+        check_drift(WORDS, [text], 0.2)
+    return text
+
+
+def english(text: str, space: spaces.Space) -> np.ndarray:
+    """Return the token numbers of an English mission, as the game gives its own."""
+    assert isinstance(space, spaces.MultiDiscrete)
+    return WORDS.array([text], space.shape[0])[0]
+
+
+def giver(kind: str, stored: store.Stored) -> Give:
+    """Return what turns an English mission into what the encoder of a task reads."""
+    about = stored.encoder.spec.input
+    wanted = {"speech": "audio"}.get(kind, "text")
+    if stored.encoder.spec.modality != wanted or (wanted == "text" and about.get("language", "en") != _language(kind)):
+        reads = about.get("language") or stored.encoder.spec.modality
+        raise ConfigError(f"missions are given by {kind}, and {stored.folder} reads {reads}; give another")
+    length = int(about["shape"][0])
+    if kind == "speech":
+        return lambda text, seed: spoken(text, seed, length, int(about["sample_rate"]))
+    vocabulary = stored.vocabularies["input"]
+    return lambda text, seed: vocabulary.array([foreign(text, kind, seed)], length)[0]
+
+
+def _language(kind: str) -> str:
+    return "en" if kind == "text" else kind
+
+
+def foreign(text: str, language: str, seed: int) -> str:
+    """Return an English mission in another language; what is no English mission is taken as it is."""
+    try:
+        return translate(parse(text), language, np.random.default_rng(seed))  # type: ignore[arg-type]
+    except MissionError:
+        return text
+
+
+def spoken(text: str, seed: int, length: int, rate: int) -> np.ndarray:
+    """Return a mission said by a voice that no network was trained on, int16 [length]; or what a WAV file says."""
+    from networks.supervised import espeak
+
+    if text.lower().endswith((".wav", ".flac")):
+        return recorded(Path(text), length, rate)
+    rng = np.random.default_rng(seed)
+    ways = espeak.variants(text, rate)
+    return espeak.in_a_room(ways[int(rng.integers(len(ways)))], rng, length, rate)
+
+
+def recorded(path: Path, length: int, rate: int) -> np.ndarray:
+    """Return a recording, int16 [length]; raise ConfigError for what cannot be read or is too long."""
+    from networks.supervised import espeak
+    from networks.supervised.speech import fitted
+
+    try:
+        wave = between_silences(corpora.sound(path, rate, espeak.resample), rate)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if len(wave) > length:
+        raise ConfigError(f"{path} lasts {len(wave) / rate:.1f} s; at most {length / rate:.1f} s are heard")
+    return fitted(wave, length)
+
+
+def between_silences(wave: np.ndarray, rate: int, below: float = 30.0, margin: float = 0.03) -> np.ndarray:
+    """Cut off what comes before and after all that is not `below` dB below the loudest 20 ms, but for `margin` seconds.
+
+    Sound is normalised by its own mean and deviation, and a second of silence at either end would be most of them.
+    """
+    size = rate // 50
+    frames = wave[: len(wave) // size * size].astype(np.float64).reshape(-1, size)
+    loudness = np.sqrt((frames**2).mean(axis=1))
+    loud = np.flatnonzero(loudness > loudness.max(initial=0.0) * 10 ** (-below / 20))
+    if not len(loud):
+        return wave
+    edge = int(margin * rate)
+    return wave[max(loud[0] * size - edge, 0) : (loud[-1] + 1) * size + edge]
+
+
+def interpreter(stored: store.Stored) -> Callable[[np.ndarray], str]:
+    """Return what turns such an array into English: a translation or a speech-to-text task."""
+    from networks.supervised.speech import snap
+
+    words = stored.vocabularies.get("output")
+    about = stored.encoder.spec.input
+    if words is None or about.get("target_language", "en") != "en":
+        raise ConfigError(f"{stored.folder} makes no English; give a folder of translate-zh-en or speech-to-text")
+    if stored.encoder.spec.modality == "audio":
+        model: Any = heads_from(Transcriber(stored.encoder, words.size), stored.heads)
+    else:
+        model = heads_from(Translator(stored.encoder, words.size, int(about["shape"][0])), stored.heads)
+
+    def interpret(x: np.ndarray) -> str:
+        with torch.inference_mode():
+            text = words.decode(as_text(model.predict(torch.from_numpy(x[None]))["text"][0]))
+        return snap(text) if stored.encoder.spec.modality == "audio" else text
+
+    return interpret

@@ -1,0 +1,1 @@
+"""Supervised tasks: data, models and goals."""
