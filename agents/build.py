@@ -12,7 +12,8 @@ import psutil
 import torch
 from gymnasium import spaces
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.on_policy import RolloutLearner
 from agents.presets.registry import ALGORITHMS

@@ -13,7 +13,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from networks.cores import build_core
 from networks.encoders import reuse
 from networks.fusion import LINEAR, fuse

@@ -16,7 +16,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.augment import augment, is_picture
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.learner import Learner

@@ -12,14 +12,8 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from envs.episode_record import (
-    HASH_EVERY_STEPS,
-    EpisodeRecord,
-    ReplayError,
-    frame_hash,
-    load_replays,
-    previous_episodes,
-)
+from envs.episode_record import HASH_EVERY_STEPS, EpisodeRecord, frame_hash, load_replays, previous_episodes
+from envs.errors import ReplayError
 from envs.protocols import Protocol
 
 __all__ = [

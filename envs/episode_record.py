@@ -18,12 +18,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.errors import ReplayError
+
 FORMAT = 1
 HASH_EVERY_STEPS = 32
-
-
-class ReplayError(ValueError):
-    """A replay that cannot be read or does not hold what it says, in one line."""
 
 
 @dataclass(frozen=True, eq=False)

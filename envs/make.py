@@ -16,6 +16,7 @@ import gymnasium as gym
 from envs import toy
 from envs.action_replays import RecordEpisodes
 from envs.ale import AtariGame, rom_name
+from envs.errors import EnvError
 from envs.missions import GridPlanes, MissionPairs, StrictMission
 from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
 from envs.sensors import DropSensor, Flicker, NoisyObs
@@ -33,10 +34,6 @@ SOUND = "sound"
 TRUE = (True, 1, "True", "true")
 STRICT, PAIRS = "strict", "pairs"
 """Arguments that MiniGrid's games take: wrong objects end a game, and which missions are drawn."""
-
-
-class EnvError(ValueError):
-    """An environment that cannot be made, in one line that says what to do."""
 
 
 def register_families() -> None:

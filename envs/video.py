@@ -19,6 +19,7 @@ import numpy as np
 
 from envs.action_replays import EpisodeRecord, MakeEnv, resimulate
 from envs.ale import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, AtariGame
+from envs.errors import RecordingError
 
 SOUND_RATE = 44_100
 SMALLEST_SIDE = 160
@@ -30,10 +31,6 @@ MINATAR_COLOURS = np.array(
 """Of the state's channels; the player is the first."""
 Overlay = Callable[[int, float], list[str]]
 """(step, score) -> lines of text."""
-
-
-class RecordingError(RuntimeError):
-    """A video that cannot be written, or is not what it should be, in one line."""
 
 
 class VideoWriter:

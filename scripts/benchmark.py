@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from scripts.command_line import errors
 from scripts.command_line.errors import run_main
 from scripts.experiments import (

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from rich.console import Console
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.run import machine
 from envs.action_replays import EpisodeRecord
 from envs.make import make_env, make_envs

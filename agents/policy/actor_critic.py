@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Generator, Tensor, nn
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Rollout
 from agents.losses import huber, masked_mean, masked_normalize, masked_variance

@@ -10,7 +10,8 @@ from dataclasses import fields, replace
 from math import gcd
 from typing import Any, TypeVar, get_args
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.off_policy import ReplayConfig
 from agents.on_policy import RolloutConfig

@@ -23,16 +23,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from agents.errors import CheckpointError
 from agents.interface import Agent
 from agents.replay.buffer import Replay
 
 FORMAT = 3
 KEEP = 2
 """Checkpoints kept, beside the best."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, in one line that says why and what to do."""
 
 
 def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: Replay | None, best: bool) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import torch
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Options of mallopt(3)."""

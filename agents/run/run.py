@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import CheckpointError, ConfigError, RunError
 from agents.interface import Agent, Row
 from agents.replay.buffer import Replay
 from agents.run import checkpoint
@@ -27,10 +28,6 @@ from agents.run.tracking import NoTracker, Tracker
 LOGS = ("metrics.jsonl", "replays/train.jsonl", "replays/judged.jsonl")
 """Files that only grow, and that a resume cuts back to the checkpoint: metrics, training games, judged games."""
 SHARES = ("env", "act", "learn", "log")
-
-
-class RunError(RuntimeError):
-    """A run that had to stop, in one line that says why and what is left of it."""
 
 
 class Clock:
@@ -237,7 +234,7 @@ class Run:
         self.best_return = -np.inf if state["best_return"] is None else state["best_return"]
         for name, offset in state["offsets"].items():
             if self.files[name].tell() < offset:
-                raise checkpoint.CheckpointError(f"{self.folder / name} is shorter than when the checkpoint was made")
+                raise CheckpointError(f"{self.folder / name} is shorter than when the checkpoint was made")
         for name, offset in state["offsets"].items():
             self.files[name].truncate(offset)
             self.files[name].seek(offset)

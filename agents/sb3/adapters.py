@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.loops import learning_signal
 from agents.run.run import Run, Segment
 from agents.sb3.config import SB3A2CConfig, SB3Config, SB3DQNConfig, SB3PPOConfig, SB3QRDQNConfig, SB3RecurrentPPOConfig

@@ -18,7 +18,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.run.run import Run
 from agents.sb3.config import SB3Config, SB3DQNConfig

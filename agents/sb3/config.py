@@ -8,7 +8,8 @@ from typing import Any, Literal
 from gymnasium import spaces
 from torch import nn
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.run import machine
 from networks.torsos.base import Style
 from networks.torsos.build import observation_bytes

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from safetensors import SafetensorError
 
-from agents.run.run import RunError
-from envs.video import RecordingError
+from agents.errors import RunError
+from envs.errors import RecordingError
 
 USER_ERRORS = (ValueError, SafetensorError, FileNotFoundError)
 """Bad input: a ConfigError, EnvError, CheckpointError, ReplayError or UsageError is a ValueError."""

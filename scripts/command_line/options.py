@@ -16,7 +16,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.presets import registry
 from agents.sb3 import zoo_presets
 from envs.make import check_id, family, register_families

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.presets.registry import ALGORITHMS, without_memory
 from agents.sb3 import zoo_presets
 from scripts.experiments.suite import compete, finish, scores_of

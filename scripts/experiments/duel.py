@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from envs.make import family, resolve_protocol
 from envs.protocols import describe
 from scripts.experiments.suite import compete, finish, scores_of

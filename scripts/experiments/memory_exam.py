@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.presets.registry import ALGORITHMS, OURS
 from agents.sb3 import zoo_presets
 from scripts.experiments.suite import compete, finish

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.run.tracking import TrackMode
 from scripts.command_line import errors
 from scripts.experiments import memory_exam, results_book, robustness, sweep, throughput, training_jobs, update_cost

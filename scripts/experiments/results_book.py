@@ -16,9 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.config import ConfigError
+from agents.errors import ConfigError, RunError
 from agents.run.provenance import ROOT
-from agents.run.run import RunError
 from envs.action_replays import EpisodeRecord, load_replays, previous_episodes
 from scripts.experiments.duel import duel_table, pair_of, weigh
 from scripts.experiments.suite import compete

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from scripts.experiments.suite import EVAL_SEED
 from scripts.report import plots
 from scripts.report import statistics as st

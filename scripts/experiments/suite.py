@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents.run.run import RunError
+from agents.errors import RunError
 from scripts.experiments.training_jobs import Contender, Job, Settings, contender, run
 from scripts.report import statistics as st
 from scripts.report.tables import interval, number, wide_console

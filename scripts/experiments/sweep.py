@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from scripts.command_line import errors
 from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, Settings, contender

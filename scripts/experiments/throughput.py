@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.off_policy import ReplayConfig
 from agents.policy.ppo import PPOConfig

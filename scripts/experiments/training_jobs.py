@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.presets.registry import ALGORITHMS, PRESETS
 from agents.run import checkpoint
 from agents.run.tracking import TrackMode

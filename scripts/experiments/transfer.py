@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from envs.make import resolve_protocol
 from networks.encoders import store
 from scripts.experiments.suite import EVAL_SEED, compete, finish

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.wrappers import ReadParts
 from networks.encoders import reuse, store
 from networks.tensors import to_tensor

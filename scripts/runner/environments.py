@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from gymnasium import spaces
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.action_replays import RecordEpisodes
 from envs.make import make_envs, resolve_protocol
 from envs.wrappers import ObserveLast, ObserveMask

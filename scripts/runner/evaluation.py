@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.evaluate import evaluate
 from agents.learner import Learner
 from scripts.report.statistics import human_normalized

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 
 
 def read_yaml(path: Path) -> Any:

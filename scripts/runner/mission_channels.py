@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from agents.config import ChannelName, ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
+from agents.settings import ChannelName
 from envs.missions import VOCABULARY, MissionChannel
 from networks.encoders import store
 from networks.encoders.base import space_of

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.make import DROP, SENSORS, make_envs, resolve_protocol
 from envs.sensors import Repaired
 from networks.supervised.data import DataError

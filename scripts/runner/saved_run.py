@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents import build
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.presets.registry import ALGORITHMS
 from agents.run import checkpoint, machine, provenance

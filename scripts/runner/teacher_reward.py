@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.teacher import TeacherReward
 from networks.encoders import store
 from networks.supervised.feedback import CLASSES, REWARDS, said

@@ -13,13 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from agents import build
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError, RunError
 from agents.learner import Learner
 from agents.loops import train_off_policy, train_on_policy
 from agents.replay.buffer import Replay, ReplayLayout
 from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
-from agents.run.run import Run, RunError
+from agents.run.run import Run
 from agents.run.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
 from agents.sb3.agent import StableBaseline
 from agents.sb3.config import SB3Config

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.evaluate import evaluate
 from agents.learner import Learner
-from envs.action_replays import EpisodeRecord, ReplayError, load_replays, previous_episodes, resimulate, verify
+from envs.action_replays import EpisodeRecord, load_replays, previous_episodes, resimulate, verify
+from envs.errors import ReplayError
 from envs.make import make_env
 from envs.video import check_video, render_frame, render_replay
 from scripts.runner import mission_channels

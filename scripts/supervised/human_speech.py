@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.run import provenance
 from networks.encoders import store
 from networks.supervised import corpora, metrics

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.run import provenance
 from networks.encoders import store
 from networks.encoders.base import build

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.run import machine
 from agents.run.display import Display
 from networks.encoders import store

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 
 from agents.build import build_agent, center_inputs
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.interface import Rollout
 from agents.loops import interact
 from agents.policy.actor_critic import ActorCritic

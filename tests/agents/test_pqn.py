@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents.build import build_agent
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.interface import Rollout
 from agents.run.checkpoint import weights_sha256
 from agents.value.pqn import PQN, PQNConfig

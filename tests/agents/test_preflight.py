@@ -21,7 +21,8 @@ from gymnasium import spaces
 from rich.console import Console
 
 from agents.build import build_agent, build_replay, replay_layout
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.off_policy import ReplayConfig
 from agents.on_policy import RolloutConfig
 from agents.presets.registry import PRESETS, memory, tiny

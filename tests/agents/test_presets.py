@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from agents.build import build_agent, center_inputs
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.loops import interact
 from agents.on_policy import RolloutConfig

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from agents.build import build_agent, build_replay, replay_layout, spills
-from agents.config import ConfigError
+from agents.errors import CheckpointError, ConfigError
 from agents.learner import Learner
 from agents.loops import train_off_policy
 from agents.presets.registry import PRESETS, tiny
 from agents.replay.buffer import Replay, ReplayLayout
 from agents.replay.prioritized import FLOOR, PrioritizedReplay, SumTree
 from agents.run import checkpoint, machine
-from agents.run.checkpoint import CheckpointError
 from agents.run.run import Run
 from envs.toy import ChainEnv
 from tests.agents.test_replay import VECTOR, Naive, assert_same_batch, fill, play, rich_space

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.build import build_agent
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.interface import Rollout
 from agents.policy.rnd import RND
 from agents.presets.registry import PRESETS

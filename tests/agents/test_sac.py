@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.interface import Sequences, Transitions
 from agents.policy.sac import SAC, SACConfig, entropy
 from agents.replay.buffer import Replay

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.interface import Sequences, Transitions
 from agents.losses import quantile_huber, rescale, unrescale
 from agents.presets.registry import ALGORITHMS, derive

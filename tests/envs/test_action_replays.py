@@ -6,16 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs.action_replays import (
-    EpisodeRecord,
-    RecordEpisodes,
-    ReplayError,
-    load_replays,
-    previous_episodes,
-    resimulate,
-    verify,
-)
+from envs.action_replays import EpisodeRecord, RecordEpisodes, load_replays, previous_episodes, resimulate, verify
 from envs.ale import AtariGame
+from envs.errors import ReplayError
 from envs.make import make_env, make_envs
 from envs.protocols import NATIVE, describe
 from envs.toy import CountingEnv

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from envs.action_replays import verify
-from envs.make import EnvError, make_env, make_envs
+from envs.errors import EnvError
+from envs.make import make_env, make_envs
 from envs.protocols import CLASSIC
 from envs.sensors import Flicker
 from envs.toy import CountingEnv

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from envs.ale import rom_name
-from envs.make import EnvError, check_id, family, make_env, make_envs, register_families, resolve_protocol
+from envs.errors import EnvError
+from envs.make import check_id, family, make_env, make_envs, register_families, resolve_protocol
 from envs.protocols import CLASSIC, MACHADO, NATIVE, PROTOCOLS, Protocol, describe, fingerprint
 from envs.video import render_frame
 

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("minigrid")
 
-from envs.make import EnvError, make_env, make_envs
+from envs.errors import EnvError
+from envs.make import make_env, make_envs
 from envs.missions import HELD_OUT, mission_text
 from networks.supervised import mission_grammar
 

@@ -11,7 +11,8 @@ import pytest
 from gymnasium import spaces
 
 from agents.build import frame_stack
-from agents.config import ConfigError, TrainConfig
+from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.action_replays import RecordEpisodes, verify
 from envs.make import make_env, make_envs
 from envs.toy import ChainEnv, CountingEnv

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from envs.action_replays import verify
-from envs.make import EnvError, make_envs
+from envs.errors import EnvError
+from envs.make import make_envs
 from envs.sensors import Repaired
 
 

@@ -9,7 +9,8 @@ from gymnasium import spaces
 
 from envs.action_replays import previous_episodes, verify
 from envs.ale import SAMPLES_PER_FRAME, AtariGame
-from envs.make import EnvError, make_env, make_envs
+from envs.errors import EnvError
+from envs.make import make_env, make_envs
 from envs.protocols import CLASSIC, MACHADO
 from networks.torsos.build import build_torso, torso_name
 from networks.torsos.sound import Spectrum, is_sound

@@ -7,18 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs.action_replays import ReplayError
+from envs.errors import RecordingError, ReplayError
 from envs.make import make_env
-from envs.video import (
-    MINATAR_COLOURS,
-    RecordingError,
-    VideoWriter,
-    check_video,
-    draw_text,
-    enlarge,
-    render_frame,
-    render_replay,
-)
+from envs.video import MINATAR_COLOURS, VideoWriter, check_video, draw_text, enlarge, render_frame, render_replay
 from tests.envs.helpers import edited, episodes
 
 PONG = "ALE/Pong-v5"

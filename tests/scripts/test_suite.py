@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from agents.presets import registry
 from agents.value.dqn import DQN, DQNConfig
 from scripts.experiments import ablation, throughput, training_jobs

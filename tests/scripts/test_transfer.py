@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from networks.encoders import store
 from networks.encoders.base import build
 from scripts.experiments import transfer

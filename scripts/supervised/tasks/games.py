@@ -15,7 +15,8 @@ import torch
 from gymnasium import spaces
 
 from envs.action_replays import load_replays, previous_episodes, resimulate
-from envs.episode_record import EpisodeRecord, ReplayError
+from envs.episode_record import EpisodeRecord
+from envs.errors import ReplayError
 from envs.make import check_id, family, make_env
 from networks.encoders.base import Encoder
 from networks.supervised import metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from agents.config import ConfigError
+from agents.errors import ConfigError
 from scripts.supervised.tasks.atari import AtariMotion, AtariRAM
 from scripts.supervised.tasks.base import Task
 from scripts.supervised.tasks.digits import Digits
