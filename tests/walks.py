@@ -2,9 +2,9 @@
 
     python -m tests.walks [--json FILE]
 
-Only files of agents/, envs/, networks/ and scripts/ count. An update is counted by running it: the files whose functions
-are entered between the end of one update and the end of the next (DQN: env step, replay, update), or inside one update
-(PPO: all its minibatches).
+Only files of agents/, envs/, networks/ and scripts/ count. An update is counted by running it: files whose functions are
+entered between the end of one update and the end of the next (DQN: env step, replay, update), or inside one update (PPO:
+all its minibatches).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ try:
 except SystemExit:
     pass
 finally:
-    files = sorted(str(Path(m.__file__).relative_to({root!r})) for m in list(sys.modules.values())
-                   if getattr(m, "__file__", None) and m.__file__.startswith(tuple({root!r} + "/" + p for p in {packages!r})))
-    print("FILES", *files, sep="\\n")
+    paths = [Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)]
+    ours = [p.relative_to({root!r}) for p in paths if p.is_relative_to({root!r})]
+    print("FILES", *sorted(str(p) for p in ours if p.parts[0] in {packages!r}), sep="\\n")
 """
 
 
