@@ -2,9 +2,9 @@
 
     python -m tests.walks [--json FILE]
 
-Only files of agents/, envs/, networks/ and scripts/ count. An update is counted by running it: files whose functions are
-entered between the end of one update and the end of the next (DQN: env step, replay, update), or inside one update (PPO:
-all its minibatches).
+Only files of agents/, envs/, networks/ and scripts/ count. An update is counted by running it: files whose functions
+it enters, from the end of the update before to its own end (DQN: env step, replay, update), or inside it (PPO: all
+minibatches).
 """
 
 from __future__ import annotations
