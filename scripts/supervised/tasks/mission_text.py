@@ -267,6 +267,6 @@ def translations() -> dict[str, type[Translation]]:
             "target": target, "__doc__": f"Missions from {source} to {target}.", "__module__": __name__,
         }  # fmt: skip
         if target != "en":
-            about["gates"] = ()
+            about["goals"] = ()
         found[name] = type(f"Translate{source.title()}{target.title()}", (Translation,), about)
     return found
