@@ -14,12 +14,14 @@ from gymnasium import spaces
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
+from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.on_policy import RolloutLearner
 from agents.presets.registry import ALGORITHMS
 from agents.replay.buffer import Replay, ReplayLayout
 from agents.replay.prioritized import PrioritizedReplay
 from agents.run import machine
+from agents.run.machine import MachineFacts
 from networks.model import ACTION_MASK, map_tree
 from networks.torsos.build import is_image, torso_name
 from networks.torsos.convnets import HEAVY
@@ -35,11 +37,11 @@ def convolutional(config: TrainConfig, space: spaces.Space) -> bool:
     return (torso_name(space) if config.torso_name in ("auto", "dict", "sb3") else config.torso_name) in HEAVY
 
 
-def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: dict[str, Any]) -> Learner:
-    """Build the agent for these environments; `facts` come from `machine.resolve`. Its weights follow from the seed."""
+def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, facts: MachineFacts) -> Learner:
+    """Build the agent for these environments; its weights follow from the seed."""
     config.validate()
     machine.keep_large_blocks()
-    torch.set_num_threads(facts["threads"])
+    torch.set_num_threads(facts.threads)
     torch.manual_seed(config.seed)
     _, agent_class = ALGORITHMS[algorithm]
     agent = agent_class(config, envs.single_observation_space, envs.single_action_space, facts)
@@ -47,8 +49,8 @@ def build_agent(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv,
     return agent
 
 
-def resolve_machine(config: TrainConfig, envs: gym.vector.VectorEnv) -> dict[str, Any]:
-    """Decide device, threads and precision for this network."""
+def resolve_machine(config: TrainConfig, envs: gym.vector.VectorEnv) -> MachineFacts:
+    """Choose device, threads and precision for this network."""
     try:
         return machine.resolve(config, convolutional(config, envs.single_observation_space))
     except ValueError as error:
@@ -102,8 +104,9 @@ def build_replay(
 
 
 def frame_stack(envs: gym.vector.VectorEnv) -> int:
-    """Frames stacked in an observation, as the environments' card says."""
-    return int(getattr(envs, "card", {}).get("frame_stack", 1))
+    """Return the frames stacked in an observation, 1 for environments without a `GameSpec`."""
+    game: GameSpec | None = getattr(envs, "game", None)
+    return game.frame_stack if game is not None else 1
 
 
 def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None:

@@ -1,13 +1,15 @@
-"""Judge an agent: full games, raw scores, the first k of each environment so that short ones do not count more."""
+"""Evaluate an agent: full games, raw scores."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 
+from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import interact
 from agents.run.checkpoint import weights_sha256
@@ -16,11 +18,49 @@ STUCK_STEPS = 200_000
 """Env steps of one episode after which an agent counts as stuck, in a game without an end."""
 
 
-def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
-    """Play `episodes` full games; return their returns, lengths, values and action replays, and the mean and std.
+@dataclass(frozen=True)
+class Evaluation:
+    """The games that one agent played, in the order (game of that environment, environment)."""
 
-    Every environment plays its share, the first ones one more where it does not divide. `records` are the finished
-    episodes in the order of (game of that environment, environment), `values` the agent's value at each step of them.
+    records: list[Any]
+    """The `EpisodeRecord` of each game."""
+    values: list[list[float]]
+    """The agent's value of the observation at each step of each game."""
+    weights_sha256: str
+    """Hash of the weights that played."""
+    fingerprint: str | None
+    """Fingerprint of the game; None for environments without a `GameSpec`."""
+
+    @property
+    def episodes(self) -> int:
+        """Number of games."""
+        return len(self.records)
+
+    @property
+    def returns(self) -> list[float]:
+        """Undiscounted sum of raw rewards of each game."""
+        return [record.episode_return for record in self.records]
+
+    @property
+    def return_mean(self) -> float:
+        """Mean of the returns."""
+        return float(np.mean(self.returns))
+
+    @property
+    def return_std(self) -> float:
+        """Standard deviation of the returns."""
+        return float(np.std(self.returns))
+
+    @property
+    def length_mean(self) -> float:
+        """Mean number of agent steps of a game."""
+        return float(np.mean([record.length for record in self.records]))
+
+
+def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: int) -> Evaluation:
+    """Play `episodes` full games, shared evenly among the environments; the first ones play the remainder.
+
+    Counting the first k games of each environment keeps short games from being counted more often than long ones.
     """
     wanted = np.full(envs.num_envs, episodes // envs.num_envs)
     wanted[: episodes % envs.num_envs] += 1
@@ -45,15 +85,10 @@ def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: in
                 f"an episode has not ended after {STUCK_STEPS:,} steps; this environment needs a time limit"
             )
     records.sort(key=lambda entry: entry[:2])
-    returns = np.array([record.episode_return for _, _, record, _ in records])
-    return {
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "episodes": len(records),
-        "returns": returns.tolist(),
-        "length_mean": float(np.mean([record.length for _, _, record, _ in records])),
-        "weights_sha256": weights_sha256(agent),
-        "fingerprint": getattr(envs, "card", {}).get("fingerprint"),
-        "records": [record for _, _, record, _ in records],
-        "values": [values for *_, values in records],
-    }
+    game: GameSpec | None = getattr(envs, "game", None)
+    return Evaluation(
+        records=[record for _, _, record, _ in records],
+        values=[values for *_, values in records],
+        weights_sha256=weights_sha256(agent),
+        fingerprint=game.fingerprint if game is not None else None,
+    )

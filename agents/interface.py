@@ -104,6 +104,46 @@ class Rollout(NamedTuple):
     """Env steps of the whole run up to here, which schedules go by."""
 
 
+class ScoreProtocol(Protocol):
+    """The parts of an evaluation protocol that agents ask for; `envs.protocols.Protocol` has them."""
+
+    @property
+    def name(self) -> str:
+        """classic, machado or native."""
+
+    @property
+    def frame_skip(self) -> int:
+        """Emulator frames per agent step."""
+
+    @property
+    def life_information(self) -> bool:
+        """Whether the learner may treat the loss of a life as the end of an episode."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the observed frame, in pixels; 0 for the environment's own."""
+
+
+class GameSpec(Protocol):
+    """The facts about a game that agents ask for; `envs.protocols.GameSpec` has them."""
+
+    @property
+    def protocol(self) -> ScoreProtocol:
+        """The protocol under which the game is played."""
+
+    @property
+    def family(self) -> str:
+        """atari, box2d, classic, minatar, minigrid or toy."""
+
+    @property
+    def frame_stack(self) -> int:
+        """Frames stacked in one observation."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits, equal only for games whose scores mean the same."""
+
+
 class Agent(Protocol):
     """What the loops need of an agent. State that flows is an argument; only what is learned lives inside."""
 

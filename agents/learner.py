@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
+from agents.run.machine import MachineFacts
 from networks.cores import build_core
 from networks.encoders import reuse
 from networks.fusion import LINEAR, fuse
@@ -34,17 +35,17 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 class Learner(ABC):
-    """Owns what is learned. `machine` is what `agents.machine.resolve` found out."""
+    """Base of all agents: a model, its optimizer and the number of updates so far."""
 
     model: Network
     optimizer: Optimizer
 
     def __init__(
-        self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+        self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
-        self.config, self.device = config, torch.device(machine["device"])
+        self.config, self.device = config, torch.device(machine.device)
         self.observation_space, self.action_space = observation_space, action_space
-        self.bf16 = bool(machine["bf16"])
+        self.bf16 = machine.bf16
         self.updates = 0
         self.encoders_trainable = True
 

@@ -22,6 +22,7 @@ from agents.exploration import linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.learner import Learner
 from agents.replay.buffer import ReplayLayout
+from agents.run.machine import MachineFacts
 from networks.model import Network, map_tree
 from networks.torsos.build import parts_of
 
@@ -159,7 +160,7 @@ class ReplayLearner(Learner):
     config: ReplayConfig
 
     def __init__(
-        self, config: ReplayConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+        self, config: ReplayConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
         if config.augment:

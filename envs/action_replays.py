@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.episode_record import HASH_EVERY_STEPS, EpisodeRecord, frame_hash, load_replays, previous_episodes
 from envs.errors import ReplayError
-from envs.protocols import Protocol
+from envs.protocols import GameSpec, Protocol
 
 __all__ = [
     "EpisodeRecord",
@@ -35,15 +35,17 @@ class RecordEpisodes(gym.vector.VectorWrapper):
     """Put `info["episodes"]`, a list of EpisodeRecord, into the info of every step at which episodes end.
 
     Works on any vector environment with NEXT_STEP autoreset; the row after an end, whose action is ignored, belongs to
-    no episode. An episode that a `reset` cuts short is not recorded. `card` is what `protocols.describe` returned.
+    no episode. An episode that a `reset` cuts short is not recorded. `game` is the `GameSpec` of all of them.
     """
 
-    def __init__(self, envs: gym.vector.VectorEnv, card: dict[str, Any]):
+    def __init__(self, envs: gym.vector.VectorEnv, game: GameSpec):
         super().__init__(envs)
         assert envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP, "NEXT_STEP autoreset only"
-        self.card = card
-        self._stacked = card["frame_stack"] > 1
-        self._lives_shown = card["protocol"]["life_information"]
+        self.game = game
+        facts = game.to_json()
+        self._played = {key: facts[key] for key in ("env_id", "env_kwargs", "protocol", "family", "fingerprint")}
+        self._stacked = game.frame_stack > 1
+        self._lives_shown = game.protocol.life_information
         self._space = envs.single_observation_space
         space = envs.single_action_space
         small = isinstance(space, gym.spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256
@@ -127,7 +129,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         self._due[start % HASH_EVERY_STEPS].discard(env)
         self._ordinals[env] += 1
         return EpisodeRecord(
-            **{key: self.card[key] for key in ("env_id", "env_kwargs", "protocol", "family", "fingerprint")},
+            **self._played,
             env=env,
             seed=int(self._seeds[env]),
             ordinal=self._ordinals[env] - 1,

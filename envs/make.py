@@ -18,7 +18,7 @@ from envs.action_replays import RecordEpisodes
 from envs.ale import AtariGame, rom_name
 from envs.errors import EnvError
 from envs.missions import GridPlanes, MissionPairs, StrictMission
-from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, Protocol, describe
+from envs.protocols import CLASSIC, NATIVE, PROTOCOLS, GameSpec, Protocol
 from envs.sensors import DropSensor, Flicker, NoisyObs
 from envs.wrappers import ChannelsFirst, SeededMinAtar, bounded_actions
 
@@ -108,8 +108,8 @@ def make_envs(
 ) -> RecordEpisodes:
     """Make `num_envs` environments stepped together, for training and judging.
 
-    Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.card` describes
-    what a score means here. `env_kwargs` go to the environment, but for those of the sensors, which any game takes:
+    Raw rewards, full episodes, NEXT_STEP autoreset; finished episodes arrive in `info["episodes"]`. `.game` is their
+    `GameSpec`. `env_kwargs` go to the environment, but for those of the sensors, which any game takes:
     `flicker`, the chance that a frame is blank; `drop`, that a number of a vector is missing (NaN); `noise`, its size;
     `salt`, the share of pixels that are black or white. Atari's games take `sound`, to be heard as well. Atari runs in
     ale-py's C++ vector environment on `threads` threads (0: one a core); with sound, in Python.
@@ -117,14 +117,14 @@ def make_envs(
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
     env_kwargs = env_kwargs or {}
-    card = describe(env_id, protocol, env_kwargs, family(env_id))
-    if card["family"] == "atari" and _own_kwargs(env_id, env_kwargs).get(SOUND) not in TRUE:
+    game = GameSpec(env_id, env_kwargs, protocol, family(env_id))
+    if game.family == "atari" and _own_kwargs(env_id, env_kwargs).get(SOUND) not in TRUE:
         envs = _atari_vector(env_id, num_envs, protocol, threads)
     else:
         thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
         with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints its rejected layouts
             envs = gym.vector.SyncVectorEnv(thunks, autoreset_mode=gym.vector.AutoresetMode.NEXT_STEP)
-    recorded = RecordEpisodes(envs, card)
+    recorded = RecordEpisodes(envs, game)
     return _with_sensors(env_id, recorded, env_kwargs)
 
 
@@ -133,7 +133,7 @@ def _with_sensors(env_id: str, envs: RecordEpisodes, asked: dict[str, Any]) -> R
     wrapped: Any = envs
     try:
         if asked.get(FLICKER):
-            wrapped = Flicker(wrapped, asked[FLICKER], envs.card["frame_stack"])
+            wrapped = Flicker(wrapped, asked[FLICKER], envs.game.frame_stack)
         if asked.get(NOISE) or asked.get(SALT):
             wrapped = NoisyObs(wrapped, asked.get(NOISE, 0.0), asked.get(SALT, 0.0))
         if asked.get(DROP):

@@ -59,15 +59,32 @@ NATIVE = Protocol("native")
 PROTOCOLS = {protocol.name: protocol for protocol in (CLASSIC, MACHADO, NATIVE)}
 
 
-def fingerprint(card: dict[str, Any]) -> str:
-    """Return 12 hex digits that are equal for two environments only if their scores mean the same.
+@dataclass(frozen=True)
+class GameSpec:
+    """Everything that a score depends on: the environment, its arguments and the protocol."""
 
-    `card` is a JSON-able description (environment id, constructor arguments, protocol); its order does not matter.
-    """
-    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
+    env_id: str
+    env_kwargs: dict[str, Any]
+    protocol: Protocol
+    family: str
+    """atari, box2d, classic, minatar, minigrid or toy; it follows from `env_id`."""
+
+    @property
+    def frame_stack(self) -> int:
+        """Frames stacked in one observation."""
+        return self.protocol.frame_stack
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits, equal only for games whose scores mean the same."""
+        return fingerprint(self.env_id, self.env_kwargs, asdict(self.protocol))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, frame stack and fingerprint as config.json keeps them under `card`."""
+        return {**asdict(self), "frame_stack": self.frame_stack, "fingerprint": self.fingerprint}
 
 
-def describe(env_id: str, protocol: Protocol, env_kwargs: dict[str, Any], family: str) -> dict[str, Any]:
-    """Return the card of an environment: everything a score on it depends on, and the fingerprint over it."""
-    card = {"env_id": env_id, "env_kwargs": env_kwargs, "protocol": asdict(protocol)}
-    return {**card, "family": family, "frame_stack": protocol.frame_stack, "fingerprint": fingerprint(card)}
+def fingerprint(env_id: str, env_kwargs: dict[str, Any], protocol: dict[str, Any]) -> str:
+    """Return 12 hex digits of the SHA-256 of the three; the order of keys does not matter."""
+    values = {"env_id": env_id, "env_kwargs": env_kwargs, "protocol": protocol}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from envs.protocols import GameSpec
+
 
 class SeededMinAtar(gym.Wrapper):
     """Have a seed decide everything: MinAtar remembers the last action across resets, and may repeat it."""
@@ -49,9 +51,9 @@ class AgentSideWrapper(gym.vector.VectorWrapper):
     """A wrapper around `RecordEpisodes`: what it changes is seen by the agent, and is no part of a recorded game."""
 
     @property
-    def card(self) -> dict[str, Any]:
-        """What a score means here, as `RecordEpisodes` inside has it: Gymnasium's wrappers hide what they wrap."""
-        return self.env.card  # type: ignore[attr-defined]
+    def game(self) -> GameSpec:
+        """The `GameSpec` of the `RecordEpisodes` inside: Gymnasium's wrappers hide the attributes of what they wrap."""
+        return self.env.game  # type: ignore[attr-defined]
 
 
 class ObserveLast(AgentSideWrapper):

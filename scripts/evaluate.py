@@ -46,7 +46,7 @@ def main() -> None:
     result = judge(saved.agent, config, arguments.episodes, judging_seed(arguments.seed))
     keep_games(saved, "eval", result)
     if not arguments.json:
-        mean, std, length = result["return_mean"], result["return_std"], result["length_mean"]
+        mean, std, length = result.return_mean, result.return_std, result.length_mean
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
     print(json.dumps({**summary(result, saved), "mission_channel": config.mission_channel}))
 

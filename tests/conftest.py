@@ -15,10 +15,11 @@ import gymnasium as gym
 import pytest
 import torch
 
+from agents.run.machine import MachineFacts
+
 torch.set_num_threads(1)
 
-CPU = {"device": "cpu", "threads": 1, "bf16": False}
-"""What `machine.resolve` says of one thread of a CPU."""
+CPU = MachineFacts("cpu", threads=1, bf16=False)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from agents.exploration import linear_schedule
 from agents.interface import Rollout
 from agents.losses import huber, masked_mean, masked_normalize, masked_variance
 from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
+from agents.run.machine import MachineFacts
 from agents.value_scale import SCALES, ValueScaleName
 from networks.heads.policies import Policy, PolicyOutput, PolicyValueHead
 from networks.model import Model, orthogonal_init
@@ -68,7 +69,7 @@ class ActorCritic(RolloutLearner):
 
     def __init__(
         self, config: ActorCriticConfig, observation_space: spaces.Space, action_space: spaces.Space,
-        machine: dict[str, Any],
+        machine: MachineFacts,
     ):  # fmt: skip
         super().__init__(config, observation_space, action_space, machine)
         torso = self.build_torso(nn.Tanh)

@@ -7,7 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-from typing import Any
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -18,6 +18,18 @@ from agents.errors import ConfigError
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Options of mallopt(3)."""
 VERSIONED = ("torch", "gymnasium", "ale-py", "numpy", "stable-baselines3", "minatar", "minigrid", "wandb")
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """The parts of the machine that a training's bits depend on: config.json keeps them, a resume restores them."""
+
+    device: str
+    """A torch device: cpu, cuda or cuda:1."""
+    threads: int
+    """Threads of the learner."""
+    bf16: bool
+    """Whether convolutions and memories compute in bfloat16."""
 
 
 def which_device(name: str) -> str:
@@ -31,13 +43,13 @@ def which_device(name: str) -> str:
     return name
 
 
-def resolve(config: TrainConfig, convolutional: bool) -> dict[str, Any]:
-    """Turn `auto` into facts: {"device", "threads", "bf16"}; raise ConfigError for a device that is not there."""
+def resolve(config: TrainConfig, convolutional: bool) -> MachineFacts:
+    """Choose device, threads and precision where the config says `auto`; raise ConfigError for a missing device."""
     device = which_device(config.device)
     heavy = convolutional or config.core != "none"
     bf16 = config.precision == "bf16" or (config.precision == "auto" and heavy and fast_bf16(device))
     threads = config.threads or (usable_cores() if convolutional else 1)
-    return {"device": device, "threads": min(threads, 16), "bf16": bf16}
+    return MachineFacts(device, min(threads, 16), bf16)
 
 
 def describe() -> str:
@@ -52,10 +64,10 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def here(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's recorded facts, on the CPU where its GPU is missing: judged and watched anywhere."""
-    missing = facts["device"].startswith("cuda") and not torch.cuda.is_available()
-    return {**facts, "device": "cpu", "bf16": facts["bf16"] and fast_bf16("cpu")} if missing else facts
+def available(facts: MachineFacts) -> MachineFacts:
+    """Return a run's recorded facts, moved to the CPU where its GPU is missing, so that any machine can play it."""
+    missing = facts.device.startswith("cuda") and not torch.cuda.is_available()
+    return replace(facts, device="cpu", bf16=facts.bf16 and fast_bf16("cpu")) if missing else facts
 
 
 def keep_large_blocks() -> None:
@@ -93,7 +105,7 @@ def available_memory() -> int:
     return available
 
 
-def facts() -> dict[str, Any]:
+def hardware() -> dict[str, str | int | float | None]:
     """Return processor, cores, memory and operating system, for the run's record."""
     return {
         "processor": _processor(),

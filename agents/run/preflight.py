@@ -18,6 +18,7 @@ from rich.table import Table
 
 from agents.build import frame_stack, replay_class, replay_layout, spills
 from agents.config import TrainConfig
+from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.run import machine
@@ -47,7 +48,7 @@ class Plan:
             console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
 
 
-def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folder: Path) -> Plan:
+def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Path) -> Plan:
     """Describe the training; measures for a few seconds, on copies, so that the training itself is not touched."""
     config = agent.config
     layout = replay_layout(config, envs, agent.carry_dim)
@@ -55,14 +56,14 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
     model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
     speed = agent.rehearse(envs) if isinstance(agent, StableBaseline) else _steps_per_second(agent, envs)
-    result = Plan(warnings=warnings_for(config, envs.single_observation_space, card, frame_stack(envs)))
+    result = Plan(warnings=warnings_for(config, envs.single_observation_space, game))
     lines = result.lines
     made = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
-    game = f"{config.env} with {made}" if made else config.env
-    lines["game"] = f"{game} under the protocol {card['protocol']['name']} (fingerprint {card['fingerprint']})"
+    name = f"{config.env} with {made}" if made else config.env
+    lines["game"] = f"{name} under the protocol {game.protocol.name} (fingerprint {game.fingerprint})"
     lines["observation"] = str(envs.single_observation_space)
     lines["network"] = _network(agent)
-    small = smaller_than_published(config, card)
+    small = smaller_than_published(config, game)
     if small:
         lines["note"] = small
     lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {config.updates_line()}"
@@ -85,32 +86,34 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, card: dict[str, Any], folde
     return result
 
 
-def warnings_for(config: TrainConfig, space: spaces.Space, card: dict[str, Any], stack: int) -> list[str]:
+def warnings_for(config: TrainConfig, space: spaces.Space, game: GameSpec) -> list[str]:
     """Return one line for every known mistake in these settings."""
     found = []
     image = any(is_image(part) for part in parts_of(space))
     if image and config.torso == "mlp":
         found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
-    if config.life_loss_ends and card["protocol"]["frame_skip"] > 1 and not card["protocol"]["life_information"]:
-        found.append(f"--life-loss-ends has no effect: the protocol {card['protocol']['name']} hides lives")
+    if config.life_loss_ends and game.protocol.frame_skip > 1 and not game.protocol.life_information:
+        found.append(f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives")
     if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:
         found.append(
             "checkpoints cut all episodes every few hundred steps of each environment; raise --checkpoint-steps"
         )
-    if image and stack > 1 and config.core != "none" and not config.observe_last:  # R2D2 stacks frames, as published
+    if (
+        image and game.frame_stack > 1 and config.core != "none" and not config.observe_last
+    ):  # R2D2 stacks frames, as published
         found.append(
             "a memory on stacked frames sees each frame several times; it learns, but costs more than it needs"
         )
-    if card["family"] == "atari" and not config.bounds_reward_scale and config.input_norm == "scale":
+    if game.family == "atari" and not config.bounds_reward_scale and config.input_norm == "scale":
         found.append("rewards are not clipped; games with large scores may need --clip-rewards")
     return found + config.warnings()
 
 
-def smaller_than_published(config: TrainConfig, card: dict[str, Any]) -> str:
+def smaller_than_published(config: TrainConfig, game: GameSpec) -> str:
     """Return a sentence where an Atari agent sees or is less than in the literature; empty elsewhere."""
-    if card["family"] != "atari":
+    if game.family != "atari":
         return ""
-    size, network = card["protocol"]["image_size"], config.torso
+    size, network = game.protocol.image_size, config.torso
     parts = [f"frames of {size}x{size}"] if size < 84 else []
     parts += [f"the small network {network}"] if network == "pong-small" else []
     return f"{' and '.join(parts)}: not to be set beside published 84x84, Nature CNN results" if parts else ""

@@ -21,6 +21,7 @@ from torch import Tensor
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
+from agents.run.machine import MachineFacts
 from agents.run.run import Run
 from agents.sb3.config import SB3Config, SB3DQNConfig
 
@@ -38,7 +39,7 @@ class StableBaseline(Learner):
     model: Any
 
     def __init__(
-        self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+        self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
         require()

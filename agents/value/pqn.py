@@ -26,6 +26,7 @@ from agents.interface import Rollout
 from agents.learner import OptimizerName
 from agents.losses import masked_mean
 from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
+from agents.run.machine import MachineFacts
 from networks.heads.q_values import QHead, QOutput
 from networks.model import he_init
 
@@ -85,7 +86,7 @@ class PQN(RolloutLearner):
     config: PQNConfig
 
     def __init__(
-        self, config: PQNConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: dict[str, Any]
+        self, config: PQNConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
         torso = self.build_torso(nn.ReLU, layer_norm=config.layer_norm)

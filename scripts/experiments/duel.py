@@ -15,7 +15,7 @@ from rich.table import Table
 
 from agents.errors import ConfigError
 from envs.make import family, resolve_protocol
-from envs.protocols import describe
+from envs.protocols import GameSpec
 from scripts.experiments.suite import compete, finish, scores_of
 from scripts.experiments.training_jobs import Contender, Settings, contender
 from scripts.report import statistics as st
@@ -57,12 +57,12 @@ def _side(side: str, env: str, settings: Settings) -> Contender:
 
 def _same_protocol(pair: Sequence[Contender]) -> None:
     """Raise ConfigError unless both sides play the very same game."""
-    cards = []
+    games = []
     for who in pair:
         protocol = resolve_protocol(who.env, who.config["protocol"], who.config["image_size"])
-        cards.append(describe(who.env, protocol, who.config["env_kwargs"], family(who.env)))
-    if cards[0]["fingerprint"] != cards[1]["fingerprint"]:
-        found = st.differences([st.flatten(card) for card in cards])
+        games.append(GameSpec(who.env, who.config["env_kwargs"], protocol, family(who.env)))
+    if games[0].fingerprint != games[1].fingerprint:
+        found = st.differences([st.flatten(game.to_json()) for game in games])
         words = ", ".join(f"{name} {a} and {b}" for name, (a, b) in found.items() if name != "fingerprint")
         raise ConfigError(f"{pair[0].label} and {pair[1].label} would not play under one protocol: {words}")
 

@@ -70,4 +70,4 @@ def robustness(arguments: argparse.Namespace) -> None:
 def _judged(saved: SavedRun, damage: str, level: float, repair: str, episodes: int) -> float:
     kwargs = {**saved.config.env_kwargs, damage: level}
     config = replace(saved.config, env_kwargs=kwargs, repair=repair)
-    return float(judge(saved.agent, config, episodes, EVAL_SEED)["return_mean"])
+    return judge(saved.agent, config, episodes, EVAL_SEED).return_mean

@@ -101,7 +101,7 @@ def evaluate_job(job: Job, episodes: int) -> dict[str, Any]:
     saved = load_run(job.folder)
     result = judge(saved.agent, saved.config, episodes, EVAL_SEED)
     keep_games(saved, "eval", result)
-    found = {**summary(result, saved), "returns": result["returns"], **asked}
+    found = {**summary(result, saved), "returns": result.returns, **asked}
     write_json(path, found)
     return found
 

@@ -118,7 +118,7 @@ def judged(row: Mapping[str, Any], plan: Mapping[str, Any], name: str, episodes:
         if any(kept.get(key) != value for key, value in asked.items()):
             kwargs = {**saved.config.env_kwargs, **changes.get("env_kwargs", {})}
             config = replace(saved.config, **{**changes, "env_kwargs": kwargs})
-            kept = {**asked, "returns": judge(saved.agent, config, episodes, EVAL_SEED)["returns"]}
+            kept = {**asked, "returns": judge(saved.agent, config, episodes, EVAL_SEED).returns}
             write_json(path, kept)
         found.append(float(MEASURES[plan["measure"]](np.array(kept["returns"])).mean()))
     return found

@@ -13,6 +13,7 @@ from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.presets.registry import ALGORITHMS
 from agents.run import checkpoint, machine, provenance
+from agents.run.machine import MachineFacts
 from envs.action_replays import RecordEpisodes
 from scripts.runner import encoders
 from scripts.runner.environments import environments
@@ -56,29 +57,29 @@ def load_run(folder: Path, which: str = "latest", envs: RecordEpisodes | None = 
     record = read_record(folder)
     config = config_of(folder, record)
     own = envs or environments(config, 1)
-    if own.card["fingerprint"] != record["card"]["fingerprint"]:
+    if own.game.fingerprint != record["card"]["fingerprint"]:
         raise ConfigError(f"{folder} was made under another protocol: its config.json was changed")
-    agent = build.build_agent(record["algo"], config, own, machine.here(record["machine_facts"]))
+    agent = build.build_agent(record["algo"], config, own, machine.available(MachineFacts(**record["machine_facts"])))
     if envs is None:
         own.close()
     path = checkpoint.resolve(folder / "checkpoints", which)
     return SavedRun(folder, record, config, agent, path, checkpoint.load_agent(path, agent))
 
 
-def run_record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: dict[str, Any]) -> dict[str, Any]:
+def run_record(algorithm: str, config: TrainConfig, envs: RecordEpisodes, facts: MachineFacts) -> dict[str, Any]:
     """Return what a run writes into config.json before it starts."""
     return {
         "algo": algorithm,
         "env_id": config.env,
         "seed": config.seed,
         "config": asdict(config),
-        "card": envs.card,
+        "card": envs.game.to_json(),
         "spaces": {"observation": str(envs.single_observation_space), "action": str(envs.single_action_space)},
-        "machine_facts": facts,
+        "machine_facts": asdict(facts),
         **origin(),
     }
 
 
 def origin() -> dict[str, Any]:
     """Return where measured numbers come from: machine, versions, commit and command."""
-    return {"machine": machine.facts(), "versions": machine.versions(), **provenance.describe()}
+    return {"machine": machine.hardware(), "versions": machine.versions(), **provenance.describe()}

@@ -50,7 +50,7 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     # refuse what cannot be had before Stable-Baselines3 allocates it
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
     agent = build.build_agent(arguments.algorithm, config, envs, facts)
-    preflight.plan(agent, envs, envs.card, folder).show(console)
+    preflight.plan(agent, envs, envs.game, folder).show(console)
     facts_of_encoders = encoders.about(config)
     for key, told in facts_of_encoders.items():
         words = f"{told['arch']} of {told['task']}, {told['mode']}; trained on {told['env_frames']:,} env frames"
@@ -119,7 +119,7 @@ def _replay(config: Any, layout: ReplayLayout | None, agent: Learner, folder: Pa
 
 def _elsewhere(record: dict[str, Any]) -> list[str]:
     """Return what has changed since the run began that can change its bits: libraries and processor."""
-    now = {**machine.versions(), "processor": machine.facts()["processor"]}
+    now = {**machine.versions(), "processor": machine.hardware()["processor"]}
     then = {**record["versions"], "processor": record["machine"]["processor"]}
     return [f"{name} was {then[name]}, is {now.get(name)}" for name in then if now.get(name) != then[name]]
 
@@ -151,9 +151,9 @@ def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) 
 
         def evaluate(agent: Learner) -> dict[str, float]:
             result = judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED)
-            for record in result["records"]:
+            for record in result.records:
                 run.write("replays/judged.jsonl", record.to_json(kind="eval", env_steps=run.env_steps))
-            return {f"eval/{name}": result[name] for name in ("return_mean", "return_std")}
+            return {"eval/return_mean": result.return_mean, "eval/return_std": result.return_std}
 
     run = Run(folder, config, tracker, display, evaluate)
     return run
@@ -186,7 +186,7 @@ def _train(
         envs.close()
     if record["videos"] and not run.signalled:
         _video(agent, run, "trained", console)
-    _farewell(run, preflight.smaller_than_published(run.config, envs.card), console)
+    _farewell(run, preflight.smaller_than_published(run.config, envs.game), console)
 
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:

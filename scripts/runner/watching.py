@@ -35,7 +35,7 @@ def watch_run(arguments: argparse.Namespace) -> None:
         print(f'the agent is told "{told}"')
     for game in range(arguments.episodes):
         result = evaluate(saved.agent, envs, 1, seed_of(arguments.seed + game, 0xA7C4))
-        record, overlay = result["records"][0], score_and_value(result["values"][0], told)
+        record, overlay = result.records[0], score_and_value(result.values[0], told)
         print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{arguments.seed + game}_return_{record.episode_return:g}"
         keep_games(saved, "watch", result)
@@ -66,7 +66,7 @@ def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> 
         result = evaluate(agent, envs, 1, seed)
     finally:
         envs.close()
-    return _write(result["records"][0], [], path, score_and_value(result["values"][0]))
+    return _write(result.records[0], [], path, score_and_value(result.values[0]))
 
 
 def score_and_value(values: Sequence[float], said: str | None = None) -> Overlay:

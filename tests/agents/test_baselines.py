@@ -22,8 +22,7 @@ from agents.sb3.agent import StableBaseline
 from envs.action_replays import previous_episodes, verify
 from envs.episode_record import load_replays
 from envs.make import family, make_env, make_envs
-
-CPU = {"device": "cpu", "threads": 1, "bf16": False}
+from tests.conftest import CPU
 
 
 def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBaseline, Run]:
@@ -97,8 +96,8 @@ def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
     agent, _ = trained("sb3-recurrent-ppo", "CartPole-v1", tmp_path / "run")
     assert agent.rehearse(make_envs("CartPole-v1", 2)) > 0
     result = evaluate(agent, make_envs("CartPole-v1", 2), 4, 7)
-    assert result["episodes"] == 4
-    assert result["return_mean"] >= 8
+    assert result.episodes == 4
+    assert result.return_mean >= 8
 
 
 @pytest.mark.parametrize("name", zoo_presets.KINDS)

@@ -14,6 +14,7 @@ from agents.learner import Learner
 from agents.loops import interact
 from agents.presets.registry import OURS
 from agents.run import checkpoint
+from agents.run.machine import MachineFacts
 from networks.cores import CoreName
 from scripts.runner.environments import environments
 from tests.agents.helpers import fit
@@ -50,7 +51,7 @@ def test_trained_on_a_gpu_played_on_a_cpu(
 ) -> None:
     config = small(algorithm, name, core)
     envs = environments(config, config.num_envs, threads=1)
-    agent = build_agent(algorithm, config, envs, {"device": "cuda", "threads": 1, "bf16": bf16})
+    agent = build_agent(algorithm, config, envs, MachineFacts("cuda", 1, bf16))
     center_inputs(agent, envs, config.seed)
     run = fit(agent, envs, tmp_path)
     envs.close()
@@ -72,7 +73,7 @@ def test_a_seed_decides_what_is_drawn_on_a_gpu() -> None:
     drawn = []
     for _ in range(2):
         envs = environments(config, 2, threads=1)
-        agent = build_agent("ppo", config, envs, {"device": "cuda", "threads": 1, "bf16": False})
+        agent = build_agent("ppo", config, envs, MachineFacts("cuda", 1, False))
         rows = interact(agent, envs, [0, 1], torch.Generator("cuda").manual_seed(4), 0)
         drawn.append(np.stack([row.action for row, _ in zip(rows, range(30), strict=False)]))
         envs.close()

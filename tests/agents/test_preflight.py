@@ -31,15 +31,15 @@ from agents.run.checkpoint import weights_sha256
 from agents.run.preflight import plan, warnings_for
 from agents.value.dqn import DQNConfig
 from envs.make import make_envs
-from envs.protocols import CLASSIC, MACHADO, NATIVE, describe
+from envs.protocols import CLASSIC, MACHADO, NATIVE, GameSpec
 from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import GAMES
 from tests.conftest import CPU
 
 FRAMES, VECTOR = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Box(-1, 1, (4,), np.float32)
-ATARI = describe("ALE/Pong-v5", CLASSIC, {}, "atari")
-CARTPOLE = describe("CartPole-v1", NATIVE, {}, "classic")
+ATARI = GameSpec("ALE/Pong-v5", {}, CLASSIC, "atari")
+CARTPOLE = GameSpec("CartPole-v1", {}, NATIVE, "classic")
 DQN, PPO = PRESETS["dqn", "atari"], PRESETS["ppo", "atari"]
 CLASSIC_DQN, CLASSIC_PPO = PRESETS["dqn", "classic"], PRESETS["ppo", "classic"]
 
@@ -50,10 +50,10 @@ def short_measurements(monkeypatch: Any) -> None:
     monkeypatch.setattr(preflight, "LEARN_SECONDS", 0.05)
 
 
-MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
+MISTAKES: list[tuple[str, TrainConfig, spaces.Space, GameSpec]] = [
     ("--torso mlp flattens it", replace(DQN, torso="mlp"), FRAMES, ATARI),
     ("--torso mlp flattens it", replace(PPO, torso="mlp"), FRAMES, ATARI),
-    ("--life-loss-ends has no effect", PPO, FRAMES, describe("ALE/Pong-v5", MACHADO, {}, "atari")),
+    ("--life-loss-ends has no effect", PPO, FRAMES, GameSpec("ALE/Pong-v5", {}, MACHADO, "atari")),
     ("raise --checkpoint-steps", replace(CLASSIC_DQN, checkpoint_steps=1_000), VECTOR, CARTPOLE),
     ("raise --checkpoint-steps", replace(PPO, num_envs=512, checkpoint_steps=200_000), FRAMES, ATARI),
     ("sees each frame several times", memory(PPO, "lstm"), FRAMES, ATARI),
@@ -73,9 +73,9 @@ MISTAKES: list[tuple[str, TrainConfig, spaces.Space, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("warning", "config", "space", "card"), MISTAKES)
-def test_a_known_mistake_is_warned_of(warning: str, config: TrainConfig, space: Any, card: dict[str, Any]) -> None:
-    found = warnings_for(config, space, card, card["frame_stack"])
+@pytest.mark.parametrize(("warning", "config", "space", "game"), MISTAKES)
+def test_a_known_mistake_is_warned_of(warning: str, config: TrainConfig, space: Any, game: GameSpec) -> None:
+    found = warnings_for(config, space, game)
     assert any(warning in line for line in found), found
     assert all("\n" not in line for line in found)
 
@@ -100,7 +100,7 @@ def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
 def test_a_preset_has_no_warning(algorithm: str, name: str) -> None:
     config = replace(PRESETS[algorithm, name], env=GAMES[name])
     envs = environments(config, 1, threads=1)
-    assert warnings_for(config, envs.single_observation_space, envs.card, envs.card["frame_stack"]) == []
+    assert warnings_for(config, envs.single_observation_space, envs.game) == []
     envs.close()
 
 
@@ -116,7 +116,7 @@ def ready(algorithm: str, config: TrainConfig) -> tuple[Any, Any]:
 def test_the_figure_for_replay_is_what_is_allocated(env_id: str, core: Any, capacity: int, tmp_path: Path) -> None:
     config = replace(memory(tiny(CLASSIC_DQN), core), env=env_id, replay_capacity=capacity)
     agent, envs = ready("dqn", config)
-    said = plan(agent, envs, envs.card, tmp_path).lines["memory"]
+    said = plan(agent, envs, envs.game, tmp_path).lines["memory"]
     layout = replay_layout(config, envs, agent.model.carry_dim)
     assert layout is not None
     allocated = sum(array.nbytes for array in build_replay(layout, agent.device).arrays.values())
@@ -155,7 +155,7 @@ def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Pa
     monkeypatch.setattr(machine, "available_memory", lambda: 1_000)
     usage = psutil.disk_usage("/")
     monkeypatch.setattr(psutil, "disk_usage", lambda path: usage._replace(free=1_000))
-    found = plan(agent, envs, envs.card, tmp_path / "not" / "yet").warnings
+    found = plan(agent, envs, envs.game, tmp_path / "not" / "yet").warnings
     assert any("more memory than is free" in line for line in found)
     assert any("more disk than is free" in line for line in found)
     assert not (tmp_path / "not").exists()
@@ -163,15 +163,15 @@ def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Pa
 
 def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
     agent, envs = ready("dqn", replace(CLASSIC_DQN, env="CartPole-v1"))
-    made = plan(agent, envs, envs.card, tmp_path)
+    made = plan(agent, envs, envs.game, tmp_path)
     count = sum(parameter.numel() for parameter in agent.model.parameters())
     assert f"{count:,} parameters" in made.lines["network"]
-    assert envs.card["fingerprint"] in made.lines["game"]
+    assert envs.game.fingerprint in made.lines["game"]
     assert "49,500 updates of 64 samples after 1,000 steps" in made.lines["training"]
     assert "epsilon 1 to 0.04" in made.lines["schedule"]
     assert "done in about" in made.lines["predicted"]
     agent, envs = ready("ppo", replace(CLASSIC_PPO, env="CartPole-v1"))
-    made = plan(agent, envs, envs.card, tmp_path)
+    made = plan(agent, envs, envs.game, tmp_path)
     assert "585 rollouts of 512 steps, 10 x 4 updates each" in made.lines["training"]
     assert "learning rate 0.001 to 0" in made.lines["schedule"]
     made.warnings.append("look out")
@@ -187,7 +187,7 @@ def test_long_sequences_can_be_measured_on_a_slow_machine(tmp_path: Path, monkey
     long = {"sequence_length": 80, "n_step": 5, "core_size": 8, "learning_starts": 500, "core": "gru"}
     agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1", **long))
     for _ in range(3):
-        assert plan(agent, envs, envs.card, tmp_path).lines["predicted"]
+        assert plan(agent, envs, envs.game, tmp_path).lines["predicted"]
 
 
 TRAININGS: list[tuple[str, str, str, Any]] = [
@@ -214,7 +214,7 @@ def test_measuring_changes_neither_agent_nor_training(
     def measure(agent: Any, envs: Any) -> None:
         weights, optimizer = weights_sha256(agent), agent.optimizer_state()["tensors"].keys()
         torch_rng, numpy_rng = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-        plan(agent, envs, envs.card, tmp_path)
+        plan(agent, envs, envs.game, tmp_path)
         assert weights_sha256(agent) == weights
         assert torch.equal(torch.get_rng_state(), torch_rng)
         assert np.array_equal(np.random.get_state()[1], numpy_rng)  # noqa: NPY002

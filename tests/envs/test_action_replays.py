@@ -10,7 +10,7 @@ from envs.action_replays import EpisodeRecord, RecordEpisodes, load_replays, pre
 from envs.ale import AtariGame
 from envs.errors import ReplayError
 from envs.make import make_env, make_envs
-from envs.protocols import NATIVE, describe
+from envs.protocols import CLASSIC, NATIVE, GameSpec
 from envs.toy import CountingEnv
 from tests.envs.helpers import edited, episodes, lines_of, short, write
 
@@ -19,7 +19,7 @@ PONG, YARS, DUNK = "ALE/Pong-v5", "ALE/YarsRevenge-v5", "ALE/DoubleDunk-v5"
 
 def counting(num_envs: int) -> RecordEpisodes:
     envs = gym.vector.SyncVectorEnv([CountingEnv] * num_envs)
-    return RecordEpisodes(envs, describe("joypad/Counting-v0", NATIVE, {}, "toy"))
+    return RecordEpisodes(envs, GameSpec("joypad/Counting-v0", {}, NATIVE, "toy"))
 
 
 class TestRecorder:
@@ -61,7 +61,7 @@ class TestRecorder:
     def test_very_long_and_very_short_episodes_side_by_side(self):
         """The store of actions grows for the long one and forgets the short ones."""
         thunks = [lambda: CountingEnv((3000,)), lambda: CountingEnv((2,))]
-        envs = RecordEpisodes(gym.vector.SyncVectorEnv(thunks), describe("toy", NATIVE, {}, "toy"))
+        envs = RecordEpisodes(gym.vector.SyncVectorEnv(thunks), GameSpec("toy", {}, NATIVE, "toy"))
         envs.reset(seed=0)
         plan = np.random.default_rng(0).integers(2, size=(9100, 2))
         found, rows = [], len(envs._actions)
@@ -106,7 +106,7 @@ class TestRecorder:
             def step(self, actions):
                 return self.obs, self.none, self.no, self.no, {}
 
-        envs = RecordEpisodes(Still(), {"frame_stack": 4, "protocol": {"life_information": True}})
+        envs = RecordEpisodes(Still(), GameSpec("ALE/Pong-v5", {}, CLASSIC, "atari"))
         envs.reset(seed=0)
         actions = np.zeros(64, np.int64)
         start = time.process_time()

@@ -58,8 +58,8 @@ def test_seeds_decide_what_is_blank(vector: Any) -> None:
 def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_again() -> None:
     protocol = replace(CLASSIC, image_size=42)
     envs, plain = make_envs("ALE/Pong-v5", 2, protocol, HALF, 1), make_envs("ALE/Pong-v5", 2, protocol, None, 1)
-    assert envs.card["env_kwargs"] == HALF
-    assert envs.card["fingerprint"] != plain.card["fingerprint"]
+    assert envs.game.env_kwargs == HALF
+    assert envs.game.fingerprint != plain.game.fingerprint
     rng = np.random.default_rng(1)
     pair = envs.reset(seed=[7, 8])[0], plain.reset(seed=[7, 8])[0]
     records: list[Any] = []
@@ -105,4 +105,4 @@ def test_arguments_reach_the_environment_and_its_fingerprint() -> None:
         envs.reset(seed=[0])
         seen = [envs.step(np.zeros(1, int))[0][0, 1] for _ in range(horizon)]
         assert seen == [0.0] * (horizon - 1) + [1.0]
-    assert long.card["fingerprint"] != short.card["fingerprint"]
+    assert long.game.fingerprint != short.game.fingerprint

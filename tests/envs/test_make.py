@@ -14,7 +14,7 @@ import pytest
 from envs.ale import rom_name
 from envs.errors import EnvError
 from envs.make import check_id, family, make_env, make_envs, register_families, resolve_protocol
-from envs.protocols import CLASSIC, MACHADO, NATIVE, PROTOCOLS, Protocol, describe, fingerprint
+from envs.protocols import CLASSIC, MACHADO, NATIVE, PROTOCOLS, GameSpec, Protocol, fingerprint
 from envs.video import render_frame
 
 FAMILIES = {
@@ -75,7 +75,7 @@ def test_a_vector_of_every_family_keeps_its_promises(env_id: str) -> None:
     envs = make_envs(env_id, 3, protocol_of(env_id), threads=1)
     rng = np.random.default_rng(0)
     obs, info = envs.reset(seed=[5, 6, 7])
-    assert envs.card["family"] == FAMILIES[env_id] == family(env_id)
+    assert envs.game.family == FAMILIES[env_id] == family(env_id)
     assert envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP
     form = shapes(obs)
     done, returns, lengths = np.zeros(3, bool), np.zeros(3), np.zeros(3, int)
@@ -269,7 +269,7 @@ ONE_KNOB: list[tuple[str, Protocol, dict[str, Any]]] = [
 
 
 def print_of(env_id: str, protocol: Protocol, env_kwargs: dict[str, Any]) -> str:
-    return describe(env_id, protocol, env_kwargs, family(env_id))["fingerprint"]
+    return GameSpec(env_id, env_kwargs, protocol, family(env_id)).fingerprint
 
 
 def test_one_changed_knob_changes_the_fingerprint() -> None:
@@ -294,15 +294,23 @@ def test_equal_arguments_have_equal_fingerprints_in_any_order() -> None:
         assert print_of(*knobs) == print_of(*knobs)
     a = print_of("ALE/Pong-v5", CLASSIC, {"mode": 1, "difficulty": 1})
     assert a == print_of("ALE/Pong-v5", CLASSIC, {"difficulty": 1, "mode": 1})
-    card = describe("CartPole-v1", NATIVE, {"a": 1}, "classic")
-    hashed = {key: card[key] for key in ("protocol", "env_kwargs", "env_id")}
-    assert fingerprint(hashed) == card["fingerprint"] == fingerprint(json.loads(json.dumps(hashed)))
-    assert len(card["fingerprint"]) == 12
+    game = GameSpec("CartPole-v1", {"a": 1}, NATIVE, "classic")
+    values = json.loads(json.dumps(game.to_json()))
+    assert values["fingerprint"] == game.fingerprint
+    assert fingerprint(values["env_id"], values["env_kwargs"], values["protocol"]) == game.fingerprint
+    assert len(game.fingerprint) == 12
 
 
-def test_the_vector_carries_the_card_of_what_it_plays() -> None:
+def test_the_json_of_a_game_keeps_its_keys_and_its_fingerprint() -> None:
+    values = GameSpec("CartPole-v1", {"a": 1}, NATIVE, "classic").to_json()
+    assert list(values) == ["env_id", "env_kwargs", "protocol", "family", "frame_stack", "fingerprint"]
+    assert values["protocol"]["name"] == "native"
+    assert GameSpec("ALE/Pong-v5", {}, CLASSIC, "atari").fingerprint == "455c7a1c4ee5"
+
+
+def test_the_vector_carries_the_spec_of_its_game() -> None:
     envs = make_envs("ALE/Pong-v5", 1, replace(MACHADO, image_size=42))
-    assert envs.card == describe("ALE/Pong-v5", replace(MACHADO, image_size=42), {}, "atari")
+    assert envs.game == GameSpec("ALE/Pong-v5", {}, replace(MACHADO, image_size=42), "atari")
     assert envs.single_observation_space.shape == (4, 42, 42)
     envs.close()
 

@@ -192,8 +192,8 @@ def test_the_spaces_contain_what_is_shown(env_id: str) -> None:
 def test_recorded_episodes_and_the_card_come_through() -> None:
     recorder = make_envs("MiniGrid-Empty-5x5-v0", 2)
     envs = ObserveLast(recorder)
-    assert envs.card is recorder.card
-    assert envs.card["family"] == "minigrid"
+    assert envs.game is recorder.game
+    assert envs.game.family == "minigrid"
     envs.reset(seed=5)
     records, done = [], False
     for actions in actions_for(envs, 230):
@@ -209,7 +209,7 @@ def test_recorded_episodes_and_the_card_come_through() -> None:
 
 
 def test_a_bare_vector_has_no_card(vector) -> None:
-    assert not hasattr(ObserveLast(vector(CountingEnv, 2)), "card")
+    assert not hasattr(ObserveLast(vector(CountingEnv, 2)), "game")
     assert frame_stack(ObserveLast(vector(CountingEnv, 2))) == 1
 
 
@@ -217,11 +217,11 @@ def test_a_config_asks_for_it() -> None:
     envs = environments(TrainConfig(env="joypad/Counting-v0", observe_last=True), 3)
     assert isinstance(envs, ObserveLast)
     assert envs.num_envs == 3
-    assert envs.card["env_id"] == "joypad/Counting-v0"
+    assert envs.game.env_id == "joypad/Counting-v0"
     assert check_rows(envs, 40) > 20
     plain = environments(TrainConfig(env="joypad/Counting-v0"), 3)
     assert isinstance(plain, RecordEpisodes)
-    assert envs.card == plain.card  # what a score means is the same
+    assert envs.game == plain.game  # what a score means is the same
     obs, _ = plain.reset(seed=0)
     assert isinstance(obs, np.ndarray)
 

@@ -52,7 +52,7 @@ def test_sound_does_not_outlive_its_game() -> None:
 def test_games_that_were_heard_are_played_again() -> None:
     envs = make_envs("ALE/Pong-v5", 2, env_kwargs={"sound": True})
     assert envs.single_observation_space["sound"].shape == (2048,)
-    assert envs.card["fingerprint"] != make_envs("ALE/Pong-v5", 1).card["fingerprint"]
+    assert envs.game.fingerprint != make_envs("ALE/Pong-v5", 1).game.fingerprint
     envs.reset(seed=[4, 5])
     rng, records = np.random.default_rng(0), []
     while len(records) < 3:

@@ -74,6 +74,6 @@ def test_both_ways_of_judging_give_the_same_scores(
     theirs.seed(SEED)
     model: Any = AsModel(agent)
     returns, lengths = evaluate_policy(model, theirs, GAMES, deterministic=True, return_episode_rewards=True)
-    found = [(record.episode_return, record.length) for record in ours["records"]]
+    found = [(record.episode_return, record.length) for record in ours.records]
     assert sorted(found) == sorted(zip(returns, lengths, strict=True))  # theirs come in the order in which they ended
     assert len(set(found)) > 1  # games that are all alike would agree whatever was judged
