@@ -37,5 +37,5 @@ def test_a_run_of_the_old_layout_plays_and_resumes(old: Path) -> None:
     assert (old / "checkpoints" / "latest").read_text() == step
     state = json.loads((old / "checkpoints" / step / "state.json").read_text())
     record = json.loads((old / "config.json").read_text())
-    if record["machine"]["processor"] == machine.facts()["processor"]:  # another processor rounds differently
+    if record["machine"]["processor"] == machine.hardware()["processor"]:  # another processor rounds differently
         assert state["weights_sha256"] == weights
