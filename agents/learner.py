@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -15,7 +16,9 @@ from torch.optim import Optimizer
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
+from agents.replay.buffer import Replay
 from agents.run.machine import MachineFacts
+from agents.run.run import Run
 from networks.cores import build_core
 from networks.encoders import reuse
 from networks.fusion import LINEAR, fuse
@@ -39,6 +42,8 @@ class Learner(ABC):
 
     model: Network
     optimizer: Optimizer
+    resumable: ClassVar[bool] = True
+    """Whether training continues from a checkpoint."""
 
     def __init__(
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
@@ -76,6 +81,10 @@ class Learner(ABC):
     @abstractmethod
     def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
         """Learn from one batch; see `agents.interface.Agent`."""
+
+    @abstractmethod
+    def train(self, envs: gym.vector.VectorEnv, run: Run, replay: Replay | None) -> None:
+        """Train until the run is over; `replay` is None for an agent that learns without one."""
 
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ from agents.errors import ConfigError
 from agents.exploration import linear_schedule
 from agents.interface import Sequences, Transitions
 from agents.learner import Learner
-from agents.replay.buffer import ReplayLayout
+from agents.loops import train_off_policy
+from agents.replay.buffer import Replay, ReplayLayout
 from agents.run.machine import MachineFacts
+from agents.run.run import Run
 from networks.model import Network, map_tree
 from networks.torsos.build import parts_of
 
@@ -197,6 +200,11 @@ class ReplayLearner(Learner):
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the online and the target network."""
         return {"model": self.model, "target": self.target}
+
+    def train(self, envs: gym.vector.VectorEnv, run: Run, replay: Replay | None) -> None:
+        """Play and learn from `replay` until the run is over."""
+        assert replay is not None
+        train_off_policy(self, envs, replay, run)
 
     def update(self, batch: Transitions | Sequences, rng: torch.Generator) -> tuple[Metrics, Tensor]:
         """Take one gradient step; return metrics and the priority of each sample [B]."""

@@ -9,13 +9,17 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
 from agents.config import TrainConfig
 from agents.interface import Rollout
 from agents.learner import Learner, OptimizerName
+from agents.loops import train_on_policy
+from agents.replay.buffer import Replay
 from agents.returns import gae
+from agents.run.run import Run
 from networks.model import Model, map_tree
 from networks.tensors import take_columns
 from networks.torsos.build import normalized_parts
@@ -98,6 +102,10 @@ class RolloutLearner(Learner):
 
     config: RolloutConfig
     model: Model
+
+    def train(self, envs: gym.vector.VectorEnv, run: Run, replay: Replay | None) -> None:
+        """Collect rollouts and learn from them until the run is over."""
+        train_on_policy(self, envs, run)
 
     @abstractmethod
     def prepare(self, rollout: Rollout) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def weights_of(algorithm: str, name: str, core: str) -> str:
             agent = build_agent(algorithm, config, envs, CPU)
             run = Run(Path(folder), config)
             run.checkpoint(agent)
-            agent.train(envs, run)  # type: ignore[attr-defined]
+            agent.train(envs, run, None)
             run.close()
             envs.close()
     return checkpoint.weights_sha256(agent)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
+from agents.replay.buffer import Replay
 from agents.run.machine import MachineFacts
 from agents.run.run import Run
 from agents.sb3.config import SB3Config, SB3DQNConfig
@@ -37,6 +38,7 @@ class StableBaseline(Learner):
 
     config: SB3Config
     model: Any
+    resumable: ClassVar[bool] = False
 
     def __init__(
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
@@ -102,7 +104,7 @@ class StableBaseline(Learner):
         """Refuse: SB3 collects what it learns from by itself, in `train`."""
         raise TypeError("Stable-Baselines3's agents learn in train() only")
 
-    def train(self, envs: Any, run: Run) -> None:
+    def train(self, envs: Any, run: Run, replay: Replay | None = None) -> None:
         """Let SB3 learn until the run is over."""
         for segment in run.segments():
             vector = self.adapters.Vector(envs, self.config, segment.seeds, run.count, run.clock.record_time)

@@ -16,13 +16,11 @@ from agents import build
 from agents.config import TrainConfig
 from agents.errors import ConfigError, RunError
 from agents.learner import Learner
-from agents.loops import train_off_policy, train_on_policy
 from agents.replay.buffer import Replay, ReplayLayout
 from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
 from agents.run.run import Run
 from agents.run.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
-from agents.sb3.agent import StableBaseline
 from agents.sb3.config import SB3Config
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
@@ -166,12 +164,7 @@ def _train(
     try:
         assert run.display is not None
         with run.display:
-            if isinstance(agent, StableBaseline):
-                agent.train(envs, run)
-            elif replay is not None:
-                train_off_policy(agent, envs, replay, run)
-            else:
-                train_on_policy(agent, envs, run)
+            agent.train(envs, run, replay)
     except (RuntimeError, ValueError) as error:
         # sampling from a policy of NaN is torch's own error; others that are not ours are bugs, and show as such
         if not isinstance(error, RunError | ValueError) and "probability tensor" not in str(error):

@@ -14,7 +14,7 @@ from agents.build import build_agent, build_replay, replay_layout
 from agents.config import TrainConfig
 from agents.interface import Rollout
 from agents.learner import Learner
-from agents.loops import RolloutCollector, interact, learning_view, train_off_policy, train_on_policy
+from agents.loops import RolloutCollector, interact, learning_view
 from agents.run.run import Run
 from tests.conftest import CPU
 
@@ -26,13 +26,10 @@ def train(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, folde
 
 
 def fit(agent: Learner, envs: gym.vector.VectorEnv, folder: Path) -> Run:
-    """Train an agent that is there already, by the loop that its config asks for; return its run."""
+    """Train an agent that is there already, return its run."""
     run = Run(folder, agent.config)
     layout = replay_layout(agent.config, envs, agent.model.carry_dim)
-    if layout is None:
-        train_on_policy(agent, envs, run)
-    else:
-        train_off_policy(agent, envs, build_replay(layout, agent.device), run)
+    agent.train(envs, run, build_replay(layout, agent.device) if layout is not None else None)
     run.close()
     return run
 
