@@ -130,22 +130,21 @@ def spoken(text: str, seed: int, length: int, rate: int) -> np.ndarray:
     if text.lower().endswith((".wav", ".flac")):
         return recorded(Path(text), length, rate)
     rng = np.random.default_rng(seed)
-    ways = espeak.variants(text, rate)
-    return espeak.in_a_room(ways[int(rng.integers(len(ways)))], rng, length, rate)
+    ways = espeak.mission_recordings(text, rate)
+    return espeak.add_room(ways[int(rng.integers(len(ways)))], rng, length, rate)
 
 
 def recorded(path: Path, length: int, rate: int) -> np.ndarray:
     """Return a recording, int16 [length]; raise ConfigError for what cannot be read or is too long."""
-    from networks.supervised import espeak
-    from networks.supervised.speech import fitted
+    from networks.supervised.speech import pad_to
 
     try:
-        wave = between_silences(corpora.sound(path, rate, espeak.resample), rate)
+        wave = between_silences(corpora.read_sound(path, rate), rate)
     except DataError as error:
         raise ConfigError(str(error)) from error
     if len(wave) > length:
         raise ConfigError(f"{path} lasts {len(wave) / rate:.1f} s; at most {length / rate:.1f} s are heard")
-    return fitted(wave, length)
+    return pad_to(wave, length)
 
 
 def between_silences(wave: np.ndarray, rate: int, below: float = 30.0, margin: float = 0.03) -> np.ndarray:
@@ -165,7 +164,7 @@ def between_silences(wave: np.ndarray, rate: int, below: float = 30.0, margin: f
 
 def interpreter(stored: store.Stored) -> Callable[[np.ndarray], str]:
     """Return what turns such an array into English: a translation or a speech-to-text task."""
-    from networks.supervised.speech import snap
+    from networks.supervised.speech import snap_to_vocabulary
 
     words = stored.vocabularies.get("output")
     about = stored.encoder.spec.input
@@ -179,6 +178,6 @@ def interpreter(stored: store.Stored) -> Callable[[np.ndarray], str]:
     def interpret(x: np.ndarray) -> str:
         with torch.inference_mode():
             text = words.decode(as_text(model.predict(torch.from_numpy(x[None]))["text"][0]))
-        return snap(text) if stored.encoder.spec.modality == "audio" else text
+        return snap_to_vocabulary(text) if stored.encoder.spec.modality == "audio" else text
 
     return interpret

@@ -41,7 +41,7 @@ def record(arguments: argparse.Namespace) -> None:
         say_line(console, "any rate will do, such as: arecord -f S16_LE -r 16000 -d 5 FILE; then type this again")
         return
     length, rate = int(stored.encoder.spec.input["shape"][0]), int(stored.encoder.spec.input["sample_rate"])
-    said = list(corpora.librispeech(arguments.data))
+    said = list(corpora.read_librispeech(arguments.data))
     heard = [understand(mission_channels.recorded(each.file, length, rate)) for each in said]
     table = Table("recording", "said", "heard", box=None)
     for each, text in zip(said, heard, strict=True):

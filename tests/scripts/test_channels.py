@@ -26,7 +26,7 @@ GAME = "BabyAI-GoToLocal-v0"
 
 def speaks() -> bool:
     try:
-        return len(espeak.say("go")) > 0
+        return len(espeak.synthesize("go")) > 0
     except DataError:
         return False
 
@@ -150,7 +150,7 @@ def test_silence_around_what_is_said_is_not_listened_to(silence: float) -> None:
 
 @needs_voice
 def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
-    wave = espeak.say("go to the red ball", rate=22_050)
+    wave = espeak.synthesize("go to the red ball", rate=22_050)
     soundfile.write(tmp_path / "say.wav", wave, 22_050)
     given = mission_channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
     assert given.dtype == np.int16
@@ -168,11 +168,14 @@ def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
 
 @needs_voice
 def test_voices_are_different_and_known(tmp_path: Path) -> None:
-    said = {voice: espeak.say("go left", espeak.Manner(voice)) for voice in (*espeak.TRAIN_VOICES, *espeak.TEST_VOICES)}
+    said = {
+        voice: espeak.synthesize("go left", espeak.VoiceStyle(voice))
+        for voice in (*espeak.TRAIN_VOICES, *espeak.TEST_VOICES)
+    }
     assert len({wave.tobytes() for wave in said.values()}) == len(said)
     assert not set(espeak.TRAIN_VOICES) & {*espeak.TEST_VOICES, *espeak.VALID_VOICES}
     with pytest.raises(DataError, match="no voice nobody"):
-        espeak.say("go", espeak.Manner("nobody"))
+        espeak.synthesize("go", espeak.VoiceStyle("nobody"))
 
 
 BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from networks.supervised.corpora import dealt, librispeech, sentence_pairs, sound, speech_commands
+from networks.supervised.corpora import (
+    read_librispeech,
+    read_sentence_pairs,
+    read_sound,
+    read_speech_commands,
+    split_by_speaker,
+)
 from networks.supervised.data import DataError
-from networks.supervised.espeak import resample
-from networks.supervised.speech import fitted
+from networks.supervised.speech import pad_to
 from tests.scripts.inside import assert_one_line, call
 
 RATE = 16_000
@@ -51,20 +56,22 @@ def write_librispeech(folder: Path, speakers: int = 6) -> None:
 
 
 def test_speakers_are_dealt_as_the_data_set_deals_them() -> None:
-    sides = {number: dealt(f"{number:08x}_nohash_3") for number in range(4_000)}
+    sides = {number: split_by_speaker(f"{number:08x}_nohash_3") for number in range(4_000)}
     shares = Counter(sides.values())
     assert abs(shares["valid"] / 4_000 - 0.1) < 0.02
     assert abs(shares["test"] / 4_000 - 0.1) < 0.02
-    assert all(dealt(f"{number:08x}_nohash_0") == side for number, side in sides.items())  # whatever the speaker says
+    assert all(
+        split_by_speaker(f"{number:08x}_nohash_0") == side for number, side in sides.items()
+    )  # whatever the speaker says
 
 
 def test_words_are_read_at_another_rate_and_noise_is_no_word(tmp_path: Path) -> None:
     write_commands(tmp_path / "data", 12)
-    found = speech_commands(tmp_path / "data", 8_000, resample, 1_000)
+    found = read_speech_commands(tmp_path / "data", 8_000, 1_000)
     assert sorted(set(found.labels)) == ["high", "low"]
     assert {len(wave) for wave in found.waves} == {4_000}
-    assert {found.sides[i] for i, who in enumerate(found.speakers) if who == found.speakers[0]} == {found.sides[0]}
-    assert len(speech_commands(tmp_path / "data", 8_000, resample, 10).waves) == 10
+    assert {found.splits[i] for i, who in enumerate(found.speakers) if who == found.speakers[0]} == {found.splits[0]}
+    assert len(read_speech_commands(tmp_path / "data", 8_000, 10).waves) == 10
     spectrum = np.abs(np.fft.rfft(found.waves[found.labels.index("high")].astype(float)))
     assert abs(np.argmax(spectrum) * 2 - 2_000) < 200
 
@@ -73,8 +80,8 @@ def test_the_lists_of_the_data_set_come_before_the_rule(tmp_path: Path) -> None:
     write_commands(tmp_path, 4)
     (tmp_path / "testing_list.txt").write_text("low/00000001_nohash_0.wav\n")
     (tmp_path / "validation_list.txt").write_text("high/00000002_nohash_0.wav\n")
-    found = speech_commands(tmp_path, 8_000, resample, 1_000)
-    names = dict(zip(zip(found.labels, found.speakers, strict=True), found.sides, strict=True))
+    found = read_speech_commands(tmp_path, 8_000, 1_000)
+    names = dict(zip(zip(found.labels, found.speakers, strict=True), found.splits, strict=True))
     assert names.pop(("low", "00000001")) == "test"
     assert names.pop(("high", "00000002")) == "valid"
     assert set(names.values()) == {"train"}
@@ -109,7 +116,7 @@ def test_sentences_that_were_read_out_are_written_down(tmp_path: Path) -> None:
     report = json.loads((run / "encoder/report.json").read_text())["test"]
     assert report["wer"] >= 0.0
     assert "snapped_wer" not in report
-    said = list(librispeech(tmp_path / "data"))
+    said = list(read_librispeech(tmp_path / "data"))
     assert len(said) == 25
     assert said[0].text == "ah yes"
     assert {each.speaker for each in said} == set("012345")
@@ -143,7 +150,7 @@ def test_sentence_pairs_are_translated(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_pairs_of_each_form(text: str, expected: list, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(text)
-    assert sentence_pairs(tmp_path / "pairs.txt") == expected
+    assert read_sentence_pairs(tmp_path / "pairs.txt") == expected
 
 
 def broken(write: Callable[[Path], Any]) -> Callable[[Path], Path]:
@@ -177,15 +184,15 @@ def _lose_a_text(folder: Path) -> None:
 
 
 BROKEN = {
-    "no folder": ("speech-commands", lambda folder: folder, "is no folder; expected"),
-    "no words": ("speech-commands", broken(lambda folder: None), "has no two folders of words"),
-    "an empty word": ("speech-commands", broken(_empty_a_word), "has no recording in silence"),
+    "no folder": ("speech-commands", lambda folder: folder, "is not a folder; expected"),
+    "no words": ("speech-commands", broken(lambda folder: None), "has fewer than two folders of words"),
+    "an empty word": ("speech-commands", broken(_empty_a_word), "has no recording of silence"),
     "a cut recording": ("speech-commands", broken(_damage_a_word), "cannot be read as sound"),
     "too few speakers": ("speech-commands", broken(lambda folder: write_commands(folder, 2)), "has too few speakers"),
     "no list": ("speech-to-text", broken(lambda folder: None), "has no *.trans.txt"),
     "no sound": ("speech-to-text", broken(_lose_a_sound), "there is no 0-7-0001.flac beside it"),
-    "no text": ("speech-to-text", broken(_lose_a_text), "line 1: no text stands behind the name"),
-    "a folder of pairs": ("translate-fr-en", broken(lambda folder: None), "is no file; give lines of English"),
+    "no text": ("speech-to-text", broken(_lose_a_text), "line 1: no text after the name"),
+    "a folder of pairs": ("translate-fr-en", broken(lambda folder: None), "is not a file; give lines of English"),
 }
 
 
@@ -198,23 +205,23 @@ def test_what_is_broken_is_told_in_one_line(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"", "is empty"), (b"only english\n", "line 1: there are no two texts"), (b"a\t\n", "line 1: there are no two"),
+    (b"", "is empty"), (b"only english\n", "line 1: expected two texts"), (b"a\t\n", "line 1: expected two texts"),
     (b"\xff\xfe\x00a", "cannot be read as text"),
 ])  # fmt: skip
 def test_broken_pairs(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_bytes(content)
     with pytest.raises(DataError, match=words):
-        sentence_pairs(tmp_path / "pairs.txt")
+        read_sentence_pairs(tmp_path / "pairs.txt")
 
 
 def test_sound_is_mixed_to_one_channel_and_what_ends_is_told_from_silence(tmp_path: Path) -> None:
     both = np.stack([np.full(800, 1_000), np.full(800, 3_000)], axis=1).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", both, 8_000)
-    wave = sound(tmp_path / "a.wav", 8_000, resample)
+    wave = read_sound(tmp_path / "a.wav", 8_000)
     assert wave.tolist() == [2_000] * 800
     soundfile.write(tmp_path / "b.wav", np.zeros(0, np.int16), 8_000)
     with pytest.raises(DataError, match="is empty"):
-        sound(tmp_path / "b.wav", 8_000, resample)
-    padded = fitted(np.array([5, 0, 7], np.int16), 5)
+        read_sound(tmp_path / "b.wav", 8_000)
+    padded = pad_to(np.array([5, 0, 7], np.int16), 5)
     assert padded.tolist() == [5, 1, 7, 0, 0]
-    assert fitted(np.arange(9, dtype=np.int16), 2).tolist() == [1, 1]
+    assert pad_to(np.arange(9, dtype=np.int16), 2).tolist() == [1, 1]

@@ -29,7 +29,7 @@ TINY = {"digits": 300, "atari-ram": 450, "atari-motion": 450, "mission-slots": 3
 
 def voice() -> bool:
     try:
-        return len(espeak.say("go")) > 0
+        return len(espeak.synthesize("go")) > 0
     except DataError:
         return False
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits, split
-from networks.supervised.files import images, rows, texts
+from networks.supervised.files import read_images, read_rows, read_texts
 from networks.supervised.fit import FitConfig
 from scripts.supervised.tasks.base import ClassTask, Collected, DataOptions
 from scripts.supervised.tasks.texts import TextTask
@@ -34,7 +34,7 @@ class ImageClasses(ClassTask):
         """Read the data set; its own test pictures are the test, where it has some."""
         if options.path is None:
             raise DataError("images reads a data set: --data PATH of MNIST, CIFAR-10, or a folder for each class")
-        found, rng = images(options.path), np.random.default_rng(options.seed)
+        found, rng = read_images(options.path), np.random.default_rng(options.seed)
         self.names = found.names
         order = rng.permutation(len(found.train))[: options.examples]
         self.shape = found.train.shape[1:]
@@ -78,7 +78,7 @@ class TextClasses(TextTask):
         """Read the table; the words are those of the training texts."""
         if options.path is None:
             raise DataError("texts reads a table: --data FILE.csv with the columns text and label")
-        written, labelled = texts(options.path)
+        written, labelled = read_texts(options.path)
         rng = np.random.default_rng(options.seed)
         self.names = tuple(sorted(set(labelled)))
         target = np.array([self.names.index(label) for label in labelled])
@@ -115,7 +115,7 @@ class RowClasses(ClassTask):
         """Read the table; an empty cell is a missing number."""
         if options.path is None:
             raise DataError("rows reads a table: --data FILE.csv with numbers and a column label")
-        numbers, labelled, self.columns = rows(options.path)
+        numbers, labelled, self.columns = read_rows(options.path)
         rng = np.random.default_rng(options.seed)
         self.names = tuple(sorted(set(labelled)))
         target = np.array([self.names.index(label) for label in labelled])

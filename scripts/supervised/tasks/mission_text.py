@@ -15,7 +15,7 @@ from envs.missions import VOCABULARY
 from networks.encoders.base import Encoder
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised import metrics, mission_grammar
-from networks.supervised.corpora import sentence_pairs
+from networks.supervised.corpora import read_sentence_pairs
 from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.mission_grammar import (
@@ -180,7 +180,7 @@ class Translation(Task):
     def _corpus(self, options: DataOptions) -> Collected:
         """Read lines of English and the other language; the same sentence is on one side of the split only."""
         assert options.path is not None
-        rng, found = np.random.default_rng(options.seed), sentence_pairs(options.path)
+        rng, found = np.random.default_rng(options.seed), read_sentence_pairs(options.path)
         order = rng.permutation(len(found))[: options.examples]
         other = self.source if self.target == "en" else self.target
         texts = {"en": [found[number][0] for number in order], other: [found[number][1] for number in order]}

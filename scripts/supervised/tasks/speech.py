@@ -16,7 +16,7 @@ from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.mission_grammar import Mission, draw, say, slot_names, slots
 from networks.supervised.models import SlotFiller, Supervised, Transcriber, as_text
-from networks.supervised.speech import fitted, snap
+from networks.supervised.speech import pad_to, snap_to_vocabulary
 from scripts.supervised.tasks.base import ClassTask, Collected, DataOptions, Goal, Task, slot_report
 
 COMMANDS = ("left", "right", "up", "down", "jump", "fire", "stop", "go", "pause", "start", "yes", "no")
@@ -66,19 +66,19 @@ class SpeechCommands(Spoken, ClassTask):
         parts = []
         for voices, count in voices_of(options.examples):
             target = rng.integers(len(COMMANDS), size=count)
-            manners = [espeak.any_manner(rng, voices) for _ in range(count)]
-            said = espeak.say_all([COMMANDS[number] for number in target], manners)
-            waves = [espeak.in_a_room(wave, rng, SECOND) for wave in said]
+            manners = [espeak.draw_style(rng, voices) for _ in range(count)]
+            said = espeak.synthesize_all([COMMANDS[number] for number in target], manners)
+            waves = [espeak.add_room(wave, rng, SECOND) for wave in said]
             parts.append(Data(np.stack(waves), {"command": target}, np.array([manner.voice for manner in manners])))
         return Collected(Splits(*parts), {"source": "espeak-ng", "synthetic": True})
 
     def _recorded(self, path: Path, examples: int) -> Collected:
         """Read the words, and who says them, from a folder like that of Speech Commands."""
-        found = corpora.speech_commands(path, espeak.RATE, espeak.resample, examples)
+        found = corpora.read_speech_commands(path, espeak.RATE, examples)
         self.words = tuple(sorted(set(found.labels)))
-        waves = np.stack([fitted(wave, SECOND) for wave in found.waves])
+        waves = np.stack([pad_to(wave, SECOND) for wave in found.waves])
         target = np.array([self.words.index(word) for word in found.labels])
-        whole, sides = Data(waves, {"command": target}, np.array(found.speakers)), np.array(found.sides)
+        whole, sides = Data(waves, {"command": target}, np.array(found.speakers)), np.array(found.splits)
         parts = [whole.take(np.flatnonzero(sides == side)) for side in ("train", "valid", "test")]
         if not all(len(part) for part in parts):
             raise DataError(f"{path} has too few speakers to validate and to test on others than were learned from")
@@ -131,8 +131,8 @@ class SpeechToText(Spoken):
         """Read sentences and who says them from a folder like those of LibriSpeech; what lasts too long is left out."""
         assert options.path is not None
         waves, texts, speakers, left_out = [], [], [], 0
-        for each in corpora.librispeech(options.path):
-            wave = corpora.sound(each.file, espeak.RATE, espeak.resample)
+        for each in corpora.read_librispeech(options.path):
+            wave = corpora.read_sound(each.file, espeak.RATE)
             if len(wave) > LONGEST_SECONDS * SECOND:
                 left_out += 1
                 continue
@@ -145,7 +145,7 @@ class SpeechToText(Spoken):
             raise DataError(f"nothing in {options.path} lasts {LONGEST_SECONDS} s at most")
         self.length, self.corpus = max(len(wave) for wave in waves), True
         y = {"text": LETTERS.array(texts, max(len(text) for text in texts))}
-        data = Data(np.stack([fitted(wave, self.length) for wave in waves]), y, np.array(speakers))
+        data = Data(np.stack([pad_to(wave, self.length) for wave in waves]), y, np.array(speakers))
         splits = split(data, np.random.default_rng(options.seed))
         return Collected(splits, {"source": "disk", "left_out": left_out})
 
@@ -156,8 +156,8 @@ class SpeechToText(Spoken):
             if mission.held_out == held_out:
                 said.append(mission)
         texts = [say(mission) for mission in said]
-        manners = [espeak.any_manner(rng, voices) for _ in texts]
-        waves = [espeak.in_a_room(wave, rng, MISSION_SAMPLES) for wave in espeak.say_all(texts, manners)]
+        manners = [espeak.draw_style(rng, voices) for _ in texts]
+        waves = [espeak.add_room(wave, rng, MISSION_SAMPLES) for wave in espeak.synthesize_all(texts, manners)]
         return Data(np.stack(waves), self._targets(said, texts), np.array([manner.voice for manner in manners]))
 
     def _targets(self, said: Sequence[Mission], texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -182,7 +182,7 @@ class SpeechToText(Spoken):
         wanted = [LETTERS.decode(as_text(row)) for row in data.y["text"]]
         if self.corpus:
             return metrics.words(found, wanted)
-        snapped = metrics.words([snap(text) for text in found], wanted)
+        snapped = metrics.words([snap_to_vocabulary(text) for text in found], wanted)
         return {**metrics.words(found, wanted), "snapped_wer": snapped["wer"], "snapped_exact": snapped["exact"]}
 
     @property
