@@ -1,0 +1,151 @@
+"""Settings of a training by name: preset, overrides, checks; for the command line, the Python API and experiments."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import gymnasium as gym
+
+from agents.config import TrainConfig
+from agents.errors import ConfigError
+from agents.presets import registry
+from agents.sb3 import zoo_presets
+from envs.make import check_id, family
+
+Config = TypeVar("Config", bound=Any)
+"""A frozen dataclass of settings."""
+FAMILIES = ("classic", "box2d", "atari", "minatar", "minigrid", "toy")
+"""Game families, as `envs.make.family` names them."""
+
+
+def resolve(
+    algorithm: str, env_id: str, preset: str | None = None, overrides: Mapping[str, object] | None = None
+) -> TrainConfig:
+    """Return the settings of a training: the preset with `overrides` by field name, checked.
+
+    Raises ConfigError (or EnvError) for an unknown algorithm, environment, preset or setting, with the closest name,
+    and for an impossible value.
+    """
+    overrides = dict(overrides or {})
+    core = overrides.get("core")
+    config = override(defaults(algorithm, env_id, preset, None if core is None else str(core)), overrides, algorithm)
+    config.validate()
+    return config
+
+
+def defaults(algorithm: str, env_id: str, preset: str | None = None, core: str | None = None) -> TrainConfig:
+    """Return the preset for this algorithm and environment; `core` also sets sequences to train that memory on."""
+    check_algorithm(algorithm)
+    check_id(env_id)
+    name = preset_name(algorithm, env_id, preset)
+    config = _preset(algorithm, name)
+    if preset == "tiny":
+        config = registry.tiny(config)
+    config = replace(config, env=env_id)
+    if config.stop_return is None:  # the score at which Gymnasium calls this environment solved, if it has one
+        config = replace(config, stop_return=gym.spec(env_id).reward_threshold)
+    return registry.memory(config, core)
+
+
+def override(config: Config, overrides: Mapping[str, object], owner: str) -> Config:
+    """Return `config` with `overrides` by field name; `owner` is the algorithm or task that an error names."""
+    hints = get_type_hints(type(config))
+    names = [field.name for field in fields(config)]
+    values = {}
+    for name, value in overrides.items():
+        if name not in names:
+            raise ConfigError(f"{owner} has no setting '{name}'{closest(name, names)}")
+        try:
+            values[name] = coerce(value, hints[name])
+        except ValueError as error:
+            raise ConfigError(f"{name} takes {in_words(hints[name])}, not {value!r}") from error
+    return replace(config, **values)
+
+
+def check_algorithm(algorithm: str) -> None:
+    """Raise ConfigError, with the closest name, unless the algorithm exists."""
+    if algorithm not in registry.ALGORITHMS:
+        hint = closest(algorithm, registry.ALGORITHMS) or f"; there are {', '.join(registry.ALGORITHMS)}"
+        raise ConfigError(f"unknown algorithm '{algorithm}'{hint}")
+
+
+def preset_name(algorithm: str, env_id: str, preset: str | None) -> str:
+    """Return the preset's key: the game's family by default, for `zoo` the game's entry in SB3's zoo."""
+    kind = family(env_id)
+    if preset in (None, "tiny"):
+        return kind
+    if preset == "zoo" and algorithm in zoo_presets.KINDS:
+        return zoo_presets.entry(env_id, kind)
+    assert preset is not None
+    suited, _ = zoo_presets.ZOO.get((algorithm, preset), (preset.split("-")[0], {}))
+    if suited in FAMILIES and suited != kind and (algorithm, preset) in registry.PRESETS:
+        warnings.warn(f"the preset {preset} is for {suited} games; {env_id} is of the family {kind}", stacklevel=2)
+    return preset
+
+
+def _preset(algorithm: str, name: str) -> TrainConfig:
+    """Return the preset; an algorithm without one for a family takes that of the algorithm it is derived from."""
+    if (algorithm, name) not in registry.PRESETS and name in FAMILIES:
+        kind = registry.ALGORITHMS[algorithm][0]
+        own = {field.name: field.default for field in fields(kind)}
+        for parent in kind.__mro__[1:]:
+            for base, (base_kind, _) in registry.ALGORITHMS.items():
+                if base_kind is parent and (base, name) in registry.PRESETS:
+                    changed = {f.name: own[f.name] for f in fields(parent) if own[f.name] != f.default}
+                    warnings.warn(f"{algorithm} has no preset for {name} games; it takes that of {base}", stacklevel=2)
+                    return registry.derive(kind, registry.PRESETS[base, name], **changed)
+    return registry.preset(algorithm, name)
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean NAME?` for the closest of `names`, or an empty string."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def coerce(value: object, kind: Any) -> object:
+    """Return `value` as the annotation `kind` (lists as tuples, 1e6 as 1000000); ValueError where it does not fit."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _coerce_to_any(value, inner)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(coerce(each, inner[0]) for each in value)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(name): coerce(each, inner[1]) for name, each in value.items()}
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {Literal: value in inner, float: numeric, int: numeric and isinstance(value, int)}.get(origin or kind)
+    if fits is None:
+        fits = origin is None and (kind is Any or isinstance(value, kind))
+    if not fits:
+        raise ValueError(value)
+    return value
+
+
+def _coerce_to_any(value: object, kinds: Iterable[Any]) -> object:
+    """Return `value` as the first of several annotations that it fits."""
+    for kind in kinds:
+        with contextlib.suppress(ValueError):
+            return coerce(value, kind)
+    raise ValueError(value)
+
+
+def in_words(kind: Any) -> str:
+    """Return what a setting of this type takes, for an error message."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join("None" if each is type(None) else in_words(each) for each in inner)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is tuple:
+        return {int: "whole numbers", float: "numbers"}.get(inner[0], "values")
+    if origin is dict:
+        return "pairs: NAME VALUE"
+    return {int: "a whole number", float: "a number", bool: "true or false", type(None): "None"}.get(kind, "a value")
