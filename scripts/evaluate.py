@@ -41,7 +41,7 @@ def main() -> None:
     config = mission_channels.chosen(arguments, saved.config)
     asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
              *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
-    changed = options.overridden("evaluate.py", replace(config, env_kwargs={}), asked)
+    changed = options.parse(type(config), asked, prog="evaluate.py", default=replace(config, env_kwargs={}))
     config = replace(changed, env_kwargs={**config.env_kwargs, **changed.env_kwargs})
     result = judge(saved.agent, config, arguments.episodes, judging_seed(arguments.seed))
     keep_games(saved, "eval", result)

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.errors import ConfigError
-from scripts.command_line import errors, options
+from scripts.command_line import algorithms, errors, groups
 from scripts.command_line.errors import run_main
 from scripts.runner import training
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list algorithms, presets and games")
     arguments, rest = parser.parse_known_args()
     if arguments.list:
-        options.print_list()
+        algorithms.print_families()
     elif arguments.resume is not None:
         given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)}
         if given - {"resume", "track"} or rest:
@@ -49,7 +49,7 @@ def main() -> None:
         parser.print_help()
         raise ConfigError("name an algorithm, or --resume a run")
     else:
-        config = options.parse(arguments.algorithm, arguments.env, arguments.preset, rest)
+        config = groups.train_settings(arguments.algorithm, arguments.env, arguments.preset, rest)
         training.start(arguments, config)
 
 

@@ -1,4 +1,4 @@
-"""How every script speaks to a person: options and failures in one line, exit code 2 for bad input."""
+"""How every command ends: one line and exit code 2 for bad input, one line and exit code 1 for a failure on the way."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from agents.errors import RunError
 from envs.errors import RecordingError
 
 USER_ERRORS = (ValueError, SafetensorError, FileNotFoundError)
-"""Bad input: a ConfigError, EnvError, CheckpointError, ReplayError or UsageError is a ValueError."""
+"""Bad input: ConfigError, EnvError, CheckpointError, ReplayError and UsageError are ValueErrors."""
 RUN_ERRORS = (RunError, RecordingError)
 """Failures on the way."""
 
 
 class UsageError(ValueError):
-    """A command line that cannot be followed, in one line."""
+    """A command line with a mistake; the message is one line."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line like all others."""
+    """An ArgumentParser that raises its complaints as UsageError."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
@@ -32,13 +32,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def behind_dashes(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split a command line at its `--`: what is the script's own, and what goes to train.py."""
+    """Split a command line at its `--`: options of the command, and options of the trainings that it starts."""
     place = words.index("--") if "--" in words else len(words)
     return words[:place], words[place + 1 :]
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a script: exit code 2 and one line for bad input, 1 and one line for a failure on the way."""
+    """Run a command; exit with 2 for bad input, 1 for a failure on the way, 130 after Ctrl-C."""
     warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
     try:
         main()

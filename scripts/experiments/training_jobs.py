@@ -31,7 +31,7 @@ from agents.run import checkpoint
 from agents.run.tracking import TrackMode
 from agents.sb3 import agent, zoo_presets
 from envs.make import check_id, family
-from scripts.command_line import options
+from scripts.command_line.groups import train_settings
 from scripts.experiments.progress import Board, Running
 from scripts.report.statistics import differences
 from scripts.runner import training
@@ -119,7 +119,7 @@ def contender(
 
 def resolve(algorithm: str, env: str, preset: str | None, overrides: Sequence[str], total_steps: int) -> TrainConfig:
     """Return the config that train.py makes of these options."""
-    return options.parse(algorithm, env, preset, [*base_options(total_steps), *overrides])
+    return train_settings(algorithm, env, preset, [*base_options(total_steps), *overrides])
 
 
 @dataclass(frozen=True, eq=False)

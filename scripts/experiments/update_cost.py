@@ -26,7 +26,7 @@ from agents.interface import Row
 from agents.loops import RolloutCollector, interact
 from agents.replay.buffer import ReplayLayout
 from agents.replay.prioritized import PrioritizedReplay
-from scripts.command_line import options
+from scripts.command_line.groups import train_settings
 from scripts.runner.environments import environments
 from scripts.runner.files import write_json
 from scripts.runner.saved_run import origin
@@ -87,7 +87,7 @@ class Update:
 
 def measured(algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()) -> Update | Learning:
     """Return what is to be timed for this algorithm."""
-    config = options.parse(algorithm, env_id, None, list(overrides))
+    config = train_settings(algorithm, env_id, None, overrides)
     return Learning(algorithm, config) if algorithm in WITH_ROLLOUTS else Update(algorithm, config, batch_size)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import gymnasium as gym
 
+from agents.annotations import coerce, in_words
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.presets import registry
@@ -83,10 +82,18 @@ def preset_name(algorithm: str, env_id: str, preset: str | None) -> str:
     if preset == "zoo" and algorithm in zoo_presets.KINDS:
         return zoo_presets.entry(env_id, kind)
     assert preset is not None
-    suited, _ = zoo_presets.ZOO.get((algorithm, preset), (preset.split("-")[0], {}))
-    if suited in FAMILIES and suited != kind and (algorithm, preset) in registry.PRESETS:
+    suited = family_of_preset(algorithm, preset)
+    if (algorithm, preset) in registry.PRESETS and suited not in ("", kind):
         warnings.warn(f"the preset {preset} is for {suited} games; {env_id} is of the family {kind}", stacklevel=2)
     return preset
+
+
+def family_of_preset(algorithm: str, name: str) -> str:
+    """Return the game family that a preset was made for; an empty string where its name tells none."""
+    if (algorithm, name) in zoo_presets.ZOO:
+        return zoo_presets.ZOO[algorithm, name][0]
+    family = {"fast": "atari"}.get(name, name.split("-")[0])
+    return family if family in FAMILIES else ""
 
 
 def _preset(algorithm: str, name: str) -> TrainConfig:
@@ -107,45 +114,3 @@ def closest(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean NAME?` for the closest of `names`, or an empty string."""
     close = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def coerce(value: object, kind: Any) -> object:
-    """Return `value` as the annotation `kind` (lists as tuples, 1e6 as 1000000); ValueError where it does not fit."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _coerce_to_any(value, inner)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(coerce(each, inner[0]) for each in value)
-    if origin is dict and isinstance(value, Mapping):
-        return {str(name): coerce(each, inner[1]) for name, each in value.items()}
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = {Literal: value in inner, float: numeric, int: numeric and isinstance(value, int)}.get(origin or kind)
-    if fits is None:
-        fits = origin is None and (kind is Any or isinstance(value, kind))
-    if not fits:
-        raise ValueError(value)
-    return value
-
-
-def _coerce_to_any(value: object, kinds: Iterable[Any]) -> object:
-    """Return `value` as the first of several annotations that it fits."""
-    for kind in kinds:
-        with contextlib.suppress(ValueError):
-            return coerce(value, kind)
-    raise ValueError(value)
-
-
-def in_words(kind: Any) -> str:
-    """Return what a setting of this type takes, for an error message."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return " or ".join("None" if each is type(None) else in_words(each) for each in inner)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, inner))}"
-    if origin is tuple:
-        return {int: "whole numbers", float: "numbers"}.get(inner[0], "values")
-    if origin is dict:
-        return "pairs: NAME VALUE"
-    return {int: "a whole number", float: "a number", bool: "true or false", type(None): "None"}.get(kind, "a value")

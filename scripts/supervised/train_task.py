@@ -29,7 +29,7 @@ from networks.supervised.preprocess import augmentation
 from networks.supervised.repair import repairer
 from networks.supervised.simplify import distilling
 from networks.torsos.normalize import Normalize
-from scripts.command_line import options
+from scripts.command_line.options import parse
 from scripts.report import plots
 from scripts.report.tables import wide_console
 from scripts.runner import training
@@ -43,7 +43,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     what = task(arguments.what)
     if arguments.runs:
         raise ConfigError(f"{what.name} takes no {arguments.runs[0]}; options begin with --")
-    config = options.overridden(what.name, what.config, rest)
+    config = parse(type(what.config), rest, prog=what.name, default=what.config)
     config.validate()
     folder = arguments.run_dir or training.RUNS / f"{what.name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     if (folder / "encoder").exists() or (folder.exists() and not folder.is_dir()):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from scripts.command_line import options
+from scripts.command_line.groups import train_settings
 from scripts.experiments.sweep import draw, read, sample
 from tests.scripts.inside import assert_one_line
 from tests.scripts.runner import ROOT
@@ -56,7 +56,7 @@ def test_the_shipped_file_draws_what_train_takes() -> None:
     assert len(trials) == 50
     assert trials == draw(plan, 50, seed=1) != draw(plan, 50, seed=2)
     for trial in trials:
-        config = options.parse("ppo", "CartPole-v1", None, [f"--{name}={value}" for name, value in trial.items()])
+        config = train_settings("ppo", "CartPole-v1", None, [f"--{name}={value}" for name, value in trial.items()])
         assert config.normalize_advantage is trial["normalize-advantage"]
         assert 0.0003 <= config.learning_rate <= 0.01
         assert 4 <= config.epochs <= 20

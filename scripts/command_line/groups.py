@@ -1,0 +1,103 @@
+"""Settings of a training as options, under one heading each: algorithm, environment, network, encoders, run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+
+from tyro.conf import arg
+
+from agents.config import TrainConfig
+from agents.settings import EncoderSettings, EnvironmentSettings, NetworkSettings, RunSettings
+from scripts.command_line.options import options_of, parse, value_of
+from scripts.runner.settings import defaults
+
+GROUPS: dict[str, type] = {
+    "environment": EnvironmentSettings, "network": NetworkSettings, "encoders": EncoderSettings, "run": RunSettings,
+}  # fmt: skip
+"""Heading in the help -> the dataclass whose fields it holds; those of no group are the algorithm's."""
+Command = TypeVar("Command")
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[Command]):
+    """What a command line says."""
+
+    command: Command
+    """Options of the command itself."""
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a command that has none but settings."""
+
+
+def train_settings(algorithm: str, env_id: str, preset: str | None, words: Sequence[str]) -> TrainConfig:
+    """Return the settings of a training: the preset, with the options `words`, checked."""
+    base = defaults(algorithm, env_id, preset, value_of("--core", words))
+    config = parse_with_settings(NoOptions, base, words, prog=algorithm).config
+    config.validate()
+    return config
+
+
+def parse_with_settings(
+    command: type[Command], config: TrainConfig, words: Sequence[str], *, prog: str, description: str = ""
+) -> Parsed[Command]:
+    """Return a command's own options, and `config` with every setting that `words` change."""
+    own = {option.name.replace("-", "_") for option in options_of(command)}
+    named = grouped(type(config), own)
+    values = {name: [getattr(config, each.name) for each in fields(kind)] for name, kind in named.items()}
+    headings: list[Any] = [("command", command, field(default_factory=command)), *named.items()]
+    kind = make_dataclass("Options", headings, kw_only=True)
+    default = kind(**{name: each(*values[name]) for name, each in named.items()})
+    parsed = parse(kind, words, prog=prog, default=default, description=description)
+    changed = {each.name: getattr(getattr(parsed, name), each.name) for name in named for each in fields(named[name])}
+    return Parsed(parsed.command, replace(config, **changed))
+
+
+def grouped(config: type[TrainConfig], without: set[str]) -> dict[str, type]:
+    """Return a dataclass for each heading, with the fields of `config` that belong there, but for those `without`."""
+    hints, documents = get_type_hints(config), documentation(config)
+    owners = {name: heading for heading, kind in GROUPS.items() for name in get_type_hints(kind)}
+    headings: dict[str, list[str]] = {"algorithm": [], **{heading: [] for heading in GROUPS}}
+    for name in _own_first(config):
+        if name not in without:
+            headings[owners.get(name, "algorithm")].append(name)
+    return {
+        heading: make_dataclass(
+            heading, [(name, Annotated[hints[name], arg(help=documents.get(name, ""))]) for name in names],
+            namespace={"__doc__": ""}, frozen=True,
+        )
+        for heading, names in headings.items()
+    }  # fmt: skip
+
+
+def _own_first(config: type[TrainConfig]) -> list[str]:
+    """Return the names of all fields: those of groups in their order, the algorithm's own before inherited ones."""
+    groups = set(GROUPS.values())
+    classes = sorted(config.__mro__, key=lambda kind: kind in groups)
+    known = {each.name for each in fields(config)}
+    return list(
+        dict.fromkeys(name for kind in classes for name in vars(kind).get("__annotations__", ()) if name in known)
+    )
+
+
+def documentation(kind: type) -> Mapping[str, str]:
+    """Return the docstring below each field of a dataclass, those of its bases included."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        try:
+            body: Any = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        except (OSError, TypeError):  # a class made while running has no source
+            continue
+        for statement, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(statement, ast.AnnAssign) and isinstance(below, ast.Expr):
+                text = getattr(below.value, "value", None)
+                if isinstance(text, str):
+                    found[ast.unparse(statement.target)] = " ".join(text.split())
+    return found
