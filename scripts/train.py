@@ -48,6 +48,8 @@ def main() -> None:
     elif arguments.algorithm is None:
         parser.print_help()
         raise ConfigError("name an algorithm, or --resume a run")
+    elif arguments.env is None:
+        raise ConfigError("name a game: --env ID (train.py --list shows some)")
     else:
         config = groups.train_settings(arguments.algorithm, arguments.env, arguments.preset, rest)
         training.start(arguments, config)

@@ -61,7 +61,7 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "learning before a sample": ("dqn --env CartPole-v1 --learning-starts 0", ("--learning-starts must be at least",)),
     "no steps": ("dqn --env CartPole-v1 --total-steps 0", ("--total-steps must be at least 1",)),
     "enormous seed": ("dqn --env CartPole-v1 --seed 99999999999999999999999", ("--seed must be below",)),
-    "fraction of a step": ("dqn --env CartPole-v1 --total-steps 1e3", ("Error parsing --total-steps", "1e3")),
+    "fraction of a step": ("dqn --env CartPole-v1 --total-steps 1.5", ("--total-steps takes a whole number", "1.5")),
     "negative seed": ("dqn --env CartPole-v1 --seed -1", ("--seed must not be negative",)),
     "width of nothing": ("dqn --env CartPole-v1 --hidden 0", ("--hidden",)),
     "unknown device": ("dqn --env CartPole-v1 --device abacus", ("--device must be cpu, cuda or auto",)),
