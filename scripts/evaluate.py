@@ -10,10 +10,12 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.errors import ConfigError
+from agents.settings import ChannelName
 from scripts.command_line import errors, options
 from scripts.command_line.errors import run_main
 from scripts.runner import mission_channels
@@ -31,14 +33,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
     parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="NAME VALUE", help="judge in a changed game")
     parser.add_argument("--repair", metavar="R", help="what repairs failing sensors, as for train.py")
-    mission_channels.add_options(parser)
+    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
+    parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
     arguments = parser.parse_args()
     if arguments.episodes < 1 or arguments.seed < 0:
         raise ConfigError("--episodes must be at least 1 and --seed not negative")
     saved = load_run(arguments.run, arguments.checkpoint)
     if not arguments.json:
         print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
-    config = mission_channels.chosen(arguments, saved.config)
+    config = mission_channels.with_channel(saved.config, arguments.mission_channel, arguments.interpreter)
     asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
              *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
     changed = options.parse(type(config), asked, prog="evaluate.py", default=replace(config, env_kwargs={}))

@@ -16,6 +16,7 @@ from agents.errors import ConfigError
 from scripts.command_line import algorithms, errors, groups
 from scripts.command_line.errors import run_main
 from scripts.runner import training
+from scripts.runner.training import TrackingSettings
 
 
 def main() -> None:
@@ -52,7 +53,13 @@ def main() -> None:
         raise ConfigError("name a game: --env ID (train.py --list shows some)")
     else:
         config = groups.train_settings(arguments.algorithm, arguments.env, arguments.preset, rest)
-        training.start(arguments, config)
+        tracking = TrackingSettings(
+            arguments.track or "offline", arguments.project, arguments.group, tuple(arguments.tags)
+        )
+        training.start(
+            arguments.algorithm, config, run_dir=arguments.run_dir, tracking=tracking, videos=arguments.videos,
+            dry_run=arguments.dry_run,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.errors import ConfigError
+from agents.settings import ChannelName
 from scripts.command_line import errors
 from scripts.command_line.errors import run_main
-from scripts.runner import mission_channels, watching
+from scripts.runner import watching
 
 
 def main() -> None:
@@ -31,14 +33,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the videos (default: RUN/videos)")
     parser.add_argument("--live", action="store_true", help="show a window instead of writing videos")
     parser.add_argument("--verify", action="store_true", help="of a REPLAY: only check it")
-    mission_channels.add_options(parser, say=True)
+    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
+    parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
+    parser.add_argument("--say", metavar="TEXT|WAV", help="a mission of yours, in the place of the game's")
     arguments = parser.parse_args()
     if arguments.episodes < 1 or not 1 <= arguments.scale <= 12 or arguments.seed < 0:
         raise ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")
     if arguments.what.is_dir():
-        watching.watch_run(arguments)
+        watching.watch_run(
+            arguments.what, episodes=arguments.episodes, seed=arguments.seed, checkpoint=arguments.checkpoint,
+            scale=arguments.scale, out=arguments.out, live=arguments.live, mission_channel=arguments.mission_channel,
+            interpreter=arguments.interpreter, mission=arguments.say,
+        )  # fmt: skip
     else:
-        watching.watch_replay(arguments)
+        watching.watch_replay(
+            arguments.what, episode=arguments.episode, verify=arguments.verify, scale=arguments.scale,
+            out=arguments.out, live=arguments.live,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,13 +14,15 @@ from envs.wrappers import ObserveLast, ObserveMask
 from scripts.runner import encoders, mission_channels, observation_repair
 
 
-def environments(config: TrainConfig, num_envs: int, threads: int = 0, said: str | None = None) -> RecordEpisodes:
-    """Make the environments that a config describes; `said` is a mission in the place of the game's."""
+def environments(
+    config: TrainConfig, num_envs: int, threads: int = 0, custom_mission: str | None = None
+) -> RecordEpisodes:
+    """Make the environments that a config describes; `custom_mission` replaces the game's own missions."""
     protocol = resolve_protocol(config.env, config.protocol, config.image_size)
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
     wrapped: Any = observation_repair.repaired(envs, config)
-    wrapped = encoders.freeze(mission_channels.channel(wrapped, config, said), config)
+    wrapped = encoders.freeze(mission_channels.channel(wrapped, config, custom_mission), config)
     wrapped = ObserveLast(wrapped) if config.observe_last else wrapped
     return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes

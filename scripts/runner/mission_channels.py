@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,31 +29,33 @@ WORDS = Vocabulary(VOCABULARY)
 """Of the games' own missions."""
 
 
-def channel(envs: Any, config: TrainConfig, said: str | None = None) -> Any:
+def channel(envs: Any, config: TrainConfig, custom_mission: str | None = None) -> Any:
     """Have missions given as the config says; raise ConfigError where nobody can read them."""
     if config.mission_channel == "text":
         _check_words(config)
-    if (config.mission_channel, config.interpreter, said) == ("text", "", None):
+    if (config.mission_channel, config.interpreter, custom_mission) == ("text", "", None):
         return envs
     words = envs.single_observation_space
     if not isinstance(words, spaces.Dict) or "mission" not in words.spaces:
         raise ConfigError(f"--mission-channel and --say are for games with missions; {config.env} has none")
     ids = words["mission"]
     if config.mission_channel == "none":
-        return MissionChannel(envs, lambda text, seed: english("", ids), ids, said)
+        return MissionChannel(envs, lambda text, seed: english("", ids), ids, custom_mission)
     if config.mission_channel == "text" and not config.interpreter:
-        return MissionChannel(envs, lambda text, seed: english(text, ids), ids, said)
+        return MissionChannel(envs, lambda text, seed: english(text, ids), ids, custom_mission)
     if config.interpreter:
         stored = store.load(Path(config.interpreter))
         give, interpret = giver(config.mission_channel, stored), interpreter(stored)
-        return MissionChannel(envs, lambda text, seed: english(interpret(give(text, seed)), ids), ids, said)
+        return MissionChannel(envs, lambda text, seed: english(interpret(give(text, seed)), ids), ids, custom_mission)
     path = dict(config.encoders()).get("mission")
     if path is None:
         raise ConfigError(
             f"nobody here reads missions by {config.mission_channel}: give --interpreter RUN or --encoder mission=RUN"
         )
     stored = store.load(Path(path[0]))
-    return MissionChannel(envs, giver(config.mission_channel, stored), space_of(stored.encoder.spec.input), said)
+    return MissionChannel(
+        envs, giver(config.mission_channel, stored), space_of(stored.encoder.spec.input), custom_mission
+    )
 
 
 def _check_words(config: TrainConfig) -> None:
@@ -65,27 +66,21 @@ def _check_words(config: TrainConfig) -> None:
         raise ConfigError(f"the encoder {path[0] if path else ''} learned other words than the games'; train it anew")
 
 
-def add_options(parser: argparse.ArgumentParser, say: bool = False) -> None:
-    """Add what says how a trained agent is to be given its missions."""
-    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
-    parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
-    if say:
-        parser.add_argument("--say", metavar="TEXT|WAV", help="a mission of yours, in the place of the game's")
+def with_channel(config: AnyConfig, mission_channel: ChannelName | None, interpreter: Path | None) -> AnyConfig:
+    """Return the config with another mission channel or interpreter; None keeps the config's own."""
+    return replace(
+        config,
+        mission_channel=mission_channel or config.mission_channel,
+        interpreter=str(interpreter or config.interpreter),
+    )
 
 
-def chosen(arguments: argparse.Namespace, config: AnyConfig) -> AnyConfig:
-    """Return a run's config with the channel that was asked for."""
-    given = {"mission_channel": arguments.mission_channel, "interpreter": arguments.interpreter}
-    changes: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
-    return replace(config, **changes)
-
-
-def heard(config: TrainConfig, said: str) -> str:
-    """Return the English that an agent is told for a mission that a person says; raise for words that nobody knows."""
+def interpreted_mission(config: TrainConfig, mission: str) -> str:
+    """Return a custom mission as the agent receives it, in English; raise ConfigError for unknown words."""
     stored = store.load(Path(config.interpreter)) if config.interpreter else None
-    text = interpreter(stored)(giver(config.mission_channel, stored)(said, 0)) if stored is not None else said
+    text = interpreter(stored)(giver(config.mission_channel, stored)(mission, 0)) if stored is not None else mission
     if stored is not None and config.mission_channel in ("zh", "fr"):
-        check_drift(stored.vocabularies["input"], [said], 0.2)
+        check_drift(stored.vocabularies["input"], [mission], 0.2)
     if stored is not None or config.mission_channel == "text":
         check_drift(WORDS, [text], 0.2)
     return text

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from scripts.report.page import write_report
 from scripts.runner import encoders, teacher_reward
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import judge
+from scripts.runner.results import TrainResult
 from scripts.runner.saved_run import config_of, load_run, read_record, run_record
 from scripts.runner.watching import record_video
 
@@ -35,10 +35,35 @@ EVAL_SEED = 1_000_003
 """Added to a run's seed for evaluation during training, so that judged games are never trained on."""
 
 
-def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
-    """Train from the beginning."""
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Tracking on Weights & Biases, beside the run's own files."""
+
+    track: TrackMode = "offline"
+    """offline (a folder to `wandb sync` later), online, or disabled."""
+    project: str = "joypad"
+    """Project on W&B."""
+    group: str | None = None
+    """Runs that belong together; None groups by algorithm and game (ALGO__ENV)."""
+    tags: tuple[str, ...] = ()
+    """Tags beside algorithm, game and protocol."""
+
+
+def start(
+    algorithm: str,
+    config: TrainConfig,
+    *,
+    run_dir: Path | None = None,
+    tracking: TrackingSettings = TrackingSettings(),
+    videos: bool = False,
+    dry_run: bool = False,
+) -> TrainResult | None:
+    """Train from scratch in `run_dir` (default: a new folder in runs/); None after a dry run.
+
+    Raises ConfigError for settings that cannot work, RunError for a training that had to stop.
+    """
     console = Console()
-    folder = arguments.run_dir or RUNS / run_name(arguments.algorithm, config)
+    folder = run_dir or RUNS / run_name(algorithm, config)
     if (folder / "config.json").exists():
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
     if folder.exists() and not folder.is_dir():
@@ -47,20 +72,20 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     facts = build.resolve_machine(config, envs)
     # refuse what cannot be had before Stable-Baselines3 allocates it
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
-    agent = build.build_agent(arguments.algorithm, config, envs, facts)
+    agent = build.build_agent(algorithm, config, envs, facts)
     preflight.plan(agent, envs, envs.game, folder).show(console)
     facts_of_encoders = encoders.about(config)
     for key, told in facts_of_encoders.items():
         words = f"{told['arch']} of {told['task']}, {told['mode']}; trained on {told['env_frames']:,} env frames"
         console.print(f"  encoder of '{key}': {words}", highlight=False, markup=False, soft_wrap=True)
-    if arguments.dry_run:
-        return
+    if dry_run:
+        return None
     layout = build.replay_layout(config, envs, agent.carry_dim)
     replay = _replay(config, layout, agent, folder)
     build.center_inputs(agent, envs, config.seed)
-    record = run_record(arguments.algorithm, config, envs, facts)
-    record |= {"run_id": new_run_id(), "track": arguments.track or "offline", "videos": bool(arguments.videos)}
-    labels = Labels(arguments.project, arguments.group or f"{arguments.algorithm}__{config.env}", tuple(arguments.tags))
+    record = run_record(algorithm, config, envs, facts)
+    record |= {"run_id": new_run_id(), "track": tracking.track, "videos": videos}
+    labels = Labels(tracking.project, tracking.group or f"{algorithm}__{config.env}", tracking.tags)
     record |= {"labels": asdict(labels), "encoders": facts_of_encoders}
     try:
         run = _run(folder, encoders.kept(config, folder), NoTracker(), console)
@@ -72,11 +97,11 @@ def start(arguments: argparse.Namespace, config: TrainConfig) -> None:
     run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), labels)
     if record["videos"]:
         _video(agent, run, "untrained", console)
-    _train(agent, envs, replay, run, record, console)
+    return _train(agent, envs, replay, run, record, console)
 
 
-def resume(folder: Path, track: TrackMode | None) -> None:
-    """Go on from the latest checkpoint, bit for bit on a CPU."""
+def resume(folder: Path, track: TrackMode | None = None) -> TrainResult:
+    """Continue from the latest checkpoint, bit for bit on a CPU; `track` None keeps the run's own tracking."""
     console = Console()
     record = read_record(folder)
     config = config_of(folder, record)
@@ -105,7 +130,7 @@ def resume(folder: Path, track: TrackMode | None) -> None:
         console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
     for difference in _elsewhere(record):
         console.print(f"not exactly as before: {difference}", highlight=False)
-    _train(saved.agent, envs, replay, run, record, console)
+    return _train(saved.agent, envs, replay, run, record, console)
 
 
 def _replay(config: Any, layout: ReplayLayout | None, agent: Learner, folder: Path) -> Replay | None:
@@ -159,7 +184,7 @@ def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) 
 
 def _train(
     agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: dict[str, Any], console: Console
-) -> None:
+) -> TrainResult:
     """Train, then say how it went and where everything is."""
     try:
         assert run.display is not None
@@ -180,6 +205,7 @@ def _train(
     if record["videos"] and not run.signalled:
         _video(agent, run, "trained", console)
     _farewell(run, preflight.smaller_than_published(run.config, envs.game), console)
+    return TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
 
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:

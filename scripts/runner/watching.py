@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.evaluate import evaluate
 from agents.learner import Learner
-from envs.action_replays import EpisodeRecord, load_replays, previous_episodes, resimulate, verify
+from agents.settings import ChannelName
+from envs.action_replays import EpisodeRecord, load_replays, previous_episodes, resimulate
+from envs.action_replays import verify as verify_replay
 from envs.errors import ReplayError
 from envs.make import make_env
 from envs.video import check_video, render_frame, render_replay
@@ -24,39 +25,61 @@ from scripts.runner.saved_run import load_run
 Overlay = Callable[[int, float], list[str]]
 
 
-def watch_run(arguments: argparse.Namespace) -> None:
-    """Let a run's agent play full games, and write a video of each, or show them."""
-    saved = load_run(arguments.what, arguments.checkpoint)
-    folder = arguments.out or saved.folder / "videos"
-    config = mission_channels.chosen(arguments, saved.config)
-    envs = environments(config, 1, threads=1, said=arguments.say)
-    told = mission_channels.heard(config, arguments.say) if arguments.say is not None else None
-    if told is not None:
-        print(f'the agent is told "{told}"')
-    for game in range(arguments.episodes):
-        result = evaluate(saved.agent, envs, 1, seed_of(arguments.seed + game, 0xA7C4))
-        record, overlay = result.records[0], score_and_value(result.values[0], told)
+def watch_run(
+    folder: Path,
+    *,
+    episodes: int = 1,
+    seed: int = 0,
+    checkpoint: str = "latest",
+    scale: int = 1,
+    out: Path | None = None,
+    live: bool = False,
+    mission_channel: ChannelName | None = None,
+    interpreter: Path | None = None,
+    mission: str | None = None,
+) -> None:
+    """Play `episodes` full games with a run's agent; write a video of each, or show them `live` in a window.
+
+    `mission_channel` and `interpreter` replace the run's own; `mission` (text or a WAV file) replaces the game's.
+    """
+    saved = load_run(folder, checkpoint)
+    config = mission_channels.with_channel(saved.config, mission_channel, interpreter)
+    envs = environments(config, 1, threads=1, custom_mission=mission)
+    understood = mission_channels.interpreted_mission(config, mission) if mission is not None else None
+    if understood is not None:
+        print(f'the agent is told "{understood}"')
+    for game in range(episodes):
+        result = evaluate(saved.agent, envs, 1, seed_of(seed + game, 0xA7C4))
+        record, overlay = result.records[0], score_and_value(result.values[0], understood)
         print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
-        name = f"{saved.checkpoint.name}_game_{arguments.seed + game}_return_{record.episode_return:g}"
+        name = f"{saved.checkpoint.name}_game_{seed + game}_return_{record.episode_return:g}"
         keep_games(saved, "watch", result)
-        _present(record, [], folder / f"{name}.mp4", overlay, arguments)
+        _present(record, [], (out or saved.folder / "videos") / f"{name}.mp4", overlay, scale, live)
     envs.close()
 
 
-def watch_replay(arguments: argparse.Namespace) -> None:
-    """Simulate a recorded game again, check it, and write its video or show it."""
-    if not arguments.what.exists():
-        raise ConfigError(f"{arguments.what} does not exist; give a run folder, or a .jsonl from its replays folder")
-    records = load_replays(arguments.what)
-    number = _chosen(records, arguments.episode)
+def watch_replay(
+    path: Path,
+    *,
+    episode: str = "best",
+    verify: bool = False,
+    scale: int = 1,
+    out: Path | None = None,
+    live: bool = False,
+) -> None:
+    """Simulate a recorded game again and check it; then write its video or show it, unless only to `verify` it."""
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; give a run folder, or a .jsonl from its replays folder")
+    records = load_replays(path)
+    number = _chosen(records, episode)
     record, previous = records[number], previous_episodes(records, number)
-    if arguments.verify:
-        verify(record, previous, make_env)
+    if verify:
+        verify_replay(record, previous, make_env)
         print(f"verified: {record.env_id}, score {record.episode_return:g} in {record.length} steps, all frames agree")
         return
-    folder = arguments.out or arguments.what.resolve().parent.parent / "videos"
-    name = f"{arguments.what.stem}_episode_{number}_return_{record.episode_return:g}.mp4"
-    _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], arguments)
+    folder = out or path.resolve().parent.parent / "videos"
+    name = f"{path.stem}_episode_{number}_return_{record.episode_return:g}.mp4"
+    _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], scale, live)
 
 
 def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> dict[str, Any]:
@@ -80,12 +103,12 @@ def score_and_value(values: Sequence[float], said: str | None = None) -> Overlay
 
 
 def _present(
-    record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, arguments: argparse.Namespace
+    record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, scale: int, live: bool
 ) -> None:
-    if arguments.live:
-        show(record, previous, arguments.scale)
+    if live:
+        show(record, previous, scale)
         return
-    facts = _write(record, previous, path, overlay, arguments.scale)
+    facts = _write(record, previous, path, overlay, scale)
     sound = "with sound" if facts["has_audio"] else "silent"
     print(f"  {path} ({facts['width']}x{facts['height']}, {facts['seconds']:.0f} s, {sound})")
 
