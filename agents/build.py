@@ -23,7 +23,8 @@ from agents.replay.prioritized import PrioritizedReplay
 from agents.run import machine
 from agents.run.machine import MachineFacts
 from networks.model import ACTION_MASK, map_tree
-from networks.torsos.build import is_image, torso_name
+from networks.observation_spaces import is_image
+from networks.torsos.build import torso_name
 from networks.torsos.convnets import HEAVY
 
 NORM_STEPS = 200

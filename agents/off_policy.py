@@ -27,7 +27,7 @@ from agents.replay.buffer import Replay, ReplayLayout
 from agents.run.machine import MachineFacts
 from agents.run.run import Run
 from networks.model import Network, map_tree
-from networks.torsos.build import parts_of
+from networks.observation_spaces import parts_of
 
 Metrics = dict[str, Tensor]
 

@@ -22,7 +22,7 @@ from agents.returns import gae
 from agents.run.run import Run
 from networks.model import Model, map_tree
 from networks.tensors import take_columns
-from networks.torsos.build import normalized_parts
+from networks.torsos.composite import normalized_parts
 
 Metrics = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all. It stands here because every other package may import `networks`."""
+"""Atomic file writes; in `networks` because every other package may import it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, finds the old content or the new, never a part."""
+    """Write `content` to `path` in one step: a reader or a crash sees the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,7 +1,7 @@
-"""How what is seen and all else, such as a mission, come together in a Dict observation.
+"""Fusion of a Dict observation's image with its other keys, such as a mission.
 
-Side by side, two parts cannot change each other's meaning before a linear head: "the red one" would favour an action,
-whatever is seen.
+Concatenated features cannot change each other's meaning before a linear head: "the red one" would favour an action
+whatever the image shows. Each method here conditions the image features on the other features.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.encoders.reuse import Pretrained
-from networks.torsos.base import PictureTorso, Torso
-from networks.torsos.build import DictTorso, Fused, is_image
+from networks.observation_spaces import is_image
+from networks.torsos.base import SpatialTorso, Torso
+from networks.torsos.composite import DictTorso, FusedTorso
 
 
-class Modulated(nn.Module):
-    """A residual block whose second convolution a condition scales and shifts (Perez et al. 2018, figure 3)."""
+class FiLMBlock(nn.Module):
+    """A residual block whose second convolution is scaled and shifted by the condition (Perez et al. 2018, figure 3)."""
 
     def __init__(self, channels: int, condition: int):
         super().__init__()
@@ -34,24 +35,24 @@ class Modulated(nn.Module):
         return x + F.relu(self.conv(x) * (1.0 + scale) + shift)
 
 
-class FilmedPicture(nn.Module):
-    """Modulated blocks between a torso's last picture and its features (BabyAI 1.1: Hui et al. 2020, section 3)."""
+class SpatialFiLM(nn.Module):
+    """FiLM blocks between a torso's feature map and its top (BabyAI 1.1: Hui et al. 2020, section 3)."""
 
-    def __init__(self, torso: PictureTorso, condition: int, blocks: int = 2):
+    def __init__(self, torso: SpatialTorso, condition: int, blocks: int = 2):
         super().__init__()
-        self.modulated = nn.ModuleList(Modulated(torso.picture_dim, condition) for _ in range(blocks))
+        self.modulated = nn.ModuleList(FiLMBlock(torso.map_channels, condition) for _ in range(blocks))
         self.out_dim = torso.out_dim
 
-    def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        picture = torso.picture(x)
+    def forward(self, torso: SpatialTorso, x: Tensor, condition: Tensor) -> Tensor:
+        """Images [B, C, H, W], condition [B, D] -> [B, out_dim]."""
+        feature_map = torso.feature_map(x)
         for block in self.modulated:
-            picture = block(picture, condition)
-        return torso.top(picture)
+            feature_map = block(feature_map, condition)
+        return torso.top(feature_map)
 
 
-class FilmedFeatures(nn.Module):
-    """Features scaled and shifted, and a layer: for what comes without a picture, as from a frozen encoder."""
+class FeatureFiLM(nn.Module):
+    """FiLM on a feature vector, then one layer; for torsos without a feature map, as over a frozen encoder's features."""
 
     def __init__(self, torso: Torso, condition: int, width: int = 128):
         super().__init__()
@@ -59,110 +60,122 @@ class FilmedFeatures(nn.Module):
         self.out_dim = width
 
     def forward(self, torso: Torso, x: Tensor, condition: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
+        """Observations [B, ...], condition [B, D] -> [B, out_dim]."""
         scale, shift = self.film(condition).chunk(2, dim=1)
         return F.relu(self.mix(torso(x).float() * (1.0 + scale) + shift))
 
 
-class Matched(nn.Module):
-    """How much of each place is what the condition asks for: 1x1 kernels made from it (Misra et al. 2018, section 4).
+class ConditionedKernels(nn.Module):
+    """Convolve the feature map with 1x1 kernels computed from the condition (Misra et al. 2018, section 4).
 
-    Each kernel shares itself out between the channels of the picture, and only the answers go on. A kernel that may be
-    negative learns that with "blue" no key is ever meant, which is right in training and wrong for pairs that are met
-    later; film can let a unit stand for a pair. Made for pictures whose channels mean something each, as `planes` do.
-    The kernels begin apart from each other, and the condition, of whatever size, has a small say at first.
+    Each kernel is a softmax over the input channels, and only the convolved map goes on to the torso's top. A kernel
+    with negative weights learns that "blue" never goes with a key, which holds in training and fails on pairs of words
+    met later; FiLM can likewise dedicate a unit to a pair. Meant for maps whose channels each have a meaning, as those
+    of the `planes` torso. Kernels start out different from each other; the condition is layer-normalised, and its
+    influence is small at first (`scale` / sqrt(D)).
     """
 
-    def __init__(self, torso: PictureTorso, condition: int, say: float = 4.0):
+    def __init__(self, torso: SpatialTorso, condition: int, scale: float = 4.0):
         super().__init__()
-        self.kernels = nn.Linear(condition, torso.picture_dim**2)
-        self.base = nn.Parameter(torch.randn(torso.picture_dim**2))
-        self.say = say / condition**0.5
+        self.kernels = nn.Linear(condition, torso.map_channels**2)
+        self.base = nn.Parameter(torch.randn(torso.map_channels**2))
+        self.scale = scale / condition**0.5
         self.out_dim = torso.out_dim
 
-    def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        picture = torso.picture(x)
-        channels = picture.shape[1]
-        scores = self.base + self.say * self.kernels(F.layer_norm(condition, condition.shape[1:]))
+    def forward(self, torso: SpatialTorso, x: Tensor, condition: Tensor) -> Tensor:
+        """Images [B, C, H, W], condition [B, D] -> [B, out_dim]."""
+        feature_map = torso.feature_map(x)
+        channels = feature_map.shape[1]
+        scores = self.base + self.scale * self.kernels(F.layer_norm(condition, condition.shape[1:]))
         kernels = scores.view(-1, channels, channels).softmax(dim=2)
-        return torso.top(torch.bmm(kernels, picture.flatten(2)).view_as(picture))
+        return torso.top(torch.bmm(kernels, feature_map.flatten(2)).view_as(feature_map))
 
 
-class Attended(nn.Module):
-    """Beside the features, what learned questions of the condition find in the picture (Vaswani et al. 2017, 3.2)."""
+class SpatialAttention(nn.Module):
+    """Attend to the feature map's positions with queries from the condition (Vaswani et al. 2017, section 3.2).
 
-    def __init__(self, torso: PictureTorso, condition: int, heads: int = 4, width: int = 32):
+    The attended values are concatenated to the torso's own features.
+    """
+
+    def __init__(self, torso: SpatialTorso, condition: int, heads: int = 4, width: int = 32):
         super().__init__()
         self.heads, self.width = heads, width
         self.query = nn.Linear(condition, heads * width)
-        self.key, self.value = (nn.Conv2d(torso.picture_dim + 2, heads * width, 1) for _ in range(2))
+        self.key, self.value = (nn.Conv2d(torso.map_channels + 2, heads * width, 1) for _ in range(2))
         self.out_dim = torso.out_dim + heads * width
 
-    def forward(self, torso: PictureTorso, x: Tensor, condition: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        picture = torso.picture(x)
-        batch, _, height, size = picture.shape
-        rows, columns = (torch.linspace(-1, 1, count, device=x.device, dtype=picture.dtype) for count in (height, size))
-        places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(batch, -1, -1, -1)
-        placed = torch.cat([picture, places], dim=1)
-        key, value = (layer(placed).view(batch, self.heads, self.width, -1) for layer in (self.key, self.value))
+    def forward(self, torso: SpatialTorso, x: Tensor, condition: Tensor) -> Tensor:
+        """Images [B, C, H, W], condition [B, D] -> [B, out_dim]."""
+        feature_map = torso.feature_map(x)
+        batch, _, height, width = feature_map.shape
+        rows, columns = (
+            torch.linspace(-1, 1, count, device=x.device, dtype=feature_map.dtype) for count in (height, width)
+        )
+        positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(batch, -1, -1, -1)
+        inputs = torch.cat([feature_map, positions], dim=1)
+        key, value = (layer(inputs).view(batch, self.heads, self.width, -1) for layer in (self.key, self.value))
         query = self.query(condition).view(batch, self.heads, self.width, 1)
         weights = ((query * key).sum(dim=2, keepdim=True) / self.width**0.5).softmax(dim=3)
-        return torch.cat([torso.top(picture), (weights * value).sum(dim=3).flatten(1)], dim=1)
+        return torch.cat([torso.top(feature_map), (weights * value).sum(dim=3).flatten(1)], dim=1)
 
 
-class Fusion(Fused):
-    """Each part that is seen, under the condition of all that is not; the condition itself beside them."""
+class Fusion(FusedTorso):
+    """Condition each image of a Dict on the features of all other keys, and concatenate these features as well.
 
-    def __init__(self, torso: DictTorso, ways: dict[str, nn.Module]):
+    `methods` maps each image's key to its module.
+    """
+
+    def __init__(self, torso: DictTorso, methods: dict[str, nn.Module]):
         super().__init__()
-        self.parts, self.ways = torso, nn.ModuleDict(ways)
-        condition = sum(part.out_dim for key, part in torso.parts().items() if key not in ways)
-        self.out_dim = sum(way.out_dim for way in ways.values()) + condition  # type: ignore[misc]
+        self.parts, self.ways = torso, nn.ModuleDict(methods)  # both are names in checkpoints
+        condition = sum(part.out_dim for key, part in torso.parts().items() if key not in methods)
+        self.out_dim = sum(method.out_dim for method in methods.values()) + condition  # type: ignore[misc]
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """{key: [B, ...]} -> [B, out_dim]."""
         parts = self.parts.parts()
         condition = torch.cat([part(x[key]).float() for key, part in parts.items() if key not in self.ways], dim=1)
-        seen = [way(_inner(parts[key]), x[key], condition).float() for key, way in self.ways.items()]
-        return torch.cat([*seen, condition], dim=1)
+        images = [method(_unwrap(parts[key]), x[key], condition).float() for key, method in self.ways.items()]
+        return torch.cat([*images, condition], dim=1)
 
 
 def _film(torso: Torso, condition: int) -> nn.Module:
-    if isinstance(torso, PictureTorso):
-        return FilmedPicture(torso, condition)
-    return FilmedFeatures(torso, condition)
+    if isinstance(torso, SpatialTorso):
+        return SpatialFiLM(torso, condition)
+    return FeatureFiLM(torso, condition)
 
 
-def _at_places(way: str, build: Callable[[PictureTorso, int], nn.Module], torso: Torso, condition: int) -> nn.Module:
-    if not isinstance(torso, PictureTorso):
-        raise ValueError(f"--fusion {way} looks at the places of a picture, and features have none; use film")
+def _spatial(name: str, build: Callable[[SpatialTorso, int], nn.Module], torso: Torso, condition: int) -> nn.Module:
+    if not isinstance(torso, SpatialTorso):
+        raise ValueError(f"--fusion {name} needs an image's feature map, but the input is a feature vector; use film")
     return build(torso, condition)
 
 
-WAYS: dict[str, Callable[[Torso, int], nn.Module]] = {
+METHODS: dict[str, Callable[[Torso, int], nn.Module]] = {
     "film": _film,
-    "kernels": partial(_at_places, "kernels", Matched),
-    "attention": partial(_at_places, "attention", Attended),
+    "kernels": partial(_spatial, "kernels", ConditionedKernels),
+    "attention": partial(_spatial, "attention", SpatialAttention),
 }
-"""Name -> what is built for a part that is seen, and the width of what it depends on."""
+"""Name -> a function that builds the module for an image's torso and the width of its condition."""
 LINEAR = frozenset({"kernels"})
-"""Ways that take an encoder's features as they are: a layer in between would make a code for each pair of words."""
+"""Methods that read an encoder's features with no layer between; a layer would learn a code for each pair of words."""
 
 
-def _inner(torso: Torso) -> Torso:
+def _unwrap(torso: Torso) -> Torso:
     return torso.encoder if isinstance(torso, Pretrained) else torso
 
 
-def fuse(torso: Torso, space: spaces.Space, way: str) -> Torso:
-    """Put images under the condition of all else; raise ValueError where there are not both."""
-    if way == "concat":
+def fuse(torso: Torso, space: spaces.Space, method: str) -> Torso:
+    """Return the torso with its images conditioned on all other keys by `method`; "concat" returns it unchanged.
+
+    Raises ValueError unless `space` is a Dict with an image and something else.
+    """
+    if method == "concat":
         return torso
     parts = torso.parts() if isinstance(torso, DictTorso) else {}
-    seen = [key for key in parts if isinstance(space, spaces.Dict) and (is_image(space[key]) or key == "image")]
-    if not seen or len(seen) == len(parts):
-        raise ValueError(f"--fusion {way} takes an image and something else beside it, not {space}")
+    images = [key for key in parts if isinstance(space, spaces.Dict) and (is_image(space[key]) or key == "image")]
+    if not images or len(images) == len(parts):
+        raise ValueError(f"--fusion {method} needs an image and something else beside it, not {space}")
     assert isinstance(torso, DictTorso)
-    condition = sum(part.out_dim for key, part in parts.items() if key not in seen)
-    return Fusion(torso, {key: WAYS[way](_inner(parts[key]), condition) for key in seen})
+    condition = sum(part.out_dim for key, part in parts.items() if key not in images)
+    return Fusion(torso, {key: METHODS[method](_unwrap(parts[key]), condition) for key in images})

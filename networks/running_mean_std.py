@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RunningMeanStd(nn.Module):
-    """Mean and variance, elementwise, of all numbers seen so far, as saved buffers; 0 and 1 before the first."""
+    """Elementwise mean and variance of all samples so far, as saved buffers; 0 and 1 before the first sample."""
 
     mean: Tensor
     variance: Tensor
@@ -21,7 +21,7 @@ class RunningMeanStd(nn.Module):
 
     @torch.no_grad()
     def merge(self, samples: Tensor) -> None:
-        """Merge `samples` [B, ...] (Chan et al. 1983); `count` are in already."""
+        """Merge `samples` [B, *shape] by the parallel formula of Chan et al. 1983; B may be 0."""
         if not len(samples):
             return
         self.count += len(samples)

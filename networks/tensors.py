@@ -1,7 +1,8 @@
-"""Images in memory: convolutions want the channels of a pixel side by side, environments give planes.
+"""Tensors as networks read them: images with their channels last in memory, texts without repetition or padding.
 
-Turning planes around inside every forward pass costs a fifth of a training step on a CPU, so it is done once, when an
-array becomes a tensor. Shapes stay [..., C, H, W]; only the strides say where the bytes are.
+Convolutions read the channels of a pixel side by side, but environments return planes. Converting inside every forward
+pass costs a fifth of a training step on a CPU, so it happens once, when an array becomes a tensor. Shapes stay
+[..., C, H, W]; only the strides change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 def to_tensor(array: np.ndarray, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
-    """Return the array as a tensor; uint8 images [..., C, H, W] with their channels last in memory."""
+    """Return the array as a tensor of the same shape; uint8 images [..., C, H, W] have channels last in memory."""
     if array.dtype != np.uint8 or array.ndim < 4:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
     *lead, channels, height, width = array.shape
@@ -27,24 +28,25 @@ def to_tensor(array: np.ndarray, device: torch.device | str, dtype: torch.dtype 
 
 
 def take_columns(x: Tensor, index: Tensor) -> Tensor:
-    """Return x[:, index] of [L, M, ...], with the layout of images kept."""
+    """Return x[:, index] of x [L, M, ...], keeping the memory layout of images [L, M, C, H, W]."""
     if x.dim() == 5:
         return x.movedim(2, 4).index_select(1, index).movedim(4, 2)
     return x.index_select(1, index)
 
 
-def each_text_once(read: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply `read` to the different rows of token ids [B, L] only, up to their last word; return [B, ...].
+def map_unique_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return `function(x)` [B, ...] for token ids `x` [B, L], computed once for each distinct row.
 
-    A mission stays the same for a whole episode. On a GPU the number of texts would have to be waited for.
+    A mission stays the same for a whole episode, so a batch repeats few texts. On a GPU every row is computed, because
+    finding the distinct ones would wait for the device.
     """
     if x.device.type != "cpu":
-        return read(x)
-    texts, which = torch.unique(x, dim=0, return_inverse=True)
-    return read(trimmed(texts))[which]
+        return function(x)
+    texts, inverse = torch.unique(x, dim=0, return_inverse=True)
+    return function(trim_padding(texts))[inverse]
 
 
-def trimmed(x: Tensor) -> Tensor:
-    """Return token ids [B, L] without the columns behind the last word of all."""
+def trim_padding(x: Tensor) -> Tensor:
+    """Return token ids [B, L] without the last columns that are padding (0) in every row; at least one remains."""
     used = torch.nonzero((x != 0).any(dim=0))
     return x[:, : int(used[-1]) + 1 if len(used) else 1]

@@ -21,7 +21,8 @@ from agents.run.machine import MachineFacts
 from agents.value_scale import SCALES, ValueScaleName
 from networks.heads.policies import Policy, PolicyOutput, PolicyValueHead
 from networks.model import Model, orthogonal_init
-from networks.torsos.build import MLP, TwinTorso
+from networks.torsos.composite import TwinTorso
+from networks.torsos.vectors import MLP
 
 
 @dataclass(frozen=True)

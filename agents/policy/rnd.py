@@ -27,7 +27,7 @@ from networks.heads.policies import PolicyOutput, PolicyValueHead
 from networks.model import Model, map_tree
 from networks.running_mean_std import RunningMeanStd
 from networks.torsos.base import Torso
-from networks.torsos.build import normalized_parts
+from networks.torsos.composite import normalized_parts
 
 FEATURES = 128
 """Numbers that are predicted."""

@@ -23,7 +23,8 @@ from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.run import machine
 from agents.sb3.agent import StableBaseline
-from networks.torsos.build import is_image, observation_bytes, parts_of, torso_name
+from networks.observation_spaces import is_image, observation_bytes, parts_of
+from networks.torsos.build import torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes that Python, torch and the other libraries take."""

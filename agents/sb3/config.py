@@ -12,7 +12,7 @@ from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.run import machine
 from networks.torsos.base import Style
-from networks.torsos.build import observation_bytes
+from networks.observation_spaces import observation_bytes
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.encoders.base import Encoder, EncoderError, register
-from networks.torsos.base import PictureTorso, Style
+from networks.torsos.base import SpatialTorso, Style
 from networks.torsos.build import TORSOS
 from networks.torsos.convnets import BagOfWords, ConvNet, ImpalaResNet
 from networks.torsos.normalize import Normalize
@@ -33,7 +33,7 @@ def _places(features: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class Pictures(Encoder, PictureTorso):
+class Pictures(Encoder, SpatialTorso):
     """Convolutions down to a last picture, whose places are the tokens."""
 
     fc: nn.Module
@@ -44,21 +44,21 @@ class Pictures(Encoder, PictureTorso):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
-        return self.top(self.picture(x))
+        return self.top(self.feature_map(x))
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the last picture's places, row by row."""
-        return _places(self.picture(x))
+        return _places(self.feature_map(x))
 
     def features_and_tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what comes after the last picture, and its places."""
-        picture = self.picture(x)
+        picture = self.feature_map(x)
         return self.top(picture), *_places(picture)
 
     @property
     def token_dim(self) -> int:
         """Channels of the last picture."""
-        return self.picture_dim
+        return self.map_channels
 
 
 class FromTorso(Pictures):
@@ -69,16 +69,16 @@ class FromTorso(Pictures):
     def __init__(self, torso: ConvNet | ImpalaResNet | BagOfWords):
         super().__init__()
         self.torso = torso
-        self.out_dim, self.picture_dim = torso.out_dim, torso.picture_dim
+        self.out_dim, self.map_channels = torso.out_dim, torso.map_channels
 
     @property
     def normalize(self) -> Normalize:  # type: ignore[override]
         """Of its input."""
         return self.torso.normalize
 
-    def picture(self, x: Tensor) -> Tensor:
+    def feature_map(self, x: Tensor) -> Tensor:
         """Return the last picture."""
-        return self.torso.picture(x)
+        return self.torso.feature_map(x)
 
     def top(self, picture: Tensor) -> Tensor:
         """Return [B, out_dim]."""
@@ -127,10 +127,10 @@ class SmallCNN(Pictures):
         places = (height // 4) * (size // 4)
         if places < 1:
             raise EncoderError(f"an image of {height}x{size} is too small for small-cnn; give 8x8 or more")
-        self.picture_dim, self.out_dim = widths[-1], out_dim
+        self.map_channels, self.out_dim = widths[-1], out_dim
         self.fc = nn.Sequential(nn.Linear(widths[-1] * places, out_dim), nn.ReLU())
 
-    def picture(self, x: Tensor) -> Tensor:
+    def feature_map(self, x: Tensor) -> Tensor:
         """Return the last picture."""
         x = self.blocks[0](self.normalize(x))
         for block in list(self.blocks)[1:]:
@@ -184,7 +184,7 @@ class ResNet18(Pictures):
         for index, (before, after) in enumerate(pairwise(widths), start=1):
             first = BasicBlock(before, after, 1 if index == 1 else 2, norm)
             setattr(self, f"layer{index}", nn.Sequential(first, BasicBlock(after, after, 1, norm)))
-        self.picture_dim = self.out_dim = 512
+        self.map_channels = self.out_dim = 512
 
     def train(self, mode: bool = True) -> ResNet18:
         """Leave batch normalisation as it was loaded: its statistics are not those of what is played."""
@@ -194,7 +194,7 @@ class ResNet18(Pictures):
                 module.eval()
         return self
 
-    def picture(self, x: Tensor) -> Tensor:
+    def feature_map(self, x: Tensor) -> Tensor:
         """Return the last picture."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(self.normalize(x)))), 3, 2, 1)
         for index in range(1, 5):

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from networks.encoders import store
 from networks.encoders.base import Encoder, EncoderError
 from networks.torsos.base import PLAIN, Style, Torso
-from networks.torsos.build import DictTorso, build_torso
+from networks.torsos.build import build_torso
+from networks.torsos.composite import DictTorso
 
 PLAIN_KEY = "obs"
 """What an observation that is no Dict goes by."""

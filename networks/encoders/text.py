@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from networks.encoders.base import Encoder, EncoderError, attention_pool, real_mean, recurrent, register
-from networks.tensors import each_text_once
+from networks.tensors import map_unique_rows
 
 
 class TextEncoder(Encoder):
@@ -28,7 +28,7 @@ class TextEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L] -> [B, out_dim]."""
-        return each_text_once(self.pooled, x)
+        return map_unique_rows(self.pooled, x)
 
     def pooled(self, x: Tensor) -> Tensor:
         """Return the features of texts [B, L] that are all different."""

@@ -1,4 +1,4 @@
-"""An actor and critics that share nothing but the observation, as one network with one carry."""
+"""Critics, and an actor with critics, as one network with one carry; no weights are shared."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from networks.model import Model, Network
 
 
 class CriticOutput(NamedTuple):
-    """Action values of several critics."""
+    """Action values of C critics."""
 
     q: Tensor
     """[..., C, A]"""
 
 
 class ActorAndCriticsOutput(NamedTuple):
-    """A categorical policy, and action values of several critics."""
+    """A categorical policy, and the action values of C critics."""
 
     logits: Tensor
     """[..., A]"""
@@ -29,7 +29,7 @@ class ActorAndCriticsOutput(NamedTuple):
 
 
 class Critics(Network):
-    """Models with Q heads side by side, each with its own part of the carry."""
+    """C models with Q heads, each with its own part of the carry."""
 
     def __init__(self, models: Sequence[Model]):
         super().__init__()
@@ -38,23 +38,23 @@ class Critics(Network):
 
     @property
     def carry_dim(self) -> int:
-        """Width of all their memories."""
+        """Sum of the widths of the models' carries; 0 when feed-forward."""
         return sum(self.widths)
 
     def forward(
         self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
     ) -> tuple[CriticOutput, Tensor]:
-        """See `Network`; action values are [..., C, A]."""
-        parts = carry.split(self.widths, dim=1)
-        found = [model(obs, part, first, noise) for model, part in zip(self.models, parts, strict=True)]
-        q = torch.stack([output.q for output, _ in found], dim=-2)
-        return CriticOutput(q), torch.cat([part for _, part in found], dim=1)
+        """Evaluate each critic; shapes as in `Network`, action values [..., C, A]."""
+        carries = carry.split(self.widths, dim=1)
+        results = [model(obs, part, first, noise) for model, part in zip(self.models, carries, strict=True)]
+        q = torch.stack([output.q for output, _ in results], dim=-2)
+        return CriticOutput(q), torch.cat([part for _, part in results], dim=1)
 
 
 class ActorAndCritics(Network):
-    """Critics, an actor with a `PolicyHead`, and the logarithm of the temperature; the critics come first in the carry.
+    """Critics, an actor with a `PolicyHead`, and the log temperature; the critics' state comes first in the carry.
 
-    No parameter is shared, so that one step down the sum of their losses is a step down each.
+    No parameters are shared, so a gradient step on the sum of the losses is a step on each.
     """
 
     def __init__(self, critics: Critics, actor: Model, alpha: float):
@@ -64,14 +64,14 @@ class ActorAndCritics(Network):
 
     @property
     def carry_dim(self) -> int:
-        """Width of all their memories."""
+        """Sum of the widths of the models' carries; 0 when feed-forward."""
         return self.critics.carry_dim + self.actor.carry_dim
 
     def forward(
         self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
     ) -> tuple[ActorAndCriticsOutput, Tensor]:
-        """See `Network`; logits are [..., A], action values [..., C, A]."""
-        of_critics, of_actor = carry.split([self.critics.carry_dim, self.actor.carry_dim], dim=1)
-        values, of_critics = self.critics(obs, of_critics, first, noise)
-        policy, of_actor = self.actor(obs, of_actor, first, noise)
-        return ActorAndCriticsOutput(policy.logits, values.q), torch.cat([of_critics, of_actor], dim=1)
+        """Evaluate critics and actor; shapes as in `Network`, logits [..., A], action values [..., C, A]."""
+        critics_carry, actor_carry = carry.split([self.critics.carry_dim, self.actor.carry_dim], dim=1)
+        values, critics_carry = self.critics(obs, critics_carry, first, noise)
+        policy, actor_carry = self.actor(obs, actor_carry, first, noise)
+        return ActorAndCriticsOutput(policy.logits, values.q), torch.cat([critics_carry, actor_carry], dim=1)

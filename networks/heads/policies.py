@@ -1,7 +1,7 @@
-"""Policies: from features to a distribution of actions, for every kind of action space; and the actor-critic head.
+"""Policies: from features to a distribution over actions, for each kind of action space; and the actor-critic head.
 
-A policy's parameters are one tensor [..., P], so that nothing but tensors flows: log-probabilities side by side for
-numbered actions, means and logarithms of standard deviations for continuous ones.
+A distribution is passed on as its parameters, one tensor [..., P]: concatenated log-probabilities for discrete actions,
+means and log standard deviations for continuous ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 ILLEGAL = -1e8
-"""Logit of an action that is masked out (Huang & Ontanon 2022): its probability is 0, and no gradient is NaN."""
+"""Logit of a masked action (Huang & Ontanon 2022): its probability is 0, and gradients stay finite."""
 
 
 class Policy(nn.Module, ABC):
-    """Features [..., F] -> parameters [..., P]; and what these say of actions."""
+    """Maps features to the parameters of a distribution; samples and evaluates actions under these parameters."""
 
     def __init__(self, in_dim: int, width: int):
         super().__init__()
@@ -29,7 +29,7 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """[..., F] -> [..., P]."""
+        """Features [..., F] -> parameters [..., P]."""
 
     @abstractmethod
     def sample(self, parameters: Tensor, rng: torch.Generator) -> Tensor:
@@ -37,19 +37,22 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def mode(self, parameters: Tensor) -> Tensor:
-        """Return the likeliest actions [N, ...] for parameters [N, P]."""
+        """Return the most likely actions [N, ...] for parameters [N, P]."""
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """Return the logarithm of the probability (or density) of actions [..., *shape]: [...]."""
+        """Return the log probability (or density) [...] of actions [..., *shape] under parameters [..., P]."""
 
     @abstractmethod
     def entropy(self, parameters: Tensor) -> Tensor:
-        """Return the entropy in nats, [...]."""
+        """Return the entropy [...] in nats for parameters [..., P]."""
 
 
 class CategoricalPolicy(Policy):
-    """Independent choices among `sizes` numbers each: Discrete (one choice), MultiDiscrete, MultiBinary."""
+    """Independent categorical choices, the k-th among `sizes[k]` values: Discrete, MultiDiscrete, MultiBinary.
+
+    With `scalar` there is one choice, and actions have no axis for it.
+    """
 
     def __init__(self, in_dim: int, sizes: Sequence[int], scalar: bool):
         self.sizes, self.scalar = tuple(int(size) for size in sizes), scalar
@@ -60,13 +63,13 @@ class CategoricalPolicy(Policy):
         return self._normalized(self.layer(x))
 
     def masked(self, parameters: Tensor, legal: Tensor) -> Tensor:
-        """Return the log-probabilities given that the action is a legal one; `legal` is truth values [..., P]."""
+        """Return the log-probabilities [..., P] conditional on legal actions; `legal` is bool [..., P]."""
         return self._normalized(parameters.masked_fill(~legal, ILLEGAL))
 
     def sample(self, parameters: Tensor, rng: torch.Generator) -> Tensor:
         """[N, P] -> int64 [N], or [N, K] for K choices."""
-        drawn = [torch.multinomial(part.exp(), 1, generator=rng) for part in parameters.split(self.sizes, dim=-1)]
-        return drawn[0].squeeze(-1) if self.scalar else torch.cat(drawn, dim=-1)
+        samples = [torch.multinomial(part.exp(), 1, generator=rng) for part in parameters.split(self.sizes, dim=-1)]
+        return samples[0].squeeze(-1) if self.scalar else torch.cat(samples, dim=-1)
 
     def mode(self, parameters: Tensor) -> Tensor:
         """[N, P] -> int64 [N], or [N, K] for K choices."""
@@ -74,7 +77,7 @@ class CategoricalPolicy(Policy):
         return best[0] if self.scalar else torch.stack(best, dim=-1)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """[..., P] and [...] or [..., K] -> [...]."""
+        """Parameters [..., P] and actions [...], or [..., K] for K choices -> [...]."""
         choices = action[..., None] if self.scalar else action
         parts = parameters.split(self.sizes, dim=-1)
         taken = [part.gather(-1, choices[..., k : k + 1]).squeeze(-1) for k, part in enumerate(parts)]
@@ -91,9 +94,9 @@ class CategoricalPolicy(Policy):
 
 
 class GaussianPolicy(Policy):
-    """Independent normal distributions, for Box: means from the features, standard deviations learned for themselves.
+    """Independent normal distributions over a Box: means from the features, state-independent standard deviations.
 
-    As in the reference PPO (Huang et al. 2022, details of continuous actions 1 to 4). The environment clips.
+    As in the reference PPO (Huang et al. 2022, details for continuous actions 1 to 4). The environment clips actions.
     """
 
     def __init__(self, in_dim: int, shape: tuple[int, ...], log_std: float = 0.0):
@@ -117,7 +120,7 @@ class GaussianPolicy(Policy):
         return parameters.chunk(2, dim=-1)[0].unflatten(-1, self.shape)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """[..., 2 D] and [..., *shape] -> [...]."""
+        """Parameters [..., 2 D] and actions [..., *shape] -> [...]."""
         mean, log_std = parameters.chunk(2, dim=-1)
         distance = (action.flatten(-len(self.shape)) - mean) * (-log_std).exp()
         return -(0.5 * distance**2 + log_std + 0.5 * math.log(2.0 * math.pi)).sum(dim=-1)
@@ -128,7 +131,10 @@ class GaussianPolicy(Policy):
 
 
 def build_policy(space: spaces.Space, in_dim: int) -> Policy:
-    """Build the policy over features of width `in_dim`; raise ValueError for actions that none is for."""
+    """Build the policy for an action space, over features of width `in_dim`.
+
+    Raises ValueError for a space that no policy supports.
+    """
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return CategoricalPolicy(in_dim, [int(space.n)], scalar=True)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
@@ -137,7 +143,7 @@ def build_policy(space: spaces.Space, in_dim: int) -> Policy:
         return CategoricalPolicy(in_dim, [2] * space.shape[0], scalar=False)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and space.shape:
         return GaussianPolicy(in_dim, space.shape)
-    raise ValueError(f"no policy acts in {space}; there are those for numbers from 0, lists of them, and vectors")
+    raise ValueError(f"no policy supports the action space {space}; use Discrete, MultiDiscrete, MultiBinary or Box")
 
 
 class LogitsOutput(NamedTuple):
@@ -148,32 +154,32 @@ class LogitsOutput(NamedTuple):
 
 
 class PolicyHead(nn.Module):
-    """A linear policy over numbered actions, without a value."""
+    """A linear categorical policy, without a value."""
 
     def __init__(self, in_dim: int, num_actions: int):
         super().__init__()
         self.policy = nn.Linear(in_dim, num_actions)
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> LogitsOutput:
-        """[..., F] -> logits [..., A]; nothing in it is drawn."""
+        """[..., F] -> logits [..., A]; `noise` is not used."""
         return LogitsOutput(self.policy(x))
 
 
 class PolicyOutput(NamedTuple):
-    """A policy and the state's value."""
+    """A policy and the value of the state."""
 
     policy: Tensor
-    """[..., P], parameters of the distribution of actions"""
+    """[..., P], parameters of the distribution over actions."""
     value: Tensor
     """[...]"""
     novelty_value: Tensor | None = None
-    """[...], the value of what is new, where it is learned"""
+    """[...], value of the novelty rewards (RND), if it is learned."""
 
 
 class PolicyValueHead(nn.Module):
-    """A linear policy and a linear value; with `twin` each reads its own half of the features.
+    """A linear policy and a linear value; with `twin`, each reads its own half of the features.
 
-    With `novelty` there is a second value, of what is new (Burda et al. 2019, section 2.3).
+    With `novelty` there is a second value, for the novelty rewards of RND (Burda et al. 2019, section 2.3).
     """
 
     def __init__(self, in_dim: int, actions: spaces.Space, twin: bool = False, novelty: bool = False):
@@ -185,7 +191,7 @@ class PolicyValueHead(nn.Module):
         self.novelty_value = nn.Linear(width, 1) if novelty else None
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None, legal: Tensor | None = None) -> PolicyOutput:
-        """[..., F] -> policy [..., P] and values [...]; `legal` [..., P] masks actions out."""
+        """[..., F] -> policy [..., P] and values [...]; `legal`, bool [..., P], masks the other actions."""
         for_policy, for_value = x.chunk(2, dim=-1) if self.twin else (x, x)
         policy, value = self.policy(for_policy), self.value(for_value).squeeze(-1)
         if legal is not None:

@@ -1,7 +1,7 @@
-"""Heads: from features to action values, or to distributions of returns; policies.py has those of actor-critics.
+"""Q heads: from features to action values or return distributions. (policies.py has the heads of actor-critics.)
 
-Every Q head gives `.q`, so that acting, targets and reports need not know which one it is. Heads take `noise`, the
-generator that noisy layers and quantile taus are drawn from; without one they are certain: mean weights, even taus.
+Every head's output has `.q`, so acting, targets and reports work with any of them. `noise` is the generator for noisy
+layers and random quantile taus; without it a head is deterministic: mean weights, evenly spaced taus.
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ from torch.nn import functional as F
 
 
 class QOutput(NamedTuple):
-    """Action values; every Q head has `.q` [..., A]."""
+    """Action values."""
 
     q: Tensor
+    """[..., A]"""
 
 
 class CategoricalOutput(NamedTuple):
-    """Return distributions on fixed atoms."""
+    """Categorical return distributions over fixed atoms."""
 
     q: Tensor
-    """[..., A], their means."""
+    """[..., A], the means of the distributions."""
     log_probs: Tensor
-    """[..., A, K]"""
+    """[..., A, K] for K atoms."""
 
 
 class QuantileOutput(NamedTuple):
-    """Return distributions as quantiles."""
+    """Return distributions as N quantiles per action."""
 
     q: Tensor
-    """[..., A], their means."""
+    """[..., A], the means of the distributions."""
     quantiles: Tensor
     """[..., A, N]"""
     taus: Tensor
-    """[..., N] in 0 to 1, the probability that each quantile stands for (tau)."""
+    """[..., N], the probability level of each quantile, between 0 and 1."""
 
 
 class Dense(nn.Linear):
-    """A linear layer that takes a generator of noise and needs none."""
+    """A linear layer with the signature of `NoisyLinear`; ignores `noise`."""
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """[..., F] -> [..., G]."""
@@ -51,9 +52,9 @@ class Dense(nn.Linear):
 class NoisyLinear(nn.Linear):
     """A linear layer with learned factorised Gaussian noise on its weights (Fortunato et al. 2018, section 3).
 
-    Every row of a batch gets noise of its own. With factorised noise this takes no weight matrix per row, for
-    (sigma * eps_out eps_in^T) x = eps_out * (sigma (eps_in * x)); it also explores better with several environments.
-    With `shared` the last axis before the features (IQN's taus) has the same noise throughout.
+    Each row of a batch gets independent noise, which explores better with several environments. Since the noise is
+    factorised, (sigma * eps_out eps_in^T) x = eps_out * (sigma (eps_in * x)), no weight matrix per row is needed. With
+    `shared`, all entries of the last axis before the features (IQN's taus) get the same noise.
     """
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5, shared: bool = False):
@@ -66,27 +67,28 @@ class NoisyLinear(nn.Linear):
         self.sigma_bias = nn.Parameter(torch.full_like(self.bias, sigma * bound))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """[..., F] -> [..., G]; mean weights without `noise`."""
+        """[..., F] -> [..., G]; uses the mean weights if `noise` is None."""
         mean = super().forward(x)
         if noise is None:
             return mean
         rows = (*x.shape[:-2], 1) if self.shared else x.shape[:-1]
-        inner = self._scaled((*rows, self.in_features), x, noise)
-        outer = self._scaled((*rows, self.out_features), x, noise)
-        return mean + outer * F.linear(x * inner, self.sigma_weight, self.sigma_bias)
+        eps_in = self._scaled((*rows, self.in_features), x, noise)
+        eps_out = self._scaled((*rows, self.out_features), x, noise)
+        return mean + eps_out * F.linear(x * eps_in, self.sigma_weight, self.sigma_bias)
 
     @staticmethod
     def _scaled(shape: tuple[int, ...], like: Tensor, noise: torch.Generator) -> Tensor:
-        """sign(e) sqrt(|e|) of unit Gaussians e."""
+        """Sample sign(e) sqrt(|e|) for standard normal e."""
         sample = torch.randn(shape, generator=noise, device=like.device)
         return torch.copysign(sample.abs().sqrt(), sample)
 
 
 class Streams(nn.Module):
-    """Features to K numbers per action: one layer, or two with `hidden` units between; dueling; noisy.
+    """K outputs per action: one layer, or two with `hidden` units in between; optionally dueling and noisy.
 
-    Dueling (Wang et al. 2016, equation 9): values and advantages have hidden units of their own and are summed for each
-    of the K numbers, which for K > 1 is what Rainbow does with its atoms (Hessel et al. 2018, section 3).
+    Dueling (Wang et al. 2016, equation 9): value and advantage streams have separate hidden units and are combined for
+    each of the K outputs, as Rainbow does for its atoms (Hessel et al. 2018, section 3). `sigma` is the initial noise
+    scale; 0 means no noisy layers.
     """
 
     def __init__(
@@ -105,19 +107,19 @@ class Streams(nn.Module):
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """[..., F] -> [..., A, K]."""
-        for_advantage = for_value = x
+        advantage_in = value_in = x
         if self.inner is not None:
             hidden = F.relu(self.inner(x, noise))
-            for_advantage, for_value = hidden[..., : self.hidden], hidden[..., -self.hidden :]
-        out = self.advantage(for_advantage, noise).unflatten(-1, (self.num_actions, self.k))
+            advantage_in, value_in = hidden[..., : self.hidden], hidden[..., -self.hidden :]
+        out = self.advantage(advantage_in, noise).unflatten(-1, (self.num_actions, self.k))
         if self.value is not None:
-            value = self.value(for_value, noise)[..., None, :]
+            value = self.value(value_in, noise)[..., None, :]
             out = value + out - out.mean(dim=-2, keepdim=True)
         return out
 
 
 class QHead(nn.Module):
-    """Action values."""
+    """Action values (DQN: Mnih et al. 2015)."""
 
     def __init__(self, in_dim: int, num_actions: int, hidden: int = 0, dueling: bool = False, sigma: float = 0.0):
         super().__init__()
@@ -129,7 +131,7 @@ class QHead(nn.Module):
 
 
 class CategoricalHead(nn.Module):
-    """C51 (Bellemare et al. 2017): probabilities of `atoms` evenly spaced returns from `v_min` to `v_max`."""
+    """C51 (Bellemare et al. 2017, section 4): probabilities of `atoms` evenly spaced returns in [`v_min`, `v_max`]."""
 
     support: Tensor
 
@@ -148,7 +150,7 @@ class CategoricalHead(nn.Module):
 
 
 class QuantileHead(nn.Module):
-    """QR-DQN (Dabney et al. 2018): the quantiles at `count` fixed taus, the midpoints of equal parts."""
+    """QR-DQN (Dabney et al. 2018): quantiles at `count` fixed taus, the midpoints of equal intervals of [0, 1]."""
 
     taus: Tensor
 
@@ -166,10 +168,10 @@ class QuantileHead(nn.Module):
 
 
 class ImplicitQuantileHead(nn.Module):
-    """IQN (Dabney et al. 2018b, equations 3 and 4): quantiles at taus drawn for each row.
+    """IQN (Dabney et al. 2018b, equations 3 and 4): quantiles at `samples` random taus for each row.
 
-    A level is embedded by `cosines` cosines and a layer, and multiplied into the features. Without `noise` the taus
-    are the midpoints of `samples` equal parts, so that an agent which is judged is the same every time.
+    A tau is embedded by `cosines` cosines and a layer, and multiplied into the features. Without `noise` the taus are
+    the midpoints of `samples` equal intervals, so that evaluation is deterministic.
     """
 
     frequencies: Tensor

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from networks.encoders.base import Encoder, EncoderError
 from networks.encoders.vocabulary import BEGIN, END, PAD
 from networks.supervised.data import IGNORE
-from networks.tensors import trimmed
+from networks.tensors import trim_padding
 
 AnySupervised = TypeVar("AnySupervised", bound="Supervised")
 
@@ -126,7 +126,7 @@ class SlotFiller(Supervised):
 
     def features_and_tokens(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return logits [B, classes] by head, from the tokens and from the pooled features."""
-        x = trimmed(x) if self.encoder.spec.modality == "text" else x
+        x = trim_padding(x) if self.encoder.spec.modality == "text" else x
         pooled, tokens, real = self.encoder.features_and_tokens(x)
         weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
         found = torch.einsum("bth,btd->hbd", weights, tokens)
@@ -212,14 +212,14 @@ class Translator(Supervised):
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy per word, each given the true words before it."""
-        tokens, kept, state = self._read(trimmed(x))
-        target = trimmed(y["text"])
+        tokens, kept, state = self._read(trim_padding(x))
+        target = trim_padding(y["text"])
         logits, _ = self._decode(target[:, :-1], state, tokens, kept)
         return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD)
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
         """Return the likeliest words one by one, [B, longest], up to the end mark."""
-        tokens, kept, state = self._read(trimmed(x))
+        tokens, kept, state = self._read(trim_padding(x))
         word = torch.full((len(x), 1), BEGIN, device=x.device)
         found, over = [], torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         for _ in range(self.longest):

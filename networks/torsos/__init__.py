@@ -1,1 +1,1 @@
-"""Torsos: from an observation to a feature vector."""
+"""Torsos turn an observation into a feature vector."""

@@ -1,4 +1,4 @@
-"""Shared bases of torsos: their style, and those that end in a last picture."""
+"""Base classes of torsos, and the style that every torso is built in."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from networks.torsos.normalize import Normalize
 
 @dataclass(frozen=True)
 class Style:
-    """How a torso is built, whatever it reads."""
+    """Options that any torso is built with; each torso uses those that apply to it."""
 
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of an mlp's layers."""
+    """Layer widths of an MLP."""
     activation: type[nn.Module] = nn.Tanh
-    """Of an mlp."""
+    """Activation of an MLP."""
     layer_norm: bool = False
     """Normalise after each layer, over the channels of each pixel or the units of the layer."""
     flat: bool = False
-    """End with the last convolution, for a head that has hidden layers of its own."""
+    """Stop after the last convolution, for a head with hidden layers of its own."""
 
 
 PLAIN = Style()
-"""As in the papers that the torsos come from."""
+"""The style of the papers that the torsos come from."""
 
 
 class Torso(nn.Module):
@@ -33,21 +33,21 @@ class Torso(nn.Module):
     out_dim: int
 
 
-class PictureTorso(Torso):
-    """Convolutions down to a last picture, and what makes features of all of it."""
+class SpatialTorso(Torso):
+    """Convolutions down to a feature map, then layers that turn the whole map into features."""
 
     normalize: Normalize
-    picture_dim: int
-    """Channels of the last picture."""
+    map_channels: int
+    """Channels of the feature map."""
 
-    def picture(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the last picture [B, picture_dim, h, w]."""
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Compute the last feature map: [B, C, H, W] -> [B, map_channels, h, w]."""
         raise NotImplementedError
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return the features of a last picture, [B, out_dim]."""
+    def top(self, feature_map: Tensor) -> Tensor:
+        """Apply the layers above the feature map: [B, map_channels, h, w] -> [B, out_dim]."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
-        return self.top(self.picture(x))
+        return self.top(self.feature_map(x))

@@ -1,9 +1,9 @@
 """Convolutional torsos: from images [B, C, H, W] to features.
 
-Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (Figure 3, right);
-"impala-large" is its form in BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to 6x6.
-The MinAtar network: Young & Tian 2019 (section 4). The data-efficient one: van Hasselt et al. 2019 (appendix). Bag of
-words: Hui et al. 2020, "BabyAI 1.1" (section 3).
+Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (figure 3, right);
+"impala-large" is the variant of BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to 6x6.
+MinAtar: Young & Tian 2019 (section 4). Data-efficient: van Hasselt et al. 2019 (appendix). Bag of words: Hui et al.
+2020, "BabyAI 1.1" (section 3).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from networks.torsos.base import PLAIN, PictureTorso, Style
+from networks.torsos.base import PLAIN, SpatialTorso, Style
 from networks.torsos.normalize import Normalize
 
 CONV_NETS = (
@@ -26,9 +26,9 @@ CONV_NETS = (
     ("data-efficient", ((32, 5, 5), (64, 5, 5)), 256),
     ("minatar", ((16, 3, 1),), 128),
 )
-"""Name, convolutions as (channels, kernel, stride), width of the layer after them."""
+"""Name, convolutions as (channels, kernel, stride), width of the fully connected layer."""
 HEAVY = ("nature", "impala", "impala-large", "pong-small", "data-efficient")
-"""Torsos whose convolutions are worth several threads."""
+"""Torsos whose convolutions run faster on several threads."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -39,8 +39,11 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class ConvNet(PictureTorso):
-    """Convolutions with ReLU, then one fully connected layer unless `style` is flat; images are [B, C, H, W]."""
+class ConvNet(SpatialTorso):
+    """Convolutions with ReLU, then one fully connected layer unless `style.flat`.
+
+    Raises ValueError for images that are too small for the convolutions.
+    """
 
     def __init__(
         self, space: spaces.Box, layers: Sequence[tuple[int, int, int]], out_dim: int = 512, style: Style = PLAIN
@@ -53,30 +56,31 @@ class ConvNet(PictureTorso):
             self.convs.append(nn.Conv2d(channels, out_channels, kernel, stride))
             self.norms.append(ChannelNorm(out_channels) if style.layer_norm else nn.Identity())
             channels, height, width = out_channels, (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        self.picture_dim = channels
+        self.map_channels = channels
         if height < 1 or width < 1:
             raise ValueError(f"an image of {space.shape[1]}x{space.shape[2]} is too small for these convolutions")
         self.fc = _last_layer(channels * height * width, out_dim, style)
         self.out_dim = channels * height * width if style.flat else out_dim
 
-    def picture(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the last picture."""
+    def feature_map(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, map_channels, h, w]."""
         x = self.normalize(x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)), inplace=True)
         return x
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        return self.fc(picture.flatten(1))
+    def top(self, feature_map: Tensor) -> Tensor:
+        """[B, map_channels, h, w] -> [B, out_dim]."""
+        return self.fc(feature_map.flatten(1))
 
 
-class BagOfWords(PictureTorso):
-    """Binary planes [P, H, W], one for each object, colour and state: a cell is the sum of its words' embeddings.
+class BagOfWords(SpatialTorso):
+    """Embed each cell of a grid as the sum of its words' embeddings, then two convolutions and a layer over all cells.
 
-    These are the picture: a mission is told of words (Hui et al. 2020, section 3, have two convolutions before; cloning
-    BabyAI's bot takes several times as many games with them). Two convolutions and a layer over all cells come after.
-    Without `embedded` the planes themselves are the picture, a channel for each word.
+    Observations are binary planes [P, H, W], one for each word: object type, colour, state. The embedded grid is the
+    feature map that fusion conditions on the mission; Hui et al. 2020 (section 3) put two convolutions before it, which
+    makes cloning BabyAI's bot need several times as many games. With `embedded=False` the feature map is the planes
+    themselves.
     """
 
     def __init__(
@@ -86,25 +90,25 @@ class BagOfWords(PictureTorso):
         self.normalize = Normalize(space)
         planes, height, size = space.shape
         self.words = nn.Conv2d(planes, width, 1, bias=False) if embedded else nn.Identity()
-        self.picture_dim = width if embedded else planes
-        channels = (self.picture_dim, width, width)
+        self.map_channels = width if embedded else planes
+        channels = (self.map_channels, width, width)
         self.convs = nn.ModuleList(nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(channels))
         self.fc = _last_layer(width * height * size, out_dim, style)
         self.out_dim = width * height * size if style.flat else out_dim
 
-    def picture(self, x: Tensor) -> Tensor:
-        """[B, P, H, W] -> [B, picture_dim, H, W]."""
+    def feature_map(self, x: Tensor) -> Tensor:
+        """[B, P, H, W] -> [B, map_channels, H, W]."""
         return self.words(self.normalize(x))
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
+    def top(self, feature_map: Tensor) -> Tensor:
+        """[B, map_channels, h, w] -> [B, out_dim]."""
         for conv in self.convs:
-            picture = F.relu(conv(picture))
-        return self.fc(picture.flatten(1))
+            feature_map = F.relu(conv(feature_map))
+        return self.fc(feature_map.flatten(1))
 
 
 def _last_layer(in_dim: int, out_dim: int, style: Style) -> nn.Module:
-    """Return the fully connected layer after convolutions, or nothing where the head does its work."""
+    """Return the fully connected layer after the convolutions; the identity if `style.flat`."""
     if style.flat:
         return nn.Identity()
     norm = [nn.LayerNorm(out_dim)] if style.layer_norm else []
@@ -112,7 +116,7 @@ def _last_layer(in_dim: int, out_dim: int, style: Style) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """ReLU, conv, ReLU, conv, plus the input; `spectral` divides each kernel by its largest singular value."""
+    """x + conv(ReLU(conv(ReLU(x)))); `spectral` divides each kernel by its largest singular value."""
 
     def __init__(self, channels: int, style: Style = PLAIN, spectral: bool = False):
         super().__init__()
@@ -127,10 +131,10 @@ class ResidualBlock(nn.Module):
         return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(F.relu(x))))))
 
 
-class ImpalaResNet(PictureTorso):
-    """Three sections of conv, max-pool and two residual blocks; images are [B, C, H, W].
+class ImpalaResNet(SpatialTorso):
+    """Three sections, each a convolution, a max-pool and two residual blocks; then one fully connected layer.
 
-    `pool` is the side that the last picture is max-pooled to (BTR: 6), 0 for none; `spectral` normalises the blocks.
+    `pool` max-pools the feature map to `pool` x `pool` (BTR: 6; 0 for none); `spectral` normalises the blocks.
     """
 
     def __init__(
@@ -152,14 +156,14 @@ class ImpalaResNet(PictureTorso):
             layers.append(nn.AdaptiveMaxPool2d(pool))
             height = width = pool
         self.layers = nn.Sequential(*layers)
-        self.picture_dim = width_in
+        self.map_channels = width_in
         self.fc = _last_layer(width_in * height * width, out_dim, style)
         self.out_dim = width_in * height * width if style.flat else out_dim
 
-    def picture(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the last picture."""
+    def feature_map(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, map_channels, h, w]."""
         return self.layers(self.normalize(x))
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        return self.fc(picture.flatten(1))
+    def top(self, feature_map: Tensor) -> Tensor:
+        """[B, map_channels, h, w] -> [B, out_dim]."""
+        return self.fc(feature_map.flatten(1))

@@ -81,7 +81,7 @@ def test_continuous_actions_have_their_mean_and_spread() -> None:
     spaces.MultiDiscrete([2, 3], start=[1, 0]),
 ])  # fmt: skip
 def test_actions_that_no_policy_is_for_are_named(space: spaces.Space) -> None:
-    with pytest.raises(ValueError, match="no policy acts in"):
+    with pytest.raises(ValueError, match="no policy supports the action space"):
         build_policy(space, 4)
 
 

@@ -16,8 +16,11 @@ from networks.cores import build_core
 from networks.heads.policies import PolicyValueHead
 from networks.model import Model, he_init
 from networks.torsos.base import Style
-from networks.torsos.build import TORSOS, DictTorso, Flat, Tokens, build_torso
+from networks.torsos.build import TORSOS, build_torso
+from networks.torsos.composite import DictTorso
 from networks.torsos.convnets import ConvNet, ImpalaResNet, ResidualBlock
+from networks.torsos.tokens import Tokens
+from networks.torsos.vectors import Flat
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL = spaces.Box(-np.inf, np.inf, (4, 20, 20), np.float32)
@@ -289,7 +292,7 @@ def test_what_was_done_last_stands_as_it_is_beside_the_features() -> None:
 
 
 def test_unknown_names_are_answered_with_all_that_there_are() -> None:
-    with pytest.raises(ValueError, match="'resnet' is none of") as raised:
+    with pytest.raises(ValueError, match="unknown torso 'resnet'") as raised:
         build_torso(FRAME, "resnet")
     message = str(raised.value)
     assert all(name in message for name in TORSOS)

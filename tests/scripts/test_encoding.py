@@ -253,7 +253,7 @@ def test_missions_change_what_is_made_of_what_is_seen(fusion: str, mode: str, tm
     words = ("--encoder", f"image={tmp_path / 'e'}", "--encoder-mode", f"image={mode}", "--fusion", fusion)
     done = train("ppo", GRID, tmp_path / "run", *words)
     if (fusion, mode) == ("attention", "freeze"):
-        assert_one_line(done, 2, "looks at the places of a picture, and features have none; use film")
+        assert_one_line(done, 2, "needs an image's feature map, but the input is a feature vector; use film")
     else:
         assert done.code == 0, done.err
 
