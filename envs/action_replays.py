@@ -1,7 +1,7 @@
-"""Action replays: note the episodes that an agent plays in any vector environment, and play one of them again.
+"""Action replays: record the actions of every episode in a vector environment, and play an episode again from them.
 
-`RecordEpisodes` sits on the path of training and costs next to nothing there. `resimulate` plays a record again in a
-single environment and compares what it sees with what was noted: the frame at every 32nd step, the end, the score.
+`RecordEpisodes` runs during training, at negligible cost. `resimulate` plays a recorded episode in a single environment
+and verifies it: the frame at every 32nd step, the end and the score.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from envs.protocols import GameSpec, Protocol
 
 __all__ = [
     "EpisodeRecord",
-    "Moment",
     "RecordEpisodes",
     "ReplayError",
+    "ReplayStep",
     "load_replays",
     "previous_episodes",
     "resimulate",
@@ -32,20 +32,20 @@ MakeEnv = Callable[..., gym.Env]
 
 
 class RecordEpisodes(gym.vector.VectorWrapper):
-    """Put `info["episodes"]`, a list of EpisodeRecord, into the info of every step at which episodes end.
+    """Add `info["episodes"]`, a list of `EpisodeRecord`, at every step on which episodes end.
 
-    Works on any vector environment with NEXT_STEP autoreset; the row after an end, whose action is ignored, belongs to
-    no episode. An episode that a `reset` cuts short is not recorded. `game` is the `GameSpec` of all of them.
+    Works on any vector environment with NEXT_STEP autoreset. The dead row after an end, whose action is ignored, is
+    not part of any episode. Episodes cut short by `reset` are not recorded. `game` describes all environments.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv, game: GameSpec):
         super().__init__(envs)
         assert envs.metadata["autoreset_mode"] == gym.vector.AutoresetMode.NEXT_STEP, "NEXT_STEP autoreset only"
         self.game = game
-        facts = game.to_json()
-        self._played = {key: facts[key] for key in ("env_id", "env_kwargs", "protocol", "family", "fingerprint")}
+        spec = game.to_json()
+        self._game_fields = {key: spec[key] for key in ("env_id", "env_kwargs", "protocol", "family", "fingerprint")}
         self._stacked = game.frame_stack > 1
-        self._lives_shown = game.protocol.life_information
+        self._life_information = game.protocol.life_information
         self._space = envs.single_observation_space
         space = envs.single_action_space
         small = isinstance(space, gym.spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256
@@ -54,14 +54,17 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         self._generator = np.random.default_rng()
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start all environments anew; `seed` k gives environment i the seed k + i, None draws them."""
+        """Reset all environments; `seed` is one per environment, or k for seeds k + i, or None for random seeds.
+
+        Raises ValueError for options.
+        """
         if options:
-            raise ValueError("reset takes no options here: episodes that depend on them could not be played again")
+            raise ValueError("reset takes no options here: an episode that depends on them could not be played again")
         if seed is None:
             self._seeds = self._generator.integers(2**31 - 1, size=self.num_envs)
         else:
             self._seeds = np.asarray(seed) if np.ndim(seed) else seed + np.arange(self.num_envs)
-        is_ale = hasattr(self.env.unwrapped, "ale")  # which takes arrays only, and Gymnasium's take lists only
+        is_ale = hasattr(self.env.unwrapped, "ale")  # ale-py takes arrays only, Gymnasium lists only
         seeds: Any = self._seeds if is_ale else self._seeds.tolist()
         obs, info = self.env.reset(seed=seeds)
         self._hide(info)
@@ -69,7 +72,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         self._dead: list[int] = []
         self._returns = np.zeros(self.num_envs)
         self._ordinals = [0] * self.num_envs
-        self._starts = [0] * self.num_envs  # rows of self._actions at which the episodes began
+        self._starts = [0] * self.num_envs  # rows of self._actions at which the current episodes start
         self._hashes: list[list[int]] = [[] for _ in range(self.num_envs)]
         self._due: list[set[int]] = [set() for _ in range(HASH_EVERY_STEPS)]
         self._frames = [(0, 0)] * self.num_envs
@@ -78,7 +81,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         return obs, info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step all environments, and note what they did."""
+        """Step all environments and record their actions."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         self._hide(info)
         if self._time == len(self._actions):
@@ -98,9 +101,9 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         return obs, reward, terminated, truncated, info
 
     def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        """Begin the next episodes of the environments in `ended`, bool [num_envs], whose last step ended one.
+        """Reset the environments in `ended`, bool [num_envs], whose episodes ended at the last step.
 
-        For a learner that knows no NEXT_STEP autoreset: the step after an end is an ordinary one then.
+        For learners without NEXT_STEP autoreset (Stable-Baselines3): no dead row follows the end.
         """
         obs, info = self.env.reset(options={"reset_mask": ended})
         self._hide(info)
@@ -110,12 +113,12 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         return obs, info
 
     def _hide(self, info: dict[str, Any]) -> None:
-        """Keep from the learner what the protocol does not let it know."""
-        if not self._lives_shown:
+        """Remove the lives from `info` if the protocol does not reveal them."""
+        if not self._life_information:
             info.pop("lives", None)
 
     def _begin(self, env: int, info: dict[str, Any]) -> None:
-        """Note that `info` is that of the first observation of an episode."""
+        """Start an episode; `info` belongs to its first observation."""
         self._starts[env] = self._time
         self._due[self._time % HASH_EVERY_STEPS].add(env)
         self._hashes[env] = []
@@ -129,7 +132,7 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         self._due[start % HASH_EVERY_STEPS].discard(env)
         self._ordinals[env] += 1
         return EpisodeRecord(
-            **self._played,
+            **self._game_fields,
             env=env,
             seed=int(self._seeds[env]),
             ordinal=self._ordinals[env] - 1,
@@ -144,13 +147,13 @@ class RecordEpisodes(gym.vector.VectorWrapper):
         )
 
     def _make_room(self) -> None:
-        """Forget the rows before the oldest unfinished episode, and double the array if they are few."""
-        oldest = min(self._starts) // HASH_EVERY_STEPS * HASH_EVERY_STEPS  # keeps the times modulo 32, hence _due
-        kept = self._actions[oldest:]
+        """Drop the rows before the oldest unfinished episode; double the array if that frees less than half."""
+        oldest = min(self._starts) // HASH_EVERY_STEPS * HASH_EVERY_STEPS  # `_due` depends on times modulo 32
+        needed = self._actions[oldest:]
         if oldest < len(self._actions) // 2:
-            self._actions = np.concatenate([kept, np.zeros_like(self._actions)])
+            self._actions = np.concatenate([needed, np.zeros_like(self._actions)])
         else:
-            self._actions[: len(kept)] = kept.copy()
+            self._actions[: len(needed)] = needed.copy()
         self._time -= oldest
         self._starts = [start - oldest for start in self._starts]
 
@@ -159,8 +162,8 @@ def _row(obs: Any, env: int) -> Any:
     return {key: value[env] for key, value in obs.items()} if isinstance(obs, dict) else obs[env]
 
 
-class Moment(NamedTuple):
-    """One step of an episode that is played again; step 0 is the start, with no action."""
+class ReplayStep(NamedTuple):
+    """One step of an episode played again; step 0 is the reset, whose action is None."""
 
     env: gym.Env
     step: int
@@ -174,12 +177,12 @@ class Moment(NamedTuple):
 
 def resimulate(
     record: EpisodeRecord, previous: Sequence[EpisodeRecord], make_env: MakeEnv, render_mode: str | None = "rgb_array"
-) -> Iterator[Moment]:
-    """Play the episode again, moment by moment; raise ReplayError as soon as it is not the recorded one.
+) -> Iterator[ReplayStep]:
+    """Play the episode again, yielding each step; raise ReplayError at the first difference from the record.
 
-    `previous` (see `previous_episodes`) are played before it, unseen, where the start depends on them: with any
-    Gymnasium environment after its first episode, and with the few Atari games that keep something in memory from one
-    game to the next. Those are found by trying, so that nothing is handed out that then proves wrong.
+    If the start of the episode depends on the `previous` ones (see `previous_episodes`), these are played before it.
+    That holds for every Gymnasium environment after its first episode, and for the few Atari games that keep memory
+    from one game to the next; an Atari episode is first played alone to see whether it does.
     """
     alone = record.ordinal == 0
     if record.family == "atari" and not alone:
@@ -193,13 +196,13 @@ def resimulate(
     if not alone and not _complete(record, previous):
         raise ReplayError(
             f"the episode depends on the {record.ordinal} before it (environment {record.env}, seed {record.seed}), "
-            f"of which {len(previous)} were found; use the run's whole replays file"
+            f"but the file has {len(previous)} of them; use the complete replays file of the run"
         )
     yield from _play(record, () if alone else previous, make_env, render_mode)
 
 
 def verify(record: EpisodeRecord, previous: Sequence[EpisodeRecord], make_env: MakeEnv) -> None:
-    """Raise ReplayError unless playing the episode again gives the recorded frames, end and score."""
+    """Play the episode again; raise ReplayError unless frames, end and score match the record."""
     for _ in resimulate(record, previous, make_env, render_mode=None):
         pass
 
@@ -212,8 +215,8 @@ def _complete(record: EpisodeRecord, previous: Sequence[EpisodeRecord]) -> bool:
 
 def _play(
     record: EpisodeRecord, previous: Sequence[EpisodeRecord], make_env: MakeEnv, render_mode: str | None
-) -> Iterator[Moment]:
-    """Play `previous`, then `record` with everything checked; without `previous`, an Atari game starts by itself."""
+) -> Iterator[ReplayStep]:
+    """Play `previous`, then `record`; without `previous`, an Atari game starts from its recorded frame."""
     try:
         protocol = Protocol(**record.protocol)
         env = make_env(record.env_id, protocol=protocol, env_kwargs=record.env_kwargs, render_mode=render_mode)
@@ -221,14 +224,14 @@ def _play(
         raise ReplayError(f"{record.env_id} cannot be made here: {error}") from error
     try:
         for episode in previous:
-            for _ in _moments(env, episode, chained=True):
+            for _ in _steps(env, episode, chained=True):
                 pass
-        yield from _moments(env, record, chained=bool(previous))
+        yield from _steps(env, record, chained=bool(previous))
     finally:
         env.close()
 
 
-def _moments(env: gym.Env, record: EpisodeRecord, chained: bool) -> Iterator[Moment]:
+def _steps(env: gym.Env, record: EpisodeRecord, chained: bool) -> Iterator[ReplayStep]:
     options: dict[str, Any] | None = None
     if record.family == "atari":
         options = {"noop_frames": record.noop_frames}
@@ -236,32 +239,32 @@ def _moments(env: gym.Env, record: EpisodeRecord, chained: bool) -> Iterator[Mom
             options |= {"start_frame": record.start_frame, "ordinal": record.ordinal}
     seed = record.seed if record.ordinal == 0 or not chained else None
     obs, _ = env.reset(seed=seed, options=options)
-    yield Moment(env, 0, obs, None, 0.0, 0.0, False, False)
+    yield ReplayStep(env, 0, obs, None, 0.0, 0.0, False, False)
     score, scalar = 0.0, record.actions.ndim == 1 and record.actions.dtype.kind in "iu"
     for step, action in enumerate(record.actions, start=1):
         if not env.action_space.contains(action := np.int64(action) if scalar else action):
-            raise ReplayError(f"the action of step {step} is none of {record.env_id}'s: the replay was tampered with")
+            raise ReplayError(f"the action of step {step} is invalid in {record.env_id}: the action replay was changed")
         obs, reward, terminated, truncated, _ = env.step(action)
         score += float(reward)
-        _compare(record, env.observation_space, step, obs, score, bool(terminated), bool(truncated))
-        yield Moment(env, step, obs, action, float(reward), score, bool(terminated), bool(truncated))
+        _check_step(record, env.observation_space, step, obs, score, bool(terminated), bool(truncated))
+        yield ReplayStep(env, step, obs, action, float(reward), score, bool(terminated), bool(truncated))
 
 
-def _compare(
+def _check_step(
     record: EpisodeRecord, space: gym.Space, step: int, obs: Any, score: float, terminated: bool, truncated: bool
 ) -> None:
-    """Raise ReplayError unless this step is what the record says."""
-    why = "the replay was tampered with, or made with another version of the game"
+    """Raise ReplayError unless this step matches the record."""
+    why = "the action replay was changed, or recorded with another version of the game"
     over = terminated or truncated
     if over != (step == record.length):
         when = f"ends at step {step}" if over else f"goes on after step {step}"
-        raise ReplayError(f"the game {when}, the replay after {record.length}: {why}")
+        raise ReplayError(f"the game {when}, the record ends at step {record.length}: {why}")
     if not over and step % HASH_EVERY_STEPS == 0:
-        seen = frame_hash(obs, space, record.protocol["frame_stack"] > 1)
-        recorded = record.frame_hashes[step // HASH_EVERY_STEPS - 1]
-        if seen != recorded:
+        actual = frame_hash(obs, space, record.protocol["frame_stack"] > 1)
+        if actual != record.frame_hashes[step // HASH_EVERY_STEPS - 1]:
             raise ReplayError(f"frame {step} differs: {why}")
     if over and score != record.episode_return:
-        raise ReplayError(f"the score is {score:g}, the replay says {record.episode_return:g}: {why}")
+        raise ReplayError(f"the score is {score:g}, the recorded score {record.episode_return:g}: {why}")
     if over and (terminated, truncated) != (record.terminated, record.truncated):
-        raise ReplayError(f"the game {'ends' if terminated else 'is cut off'}, the replay says otherwise: {why}")
+        end, recorded = ("terminated" if flag else "truncated" for flag in (terminated, record.terminated))
+        raise ReplayError(f"the game is {end}, the recorded game was {recorded}: {why}")

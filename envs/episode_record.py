@@ -1,7 +1,7 @@
-"""The record of one episode: its seed and its actions, a few kB, from which it can be played again bit for bit.
+"""Action replays on disk: the seed and actions of an episode, a few kB, enough to play it again bit for bit.
 
-`EpisodeRecord.to_json` is one line of a run's `replays/train.jsonl` or `eval.jsonl`. The digest in each line finds
-accidents; an edited replay whose digest was mended as well is found by playing it (replays.py).
+A run's `replays/train.jsonl` and `eval.jsonl` hold one `EpisodeRecord` per line. The digest in each line detects
+corruption; forged records with a valid digest are detected by playing them (action_replays.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HASH_EVERY_STEPS = 32
 
 @dataclass(frozen=True, eq=False)
 class EpisodeRecord:
-    """One whole episode, and what is needed to play it again."""
+    """One complete episode, with everything needed to play it again; field names are keys of the file."""
 
     env_id: str
     env_kwargs: dict[str, Any]
@@ -34,27 +34,27 @@ class EpisodeRecord:
     family: str
     fingerprint: str
     env: int
-    """Which of the vector's environments."""
+    """Index in the vector environment."""
     seed: int
-    """What that environment was last reset with."""
+    """Seed of the environment's last seeded reset."""
     ordinal: int
-    """Episodes that this environment finished since that reset."""
+    """Number of episodes between that reset and this one."""
     start_frame: int
-    """Atari: emulator frames between the seed and this game."""
+    """Atari: emulator frames between that reset and this game."""
     noop_frames: int
     """Atari: emulator frames of this game before the agent's first step."""
     length: int
-    """Agent steps."""
+    """Agent steps; not emulator frames."""
     episode_return: float
-    """Undiscounted sum of the game's own rewards."""
+    """Undiscounted sum of the game's raw rewards."""
     terminated: bool
     truncated: bool
     actions: np.ndarray
-    """[length, ...]"""
+    """[length, *shape of an action]."""
     frame_hashes: tuple[int, ...]
-    """crc32 of the newest frame after steps 32, 64, ... but never the last step."""
+    """crc32 of the newest frame after steps 32, 64, ..., without the last step."""
     extras: dict[str, Any] = field(default_factory=dict)
-    """What the run adds: episode number, kind, env_steps, weights_sha256."""
+    """Added by the run: episode number, kind, env_steps, weights_sha256."""
 
     def to_json(self, **extras: Any) -> str:
         """Return the record as one line of JSON, without a newline."""
@@ -67,14 +67,16 @@ class EpisodeRecord:
 
     @classmethod
     def from_json(cls, text: str) -> EpisodeRecord:
-        """Read what `to_json` wrote; raise ReplayError if it is not that."""
+        """Parse a line written by `to_json`; raise ReplayError if it is malformed or was changed."""
         try:
             line = json.loads(text)
             version, digest = line.pop("format"), line.pop("digest")
         except (json.JSONDecodeError, AttributeError, TypeError, KeyError) as error:
-            raise ReplayError("is cut short or is not an action replay; use the copy in the run folder") from error
+            raise ReplayError("is incomplete or is not an action replay; use the copy in the run folder") from error
         if version != FORMAT:
-            raise ReplayError(f"has format {version}, this version reads {FORMAT}; use the joypad that wrote it")
+            raise ReplayError(
+                f"has format {version}, but this version of joypad reads {FORMAT}; use the version that wrote it"
+            )
         if digest != _digest(line | {"format": version}):
             raise ReplayError("was changed after it was written (its digest differs); use the copy in the run folder")
         try:
@@ -88,7 +90,7 @@ class EpisodeRecord:
         expected = (record.length - 1) // HASH_EVERY_STEPS
         if record.length < 1 or len(record.actions) != record.length or len(record.frame_hashes) != expected:
             raise ReplayError(
-                f"says {record.length} steps but holds {len(record.actions)} actions and "
+                f"has a length of {record.length} steps but {len(record.actions)} actions and "
                 f"{len(record.frame_hashes)} frame hashes; use the copy in the run folder"
             )
         return record
@@ -99,41 +101,44 @@ def _digest(line: dict[str, Any]) -> str:
 
 
 def load_replays(path: str | Path) -> list[EpisodeRecord]:
-    """Read every record of a `.jsonl`; raise ReplayError with the line's number for the first that is not one."""
+    """Read the records of a `.jsonl` file; raise ReplayError with the line number of the first invalid one.
+
+    An incomplete last line is skipped: the file may belong to a run that is writing it, or that was killed.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise ReplayError(f"cannot read the replays in {path}: {reason}") from error
+        raise ReplayError(f"cannot read the action replays in {path}: {reason}") from error
     lines = text.splitlines()
     if len(lines) > 1 and not text.endswith("\n"):
-        lines.pop()  # a training is writing it right now, or was killed while it did
+        lines.pop()
     if not lines:
-        raise ReplayError(f"{path} is empty: no episode has been finished yet")
+        raise ReplayError(f"{path} is empty: no episode has ended yet")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(EpisodeRecord.from_json(line))
         except ReplayError as error:
-            raise ReplayError(f"{path}, line {number}: the replay {error}") from error
+            raise ReplayError(f"{path}, line {number}: the action replay {error}") from error
     return records
 
 
 def previous_episodes(records: Sequence[EpisodeRecord], index: int) -> list[EpisodeRecord]:
-    """Return the episodes that the same environment played since its seed was set, before `records[index]`."""
-    found: list[EpisodeRecord] = []
-    wanted = records[index]
+    """Return the episodes of the same environment between its seeded reset and `records[index]`, oldest first."""
+    previous: list[EpisodeRecord] = []
+    target = records[index]
     for record in reversed(records[:index]):
-        same = (record.env, record.seed, record.fingerprint) == (wanted.env, wanted.seed, wanted.fingerprint)
-        if same and record.ordinal == wanted.ordinal - 1 - len(found):
-            found.append(record)
-    return found[::-1]
+        same = (record.env, record.seed, record.fingerprint) == (target.env, target.seed, target.fingerprint)
+        if same and record.ordinal == target.ordinal - 1 - len(previous):
+            previous.append(record)
+    return previous[::-1]
 
 
 def frame_hash(obs: Any, space: gym.Space, stacked: bool) -> int:
-    """Return the crc32 of the newest frame of one observation, or of the whole of it if it isn't a stack.
+    """Return the crc32 of an observation: of the newest frame if it is a stack of frames, else of all of it.
 
-    A vector environment casts what its environments show to the dtype of `space`; so does this.
+    Arrays are cast to the dtype of `space`, as vector environments do.
     """
     if not isinstance(space, gym.spaces.Dict):
         return zlib.crc32(np.asarray(obs[-1] if stacked else obs, space.dtype).tobytes())

@@ -1,13 +1,13 @@
-"""Errors of environments, recorded games and videos. This file imports nothing, so that `--help` needs no emulator."""
+"""Errors of environments, action replays and videos. This file imports nothing, so `--help` loads no emulator."""
 
 
 class EnvError(ValueError):
-    """An environment that cannot be made, in one line that says what to do."""
+    """An environment cannot be made; the message is one line that says what to do."""
 
 
 class ReplayError(ValueError):
-    """An action replay that cannot be read or does not match its digests, in one line."""
+    """An action replay cannot be read, or playing it gives another game; the message is one line."""
 
 
 class RecordingError(RuntimeError):
-    """A video that cannot be written or played, in one line."""
+    """A video cannot be written or played; the message is one line."""

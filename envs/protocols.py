@@ -1,7 +1,7 @@
-"""Evaluation protocols: every knob that changes what a score means, under a name and a fingerprint.
+"""Evaluation protocols: all settings that change the meaning of a score, with a name and a fingerprint.
 
-Three incompatible Atari protocols are in use; a score without its protocol says nothing. `classic` is that of
-Mnih et al. 2015 and most later papers, `machado` that of Machado et al. 2018 ("Revisiting the ALE", section 5).
+Three incompatible Atari protocols are in use, so a score needs its protocol. `classic` is the protocol of Mnih et al.
+2015 and most later papers, `machado` the one of Machado et al. 2018 ("Revisiting the ALE", section 5).
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Protocol:
-    """The meaning of a score: what the game does to the agent, never what the learner does with the reward."""
+    """Settings of the game that scores depend on. Settings of the learner, such as reward clipping, are not part."""
 
     name: str
     repeat_action_probability: float = 0.0
-    """Sticky actions: chance, at each emulator frame, that the previous action is executed instead."""
+    """Sticky actions: probability, at each emulator frame, that the previous action is repeated instead."""
     noop_max: int = 0
-    """A game starts with up to this many emulator frames of doing nothing, drawn at random."""
+    """Largest number of no-op emulator frames at the start of a game; the number is drawn uniformly."""
     fire_reset: bool = False
-    """Press FIRE once at the start of a game, where the game has that button."""
+    """Press FIRE once at the start of a game, if the game uses that button."""
     full_action_space: bool = False
-    """All 18 joystick actions instead of those that the game listens to."""
+    """All 18 joystick actions instead of the ones that have an effect in the game."""
     life_information: bool = False
-    """The learner may use the loss of a life as the end of an episode. Scores are of full games either way."""
+    """The learner may treat the loss of a life as the end of an episode. Scores are always of full games."""
     frame_skip: int = 1
-    """Emulator frames per agent step; the action is held and the reward summed."""
+    """Emulator frames per agent step; the action is repeated and rewards are summed."""
     max_frames: int = 0
-    """Emulator frames after which a game is truncated; 0 leaves it to the environment."""
+    """Emulator frames after which a game is truncated; 0 for the environment's own limit."""
     image_size: int = 0
-    """Height and width, in pixels, of the observed frame; 0 leaves the observation as the environment gives it."""
+    """Height and width of the observed frame in pixels; 0 for the environment's own observation."""
     frame_stack: int = 1
-    """Newest frames in one observation, black before the first frame of a game."""
+    """Frames stacked in one observation; frames before the start of a game are black."""
     grayscale: bool = False
     """Observe luminance instead of colour."""
 
@@ -76,15 +76,15 @@ class GameSpec:
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits, equal only for games whose scores mean the same."""
+        """12 hex digits that are equal for two games only if their scores are comparable."""
         return fingerprint(self.env_id, self.env_kwargs, asdict(self.protocol))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, frame stack and fingerprint as config.json keeps them under `card`."""
+        """Return the fields, frame stack and fingerprint, as saved in config.json under `card`."""
         return {**asdict(self), "frame_stack": self.frame_stack, "fingerprint": self.fingerprint}
 
 
 def fingerprint(env_id: str, env_kwargs: dict[str, Any], protocol: dict[str, Any]) -> str:
-    """Return 12 hex digits of the SHA-256 of the three; the order of keys does not matter."""
+    """Return the first 12 hex digits of the SHA-256 of the arguments as JSON; the order of keys does not matter."""
     values = {"env_id": env_id, "env_kwargs": env_kwargs, "protocol": protocol}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

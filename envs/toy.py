@@ -1,4 +1,4 @@
-"""Tiny environments with known answers: what an agent or a loop gets wrong shows here within seconds."""
+"""Tiny environments with known optimal returns, on which a broken agent or loop fails within seconds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from gymnasium import spaces
 
 
 class CountingEnv(gym.Env):
-    """Observes (episode number, step in the episode); nothing the agent does matters.
+    """Observe (episode number, step in the episode); actions have no effect.
 
-    Episode k lasts `lengths[k % len(lengths)]` steps, and ends by truncation where k is odd. Reward is the step's
-    number. With it every row that a loop or a replay hands out can be told to be right or wrong.
+    Episode k lasts `lengths[k % len(lengths)]` steps; it is truncated if k is odd and terminates otherwise. The reward
+    is the step number, so a test can check every row of a rollout or a replay. With `image`, observations are stacks of
+    `stack` frames, uint8 [stack, 6, 6], whose brightness encodes episode and step.
     """
 
     def __init__(self, lengths: tuple[int, ...] = (3, 5, 2), image: bool = False, stack: int = 1):
@@ -25,14 +26,14 @@ class CountingEnv(gym.Env):
         self.episode, self.count = -1, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the next episode; a seed starts over from the first."""
+        """Start the next episode, or with a seed, the first."""
         super().reset(seed=seed)
         self.episode, self.count = (0 if seed is not None else self.episode + 1), 0
         self.frames = [np.zeros((6, 6), np.uint8)] * self.stack
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Count on."""
+        """Advance the step count."""
         self.count += 1
         over = self.count >= self.lengths[self.episode % len(self.lengths)]
         odd = self.episode % 2 == 1
@@ -49,60 +50,60 @@ class CountingEnv(gym.Env):
 class ChainEnv(gym.Env):
     """A corridor of `length` cells: walking right for `length` steps pays 1, leaving on the left pays 0.1 at once.
 
-    The optimal return is 1 for any discount above 0.1^(1 / (length - 1)); an impatient agent gets 0.1. In the manner of
-    the NChain problem of Strens 2000.
+    The optimal return is 1 for discounts above 0.1^(1 / (length - 1)), else 0.1. Similar to the NChain problem of
+    Strens 2000. Actions: 0 leaves on the left, 1 walks right. Observations: the cell as a one-hot vector [length].
     """
 
     def __init__(self, length: int = 4):
-        self.length, self.at = length, 0
+        self.length, self.cell = length, 0
         self.observation_space = spaces.Box(0.0, 1.0, (length,), np.float32)
         self.action_space = spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start in the leftmost cell."""
         super().reset(seed=seed)
-        self.at = 0
+        self.cell = 0
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """0 leaves on the left, 1 walks right."""
+        """Leave (0) or walk right (1)."""
         if action == 0:
             return self._observe(), 0.1, True, False, {}
-        self.at += 1
-        won = self.at == self.length
-        self.at = min(self.at, self.length - 1)
+        self.cell += 1
+        won = self.cell == self.length
+        self.cell = min(self.cell, self.length - 1)
         return self._observe(), float(won), won, False, {}
 
     def _observe(self) -> np.ndarray:
-        return np.eye(self.length, dtype=np.float32)[self.at]
+        return np.eye(self.length, dtype=np.float32)[self.cell]
 
 
-def checked(horizon: int) -> int:
-    """Return the steps that a task of memory asks for, or raise ValueError where there are none."""
+def check_horizon(horizon: int) -> int:
+    """Return the horizon of a memory task; raise ValueError if it is below 1."""
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, not {horizon}")
     return int(horizon)
 
 
 class MemoryChainEnv(gym.Env):
-    """A cue is shown once; naming it `horizon` steps later, after blank ones, pays 1, naming the other -1.
+    """Show a cue at the first step; after `horizon` blank steps, the action must name it: 1 if it does, else -1.
 
-    Without memory the expected return is 0, with it 1.
+    The optimal return is 1, or 0 in expectation without memory. Observations: (cue as -1 or 1, whether to answer now).
     """
 
     def __init__(self, horizon: int = 4):
-        self.horizon, self.cue, self.count = checked(horizon), 0, 0
+        self.horizon, self.cue, self.count = check_horizon(horizon), 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Draw and show a cue."""
+        """Sample a cue and show it."""
         super().reset(seed=seed)
         self.cue, self.count = int(self.np_random.integers(2)), 0
         return np.array([2 * self.cue - 1, 0], np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Wait, then answer; the second number is 1 when the answer is due."""
+        """Wait, or answer if the last observation asked for it."""
         if self.count == self.horizon:
             return np.zeros(2, np.float32), 1.0 if action == self.cue else -1.0, True, False, {}
         self.count += 1
@@ -110,45 +111,46 @@ class MemoryChainEnv(gym.Env):
 
 
 class TMazeEnv(gym.Env):
-    """A sign at the start says which way to turn at the end of a corridor `horizon` steps long; the right turn pays 1.
+    """A sign at the start shows which way to turn at the end of a corridor of `horizon` steps; the right turn pays 1.
 
-    Actions: walk on, turn left, turn right; what cannot be done takes a step all the same. Without memory the expected
-    return is 1/2 at best. After Bakker 2002, "Reinforcement learning with long short-term memory", section 4.
+    Actions: walk, turn left, turn right; an impossible action only takes a step. The optimal return is 1, or 1/2 in
+    expectation without memory. After Bakker 2002, "Reinforcement learning with long short-term memory", section 4.
+    Observations: (sign as -1 or 1 at the start and 0 later, whether this is the junction).
     """
 
     def __init__(self, horizon: int = 8):
-        self.horizon, self.sign, self.at, self.count = checked(horizon), 0, 0, 0
+        self.horizon, self.sign, self.cell, self.count = check_horizon(horizon), 0, 0, 0
         self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Draw a sign, and show it."""
+        """Sample a sign and show it."""
         super().reset(seed=seed)
-        self.sign, self.at, self.count = 2 * int(self.np_random.integers(2)) - 1, 0, 0
+        self.sign, self.cell, self.count = 2 * int(self.np_random.integers(2)) - 1, 0, 0
         return np.array([self.sign, 0], np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Walk, or turn; whoever dawdles for eight times the way is sent home."""
+        """Walk or turn; the episode is truncated after 8 (horizon + 1) steps."""
         self.count += 1
-        junction = self.at == self.horizon
+        junction = self.cell == self.horizon
         if junction and action != 0:
             return np.zeros(2, np.float32), float(2 * action - 3 == self.sign), True, False, {}
-        self.at += not junction and action == 0
+        self.cell += not junction and action == 0
         late = self.count >= 8 * (self.horizon + 1)
-        return np.array([0, self.at == self.horizon], np.float32), 0.0, False, late, {}
+        return np.array([0, self.cell == self.horizon], np.float32), 0.0, False, late, {}
 
 
 class RepeatPreviousEnv(gym.Env):
-    """One of four symbols is shown at every step; name the one of `horizon` steps ago, for a share of 1.
+    """Show one of four symbols at each step; the action must name the symbol of `horizon` steps ago, for 1/24 each.
 
-    The first `horizon` of its horizon + 24 answers do not count. Without memory the expected return is 1/4. From POPGym
-    (Morad et al. 2023), without its punishment for wrong answers.
+    An episode has horizon + 24 steps, of which the first `horizon` pay nothing. The optimal return is 1, or 1/4 in
+    expectation without memory. From POPGym (Morad et al. 2023), without its penalty for wrong answers.
     """
 
     SYMBOLS, ANSWERS = 4, 24
 
     def __init__(self, horizon: int = 4):
-        self.horizon, self.shown = checked(horizon), [0]
+        self.horizon, self.shown = check_horizon(horizon), [0]
         self.observation_space = spaces.Discrete(self.SYMBOLS)
         self.action_space = spaces.Discrete(self.SYMBOLS)
 
@@ -159,15 +161,15 @@ class RepeatPreviousEnv(gym.Env):
         return self.shown[-1], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Compare, and show the next symbol."""
-        answered = len(self.shown) - self.horizon  # the number of this answer, from 1 on
+        """Score the answer and show the next symbol."""
+        answered = len(self.shown) - self.horizon  # number of this answer; counts from 1
         right = answered >= 1 and action == self.shown[-1 - self.horizon]
         self.shown.append(int(self.np_random.integers(self.SYMBOLS)))
         return self.shown[-1], right / self.ANSWERS, answered == self.ANSWERS, False, {}
 
 
 class EndlessRewardEnv(gym.Env):
-    """Pays 1 for ever, but is truncated every `limit` steps: the true value of its state is 1 / (1 - gamma)."""
+    """Pay 1 at every step, truncated after `limit` steps: the value of the only state is 1 / (1 - gamma)."""
 
     def __init__(self, limit: int = 10):
         self.limit, self.count = limit, 0
@@ -175,7 +177,7 @@ class EndlessRewardEnv(gym.Env):
         self.action_space = spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start anew; the observation never tells the time."""
+        """Start an episode; the observation is constant, so it does not reveal the step."""
         super().reset(seed=seed)
         self.count = 0
         return np.ones(1, np.float32), {}
@@ -187,11 +189,12 @@ class EndlessRewardEnv(gym.Env):
 
 
 class DeepSeaEnv(gym.Env):
-    """A diver sinks one row a step, to the left or to the right; only `size` times to the right finds the treasure, 1.
+    """A diver sinks one row per step, to the left or right; only `size` moves to the right reach the treasure, worth 1.
 
-    Each step to the right costs 0.01 / size, so that what is known at first says to go left; which number goes right
-    differs from cell to cell, as a seed has it. Random play finds the treasure in one game of 2 ** size; the optimal
-    return is 0.99. From bsuite (Osband et al. 2020, "Behaviour suite for reinforcement learning", deep sea).
+    Each move to the right costs 0.01 / size, so the early rewards favour the left. Which action moves right is drawn
+    for each cell, from a fixed seed. Random play finds the treasure once in 2 ** size games; the optimal return is
+    0.99. From bsuite (Osband et al. 2020, "Behaviour suite for reinforcement learning", deep sea). Observations: the
+    cell as a one-hot vector [size * size].
     """
 
     def __init__(self, size: int = 10):
@@ -201,18 +204,18 @@ class DeepSeaEnv(gym.Env):
         self.action_space = spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start at the surface, on the left."""
+        """Start in the upper left corner."""
         super().reset(seed=seed)
         self.row, self.column = 0, 0
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Sink."""
+        """Sink one row, to the left or right."""
         right = action == self.rights[self.row, self.column]
-        found = right and self.row == self.column == self.size - 1
+        treasure = right and self.row == self.column == self.size - 1
         self.column = min(self.column + 1, self.size - 1) if right else max(self.column - 1, 0)
         self.row += 1
-        return self._observe(), float(found) - 0.01 / self.size * right, self.row == self.size, False, {}
+        return self._observe(), float(treasure) - 0.01 / self.size * right, self.row == self.size, False, {}
 
     def _observe(self) -> np.ndarray:
         obs = np.zeros(self.size * self.size, np.float32)
@@ -233,7 +236,7 @@ TOYS: dict[str, Any] = {
 
 
 def register() -> None:
-    """Make the toys known to Gymnasium; a second call does nothing."""
+    """Register the toys with Gymnasium; a second call has no effect."""
     for env_id, entry_point in TOYS.items():
         if env_id not in gym.registry:
             gym.register(env_id, entry_point, disable_env_checker=True, order_enforce=False)

@@ -1,4 +1,4 @@
-"""Wrappers that Gymnasium lacks: what a game shows becomes arrays of one fixed shape."""
+"""Wrappers that Gymnasium lacks: around one game, and around a vector of recorded games, on the agent's side."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from envs.protocols import GameSpec
 
 
 class SeededMinAtar(gym.Wrapper):
-    """Have a seed decide everything: MinAtar remembers the last action across resets, and may repeat it."""
+    """Make seeding complete: MinAtar keeps the last action across resets and may repeat it."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start a game; with a seed, as a new environment would."""
+        """Start a game; with a seed, forget the last action, as a new environment would."""
         if seed is not None:
             self.unwrapped.game.last_action = 0  # type: ignore[attr-defined]
         return self.env.reset(seed=seed, options=options)
 
 
 def bounded_actions(env: gym.Env) -> gym.Env:
-    """Have -1 to 1 span what each continuous action may be, and cut what an agent chooses beyond that."""
+    """Rescale continuous actions to [-1, 1], where their bounds are finite, and clip actions to the bounds."""
     space = env.action_space
     assert isinstance(space, spaces.Box)
     if np.isfinite(space.low).all() and np.isfinite(space.high).all():
@@ -32,7 +32,7 @@ def bounded_actions(env: gym.Env) -> gym.Env:
 
 
 class ChannelsFirst(gym.ObservationWrapper):
-    """Turn an image or a stack of planes [H, W, C] into [C, H, W]; truth values become 0 and 1."""
+    """Turn an image or a stack of planes [H, W, C] into [C, H, W]; bool becomes uint8."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
@@ -48,7 +48,7 @@ class ChannelsFirst(gym.ObservationWrapper):
 
 
 class AgentSideWrapper(gym.vector.VectorWrapper):
-    """A wrapper around `RecordEpisodes`: what it changes is seen by the agent, and is no part of a recorded game."""
+    """Base of wrappers around `RecordEpisodes`: their changes reach the agent and are not part of recorded games."""
 
     @property
     def game(self) -> GameSpec:
@@ -57,16 +57,16 @@ class AgentSideWrapper(gym.vector.VectorWrapper):
 
 
 class ObserveLast(AgentSideWrapper):
-    """Show the last action, as a one-hot `last_action`, and the last reward, as `last_reward`, beside the observation.
+    """Add the last action (`last_action`, one-hot [A]) and last reward (`last_reward`, [1]) to the observation.
 
-    Both are 0 where an episode begins. The reward is shown as sign(r) log(1 + |r|), since no game bounds it. A plain
-    observation becomes the part `obs` of a Dict. Wants NEXT_STEP autoreset and numbered actions.
+    Both are 0 at the start of an episode. The reward is compressed to sign(r) log(1 + |r|), since games do not bound
+    it. An observation of one array becomes `obs` in a Dict. Needs NEXT_STEP autoreset and Discrete actions.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv):
         super().__init__(envs)
         space, actions = envs.single_observation_space, envs.single_action_space
-        assert isinstance(actions, spaces.Discrete), "numbered actions only"
+        assert isinstance(actions, spaces.Discrete), "Discrete actions only"
         self.identity = np.eye(int(actions.n), dtype=np.float32)
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"obs": space}
         parts["last_action"] = spaces.Box(0.0, 1.0, (int(actions.n),), np.float32)
@@ -75,7 +75,7 @@ class ObserveLast(AgentSideWrapper):
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Start all environments anew."""
+        """Reset all environments."""
         obs, info = self.env.reset(**options)
         self.dead = np.zeros(self.num_envs, bool)
         shape = (self.num_envs, len(self.identity))
@@ -84,22 +84,23 @@ class ObserveLast(AgentSideWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
-        alive = ~self.dead  # the step after an end only reset, and what it shows opens an episode
+        alive = ~self.dead  # the step after an end only resets: its observation starts an episode
         self.dead = terminated | truncated
-        shown = self._with(obs, self.identity[actions] * alive[:, None], reward * alive)
-        return shown, reward, terminated, truncated, info
+        obs = self._with(obs, self.identity[actions] * alive[:, None], reward * alive)
+        return obs, reward, terminated, truncated, info
 
     def _with(self, obs: Any, action: np.ndarray, reward: np.ndarray) -> dict[str, np.ndarray]:
         parts = obs if isinstance(obs, dict) else {"obs": obs}
-        shown = (np.sign(reward) * np.log1p(np.abs(reward))).astype(np.float32)[:, None]
-        return {**parts, "last_action": action, "last_reward": shown}
+        compressed = (np.sign(reward) * np.log1p(np.abs(reward))).astype(np.float32)[:, None]
+        return {**parts, "last_action": action, "last_reward": compressed}
 
 
 class ObserveMask(AgentSideWrapper):
-    """Show which actions are legal, `info["action_mask"]`, as the part `action_mask` of a Dict observation.
+    """Add the mask of legal actions, `info["action_mask"]`, to the observation as `action_mask`, bool [A].
 
-    Numbers of actions side by side where an action consists of several, as of sb3-contrib's maskable PPO. Wants
-    NEXT_STEP autoreset; a plain observation becomes the part `obs`.
+    For MultiDiscrete actions the masks of the choices are concatenated, as in sb3-contrib's maskable PPO. Needs
+    NEXT_STEP autoreset; an observation of one array becomes `obs` in a Dict. Raises ValueError for other actions, and
+    on the first observation whose info has no mask.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv):
@@ -107,14 +108,14 @@ class ObserveMask(AgentSideWrapper):
         space, actions = envs.single_observation_space, envs.single_action_space
         sizes = [actions.n] if isinstance(actions, spaces.Discrete) else getattr(actions, "nvec", [])
         if not len(sizes):
-            raise ValueError(f"only numbered actions can be masked, not {actions}")
+            raise ValueError(f"only Discrete and MultiDiscrete actions can be masked, not {actions}")
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"obs": space}
         parts["action_mask"] = spaces.MultiBinary(int(sum(sizes)))
         self.single_observation_space = spaces.Dict(parts)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Start all environments anew."""
+        """Reset all environments."""
         obs, info = self.env.reset(**options)
         return self._with(obs, info), info
 
@@ -125,61 +126,62 @@ class ObserveMask(AgentSideWrapper):
 
     def _with(self, obs: Any, info: dict[str, Any]) -> dict[str, np.ndarray]:
         if "action_mask" not in info:
-            raise ValueError('this game does not say which actions are legal: its info has no "action_mask"')
+            raise ValueError('this game has no mask of legal actions: its info has no "action_mask"')
         shape = (self.num_envs, self.single_observation_space["action_mask"].shape[0])  # type: ignore[index]
         legal = np.asarray(info["action_mask"]).reshape(shape).astype(bool)
         return {**(obs if isinstance(obs, dict) else {"obs": obs}), "action_mask": legal}
 
 
-class ReadParts(AgentSideWrapper):
-    """Show features in the place of parts of the observation: {key: (function of [N, ...], width)}.
+class FrozenFeatures(AgentSideWrapper):
+    """Replace parts of the observation by features: `encoders` is {key: (function [N, ...] -> [N, width], width)}.
 
-    `obs` is a plain observation's key. Texts and sounds, which stay the same for a whole episode, are read once.
+    The key is `obs` for an observation of one array. Features of texts and sounds are cached, since these stay the same
+    for a whole episode.
     """
 
-    KEPT = 2_000
-    """Features of texts and sounds that are remembered."""
+    CACHE_SIZE = 2_000
+    """Entries per key; when there are more, the older half is dropped."""
 
-    def __init__(self, envs: gym.vector.VectorEnv, readers: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]]):
+    def __init__(self, envs: gym.vector.VectorEnv, encoders: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]]):
         super().__init__(envs)
-        self.readers, self.known = readers, {key: dict[bytes, np.ndarray]() for key in readers}
+        self.encoders, self.caches = encoders, {key: dict[bytes, np.ndarray]() for key in encoders}
         space = envs.single_observation_space
-        shown = {key: spaces.Box(-np.inf, np.inf, (width,), np.float32) for key, (_, width) in readers.items()}
+        features = {key: spaces.Box(-np.inf, np.inf, (width,), np.float32) for key, (_, width) in encoders.items()}
         self.single_observation_space = (
-            spaces.Dict({**space.spaces, **shown}) if isinstance(space, spaces.Dict) else shown["obs"]
+            spaces.Dict({**space.spaces, **features}) if isinstance(space, spaces.Dict) else features["obs"]
         )
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, envs.num_envs)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Start all environments anew."""
+        """Reset all environments."""
         obs, info = self.env.reset(**options)
-        return self._read(obs), info
+        return self._encode(obs), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments."""
         obs, *rest = self.env.step(actions)
-        return self._read(obs), *rest  # type: ignore[return-value]
+        return self._encode(obs), *rest  # type: ignore[return-value]
 
     def restart(self, ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        """Reset those that have ended, as `RecordEpisodes.restart` does."""
+        """Reset the environments in `ended`, bool [num_envs]; see `RecordEpisodes.restart`."""
         obs, info = self.env.restart(ended)  # type: ignore[attr-defined]
-        return self._read(obs), info
+        return self._encode(obs), info
 
-    def _read(self, obs: Any) -> Any:
+    def _encode(self, obs: Any) -> Any:
         if isinstance(obs, dict):
-            return {**obs, **{key: self._features(key, obs[key]) for key in self.readers}}
+            return {**obs, **{key: self._features(key, obs[key]) for key in self.encoders}}
         return self._features("obs", obs)
 
     def _features(self, key: str, x: np.ndarray) -> np.ndarray:
-        read, known = self.readers[key][0], self.known[key]
-        if x.ndim > 2:  # pictures are hardly ever the same
-            return read(x)
-        names = [row.tobytes() for row in x]
-        fresh = {name: index for index, name in enumerate(names) if name not in known}
-        if fresh:
-            if len(known) > self.KEPT:
-                for name in list(known)[: self.KEPT // 2]:
-                    del known[name]
-                fresh = {name: index for index, name in enumerate(names) if name not in known}
-            known.update(zip(fresh, read(x[list(fresh.values())]), strict=True))
-        return np.stack([known[name] for name in names])
+        encode, cache = self.encoders[key][0], self.caches[key]
+        if x.ndim > 2:  # images hardly ever repeat
+            return encode(x)
+        rows = [row.tobytes() for row in x]
+        new = {row: index for index, row in enumerate(rows) if row not in cache}
+        if new:
+            if len(cache) > self.CACHE_SIZE:
+                for row in list(cache)[: self.CACHE_SIZE // 2]:
+                    del cache[row]
+                new = {row: index for index, row in enumerate(rows) if row not in cache}
+            cache.update(zip(new, encode(x[list(new.values())]), strict=True))
+        return np.stack([cache[row] for row in rows])

@@ -21,7 +21,7 @@ from networks.torsos.composite import DictTorso, FusedTorso
 
 
 class FiLMBlock(nn.Module):
-    """A residual block whose second convolution is scaled and shifted by the condition (Perez et al. 2018, figure 3)."""
+    """A residual block with a convolution that the condition scales and shifts (Perez et al. 2018, figure 3)."""
 
     def __init__(self, channels: int, condition: int):
         super().__init__()
@@ -52,7 +52,7 @@ class SpatialFiLM(nn.Module):
 
 
 class FeatureFiLM(nn.Module):
-    """FiLM on a feature vector, then one layer; for torsos without a feature map, as over a frozen encoder's features."""
+    """FiLM on a feature vector, then one layer; for torsos without a feature map, as on a frozen encoder."""
 
     def __init__(self, torso: Torso, condition: int, width: int = 128):
         super().__init__()

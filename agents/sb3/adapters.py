@@ -25,8 +25,8 @@ from agents.loops import learning_signal
 from agents.run.run import Run, Segment
 from agents.sb3.config import SB3A2CConfig, SB3Config, SB3DQNConfig, SB3PPOConfig, SB3QRDQNConfig, SB3RecurrentPPOConfig
 from networks.model import map_tree
-from networks.torsos.base import Style
 from networks.observation_spaces import is_image, parts_of
+from networks.torsos.base import Style
 from networks.torsos.build import build_torso
 
 CLASSES: dict[type[SB3Config], type[BaseAlgorithm]] = {

@@ -11,8 +11,8 @@ from torch import nn
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.run import machine
-from networks.torsos.base import Style
 from networks.observation_spaces import observation_bytes
+from networks.torsos.base import Style
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Convolutional torsos: from images [B, C, H, W] to features.
 
 Nature CNN: Mnih et al. 2015 (Methods, "Model architecture"). IMPALA ResNet: Espeholt et al. 2018 (figure 3, right);
-"impala-large" is the variant of BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to 6x6.
-MinAtar: Young & Tian 2019 (section 4). Data-efficient: van Hasselt et al. 2019 (appendix). Bag of words: Hui et al.
-2020, "BabyAI 1.1" (section 3).
+"impala-large" is the variant in BTR (Clark et al. 2024, section 3): twice as wide, spectrally normalised, pooled to
+6x6. MinAtar: Young & Tian 2019 (section 4). Data-efficient: van Hasselt et al. 2019 (appendix). Bag of words: Hui et
+al. 2020, "BabyAI 1.1" (section 3).
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Normalize(nn.Module):
         self._refresh()
 
     def _refresh(self) -> None:
-        """Derive from the buffers whether one factor does it all, which saves a pass over each batch, and whether to clip."""
+        """Check whether one factor is enough, which saves a pass over each batch, and whether to clip."""
         first = self.inverse_std.flatten()[0].item()
         self.factor = first if not self.mean.any() and bool((self.inverse_std == first).all()) else None
         self.clips = bool(self.moments.count > 0)

@@ -13,7 +13,7 @@ import torch
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
-from envs.wrappers import ReadParts
+from envs.wrappers import FrozenFeatures
 from networks.encoders import reuse, store
 from networks.tensors import to_tensor
 
@@ -33,7 +33,7 @@ def freeze(envs: Any, config: TrainConfig) -> Any:
             raise ConfigError(f"the encoder {path} was trained on repaired observations: give --repair {mended}")
         if mode == "freeze":
             readers[key] = reader(stored), stored.encoder.out_dim
-    return ReadParts(envs, readers) if readers else envs
+    return FrozenFeatures(envs, readers) if readers else envs
 
 
 def reader(stored: store.Stored) -> Callable[[np.ndarray], np.ndarray]:

@@ -134,11 +134,11 @@ class TestRoundTrip:
         last = max(range(len(records)), key=lambda index: records[index].ordinal)
         previous = previous_episodes(records, last)
         assert len(previous) == records[last].ordinal >= 1
-        moments = list(resimulate(records[last], previous, make_env, render_mode=None))
-        assert len(moments) == records[last].length + 1
-        assert moments[-1].score == records[last].episode_return
-        assert moments[-1].terminated == records[last].terminated
-        assert [int(moment.action) for moment in moments[1:]] == records[last].actions.tolist()
+        steps = list(resimulate(records[last], previous, make_env, render_mode=None))
+        assert len(steps) == records[last].length + 1
+        assert steps[-1].score == records[last].episode_return
+        assert steps[-1].terminated == records[last].terminated
+        assert [int(step.action) for step in steps[1:]] == records[last].actions.tolist()
 
     def test_an_episode_needs_those_before_it_or_stands_alone(self, env_id, protocol, count):
         """Pong stands alone whatever came before, also under sticky actions; the others remember."""
@@ -177,7 +177,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("spoil", "message"),
         [
-            (lambda text: text[: len(text) // 2], "line 2: the replay is cut short"),
+            (lambda text: text[: len(text) // 2], "line 2: the action replay is incomplete"),
             (lambda text: "hello", "line 2: .* not an action replay"),
             (lambda text: "[1, 2]", "line 2: .* not an action replay"),
             (lambda text: text.replace('"format":1', '"format":2'), "line 2: .* has format 2"),
@@ -262,11 +262,11 @@ class TestForgeries:
             verify(edited(record, **longer), (), make_env)
 
     def test_end_of_the_wrong_kind(self, record):
-        with pytest.raises(ReplayError, match="says otherwise"):
+        with pytest.raises(ReplayError, match="the game is truncated, the recorded game was terminated"):
             verify(edited(record, terminated=True, truncated=False), (), make_env)
 
     def test_lengths_that_contradict_each_other(self, record):
-        with pytest.raises(ReplayError, match=r"says 99 steps but holds \d+ actions"):
+        with pytest.raises(ReplayError, match=r"length of 99 steps but \d+ actions"):
             edited(record, length=99)
 
     def test_unknown_environment_and_protocol(self, record):
@@ -287,9 +287,9 @@ def test_previous_episodes_are_those_of_the_same_session():
         assert all(record.extras == {"session": 1} and record.env == records[index].env for record in previous)
 
 
-def test_first_moment_hands_out_the_environment():
+def test_first_step_yields_the_environment():
     record = episodes(PONG, 2)[0]
-    moment = next(resimulate(record, (), make_env))
-    assert isinstance(moment.env.unwrapped, AtariGame)
-    assert (moment.step, moment.action, moment.score) == (0, None, 0.0)
-    assert moment.env.unwrapped.protocol == short(PONG)
+    step = next(resimulate(record, (), make_env))
+    assert isinstance(step.env.unwrapped, AtariGame)
+    assert (step.step, step.action, step.score) == (0, None, 0.0)
+    assert step.env.unwrapped.protocol == short(PONG)

@@ -85,9 +85,9 @@ def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_a
     ("env_id", "kwargs", "words"),
     [
         ("CartPole-v1", HALF, "not images"),
-        ("ALE/Pong-v5", {"flicker": 1.0}, "must lie in 0 to below 1, not 1.0"),
-        ("ALE/Pong-v5", {"flicker": -0.5}, "must lie in 0 to below 1"),
-        ("ALE/Pong-v5", {"flicker": "often"}, "must lie in 0 to below 1"),
+        ("ALE/Pong-v5", {"flicker": 1.0}, "flicker must be at least 0 and below 1, not 1.0"),
+        ("ALE/Pong-v5", {"flicker": -0.5}, "must be at least 0 and below 1"),
+        ("ALE/Pong-v5", {"flicker": "often"}, "must be at least 0 and below 1"),
         ("ALE/Pong-v5", {"difficulty": 1}, "not difficulty"),
         ("CartPole-v1", {"wind": 3}, "does not take these arguments"),
         ("joypad/TMaze-v0", {"horizon": 0}, "horizon must be at least 1"),

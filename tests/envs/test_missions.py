@@ -74,7 +74,7 @@ def test_long_missions_are_shown_whole() -> None:
 
 
 def test_what_cannot_be_taken_strictly_is_told() -> None:
-    with pytest.raises(EnvError, match="only BabyAI"):
+    with pytest.raises(EnvError, match="only for BabyAI"):
         make_env("MiniGrid-Empty-5x5-v0", env_kwargs={"strict": True})
     with pytest.raises(EnvError, match="seen or unseen, not all"):
         make_env(GAME, env_kwargs={"pairs": "all"})

@@ -85,10 +85,10 @@ def test_a_repair_is_told_where_episodes_begin() -> None:
 
 
 @pytest.mark.parametrize(("env_id", "kwargs", "words"), [
-    ("ALE/Pong-v5", {"drop": 0.5}, "numbers can be missing from vectors of real numbers"),
-    ("CartPole-v1", {"drop": 1.0}, "drop is a share, 0 to below 1, not 1.0"),
-    ("CartPole-v1", {"drop": "often"}, "drop is a share, 0 to below 1, not often"),
-    ("CartPole-v1", {"salt": 0.1}, "salt is for pixels"), ("CartPole-v1", {"noise": -1.0}, "must not be below 0"),
+    ("ALE/Pong-v5", {"drop": 0.5}, "drop needs a vector of real numbers"),
+    ("CartPole-v1", {"drop": 1.0}, "drop must be at least 0 and below 1, not 1.0"),
+    ("CartPole-v1", {"drop": "often"}, "drop must be at least 0 and below 1, not often"),
+    ("CartPole-v1", {"salt": 0.1}, "salt needs pixels"), ("CartPole-v1", {"noise": -1.0}, "noise must be at least 0"),
     ("BabyAI-GoToLocal-v0", {"noise": 0.1}, "its observations are not one array"),
     ("ALE/Pong-v5", {"sugar": 0.5}, "takes sound, flicker, noise and salt for it, not sugar"),
 ])  # fmt: skip

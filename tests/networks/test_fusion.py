@@ -106,7 +106,9 @@ def test_features_without_a_picture_are_bent_too_and_cannot_be_attended() -> Non
     scale, shift = way.film(condition).chunk(2, dim=1)
     assert torch.allclose(way(part, x, condition), F.relu(way.mix(part(x) * (1 + scale) + shift)))
     for name in ("attention", "kernels"):
-        with pytest.raises(ValueError, match="needs an image's feature map, but the input is a feature vector; use film"):
+        with pytest.raises(
+            ValueError, match="needs an image's feature map, but the input is a feature vector; use film"
+        ):
             fused(name, "dict", space)
 
 

@@ -70,7 +70,7 @@ def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path
 
 
 def test_pictures_are_read_each_time_and_texts_once() -> None:
-    from envs.wrappers import ReadParts
+    from envs.wrappers import FrozenFeatures
 
     calls: list[int] = []
 
@@ -78,7 +78,7 @@ def test_pictures_are_read_each_time_and_texts_once() -> None:
         calls.append(len(x))
         return x.reshape(len(x), -1)[:, :3].astype(np.float32)
 
-    envs = ReadParts(make_envs(GRID, 3), {"mission": (read, 3), "image": (read, 3)})
+    envs = FrozenFeatures(make_envs(GRID, 3), {"mission": (read, 3), "image": (read, 3)})
     obs, _ = envs.reset(seed=[1, 2, 3])
     assert obs["mission"].shape == obs["image"].shape == (3, 3)
     assert envs.single_observation_space.contains({key: part[0] for key, part in obs.items()})

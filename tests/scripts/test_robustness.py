@@ -54,7 +54,7 @@ def test_a_curve_for_each_repair_and_a_picture(run: Path, tmp_path: Path) -> Non
 def test_what_does_not_fit_is_refused_in_one_line(run: Path) -> None:
     words = ("evaluate", run, "--episodes", 1)
     assert_one_line(call(*words, "--env-kwargs", "drop", 0.1, "--repair", "wiener"), 2, "not by wiener")
-    assert_one_line(call(*words, "--env-kwargs", "salt", 0.1), 2, "salt is for pixels")
+    assert_one_line(call(*words, "--env-kwargs", "salt", 0.1), 2, "salt needs pixels")
     bench = ("benchmark", "robustness", run, "--damage", "drop", "--levels", 0.1)
     assert_one_line(call(*bench, "--eval-episodes", 0), 2, "must be at least 1")
     assert_one_line(call("benchmark", "robustness", run.parent, *bench[3:]), 2, "is not a run folder")

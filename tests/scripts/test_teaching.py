@@ -120,7 +120,7 @@ def test_a_teacher_of_other_games_or_trained_on_something_else_is_refused(reader
     run = tmp_path / "run"
     for env in ("MiniGrid-Empty-5x5-v0", "CartPole-v1"):
         done = call("train", "ppo", "--env", env, *QUIET, "--run-dir", run, "--teacher", reader)
-        assert_one_line(done, 2, "a teacher watches BabyAI's games only", env)
+        assert_one_line(done, 2, "a teacher exists only for BabyAI's games", env)
     done = call("train", "ppo", "--env", GAME, *QUIET, "--run-dir", run, "--teacher", tmp_path)
     assert_one_line(done, 2, "holds no encoder")
     done = call("train", "ppo", "--env", GAME, *QUIET, "--run-dir", run, "--teacher-scale", 0)

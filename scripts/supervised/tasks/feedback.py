@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.make import make_env
-from envs.teacher import judged, looked_for
+from envs.teacher import judge_action, mission_object
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.feedback import CLASSES, said
@@ -72,10 +72,10 @@ def watched(env: gym.Env, rng: np.random.Generator) -> Any:
     while True:
         env.reset(seed=int(rng.integers(2**31)))
         bot, over, action = BabyAIBot(game), False, None
-        thing = looked_for(game)
+        thing = mission_object(game)
         while not over:
             planned = int(bot.replan(action))
             action = planned if rng.random() < 0.5 else int(rng.integers(3))
             _, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
-            yield judged(rng, action, planned), thing
+            yield judge_action(rng, action, planned), thing
