@@ -48,10 +48,10 @@ def game(env_id: str) -> str:
     record = play(env_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "game.mp4"
-        facts = render_replay(record, [], path, make_env, max_steps=200)
+        video = render_replay(record, [], path, make_env, max_steps=200)
         check_video(path)
-    sound = "sound" if facts["has_audio"] else "no sound"
-    return f"{env_id}: score {record.episode_return:g}, video {facts['width']}x{facts['height']}, {sound}"
+    sound = "sound" if video.has_audio else "no sound"
+    return f"{env_id}: score {record.episode_return:g}, video {video.width}x{video.height}, {sound}"
 
 
 def tracking() -> str:

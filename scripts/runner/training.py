@@ -212,9 +212,9 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
     """Record one game; a failure to do so is told, and does not end the training."""
     try:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
-        facts = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED)
+        video = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED)
         run.tracker.video(f"video/{name}", path)
-        console.print(f"video of the {name} agent, score {facts['score']:g}: {path}", highlight=False)
+        console.print(f"video of the {name} agent, score {video.score:g}: {path}", highlight=False)
     except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
 

@@ -16,7 +16,7 @@ from envs.action_replays import EpisodeRecord, load_replays, previous_episodes, 
 from envs.action_replays import verify as verify_replay
 from envs.errors import ReplayError
 from envs.make import make_env
-from envs.video import check_video, render_frame, render_replay
+from envs.video import Recording, check_video, render_frame, render_replay
 from scripts.runner import mission_channels
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import keep_games, seed_of
@@ -82,8 +82,8 @@ def watch_replay(
     _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], scale, live)
 
 
-def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> dict[str, Any]:
-    """Let the agent play one full game and write it as a video; return the recording's facts."""
+def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> Recording:
+    """Let the agent play one full game and write it as a video."""
     envs = environments(config, 1, threads=1)
     try:
         result = evaluate(agent, envs, 1, seed)
@@ -108,18 +108,18 @@ def _present(
     if live:
         show(record, previous, scale)
         return
-    facts = _write(record, previous, path, overlay, scale)
-    sound = "with sound" if facts["has_audio"] else "silent"
-    print(f"  {path} ({facts['width']}x{facts['height']}, {facts['seconds']:.0f} s, {sound})")
+    video = _write(record, previous, path, overlay, scale)
+    sound = "with sound" if video.has_audio else "silent"
+    print(f"  {path} ({video.width}x{video.height}, {video.seconds:.0f} s, {sound})")
 
 
 def _write(
     record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, scale: int = 1
-) -> dict[str, Any]:
+) -> Recording:
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = render_replay(record, previous, path, make_env, scale=scale, overlay=overlay)
-    check_video(path, facts["seconds"])
-    return facts
+    video = render_replay(record, previous, path, make_env, scale=scale, overlay=overlay)
+    check_video(path, video.seconds)
+    return video
 
 
 def _chosen(records: list[EpisodeRecord], which: str) -> int:
@@ -142,8 +142,8 @@ def show(record: EpisodeRecord, previous: list[EpisodeRecord], scale: int) -> No
         raise ConfigError(f"no window can be opened here ({error}); leave out --live to write a video") from error
     window: Any = None
     try:
-        for moment in resimulate(record, previous, make_env):
-            frame = render_frame(moment.env)
+        for step in resimulate(record, previous, make_env):
+            frame = render_frame(step.env)
             height, width = frame.shape[0] * scale * 2, frame.shape[1] * scale * 2
             if window is None:
                 window = pygame.display.set_mode((width, height))
@@ -153,6 +153,6 @@ def show(record: EpisodeRecord, previous: list[EpisodeRecord], scale: int) -> No
             pygame.display.flip()
             if any(event.type == pygame.QUIT for event in pygame.event.get()):
                 break
-            time.sleep(1.0 / float(moment.env.metadata.get("render_fps", 30)))
+            time.sleep(1.0 / float(step.env.metadata.get("render_fps", 30)))
     finally:
         pygame.display.quit()

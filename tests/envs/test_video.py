@@ -46,7 +46,7 @@ class TestWriter:
             assert file.metadata["comment"] == "weights abc"
             assert file.streams.video[0].codec_context.name == "h264"
             assert file.streams.video[0].pix_fmt == "yuv420p"
-        assert check_video(tmp_path / "a.mp4", 3.0)["seconds"] == 3.0
+        assert check_video(tmp_path / "a.mp4", 3.0).seconds == 3.0
 
     def test_odd_sizes_are_padded_to_even(self, tmp_path):
         with VideoWriter(tmp_path / "odd.mp4", 61, 41, 5) as writer:
@@ -120,12 +120,12 @@ class TestCheck:
         with VideoWriter(tmp_path / "black.mp4", 60, 40, 10) as writer:
             for _ in range(20):
                 writer.write(np.zeros((40, 60, 3), np.uint8))
-        with pytest.raises(RecordingError, match="shows nothing"):
+        with pytest.raises(RecordingError, match="is blank"):
             check_video(tmp_path / "black.mp4")
 
     def test_wrong_duration(self, tmp_path):
         write_video(tmp_path / "a.mp4")
-        with pytest.raises(RecordingError, match=r"lasts 3.0 s and should last 30.0 s"):
+        with pytest.raises(RecordingError, match=r"lasts 3.0 s instead of 30.0 s"):
             check_video(tmp_path / "a.mp4", 30.0)
 
     def test_truncated_missing_and_no_video(self, tmp_path):
@@ -149,14 +149,14 @@ class TestRender:
             return [f"step {step}  score {score:g}"]
 
         path = tmp_path / "pong.mp4"
-        facts = render_replay(record, (), path, make_env, overlay=overlay)
-        assert facts["frames"] == 401
-        assert (facts["width"], facts["height"], facts["has_audio"]) == (160, 210, True)
-        assert (facts["steps"], facts["score"]) == (100, record.episode_return)
+        video = render_replay(record, (), path, make_env, overlay=overlay)
+        assert video.frames == 401
+        assert (video.width, video.height, video.has_audio) == (160, 210, True)
+        assert (video.steps, video.score) == (100, record.episode_return)
         assert seen[-1] == (100, record.episode_return)
         checked = check_video(path, 401 / 60)
-        assert checked["frames"] == 401
-        assert checked["audio_peak"] > 0.1
+        assert checked.frames == 401
+        assert checked.audio_peak > 0.1
         frame = frames_of(path)[200]
         assert np.abs(frame[100, 80].astype(int) - (144, 72, 17)).max() < 12, "Pong is brown"
         assert frame[190:].max() > 200, "white text"
@@ -165,10 +165,10 @@ class TestRender:
 
     def test_larger_without_sound_and_cut_short(self, tmp_path):
         record = episodes(PONG, 2)[0]
-        facts = render_replay(record, (), tmp_path / "a.mp4", make_env, scale=2, sound=False, max_steps=10)
-        assert facts["frames"] == 41
+        video = render_replay(record, (), tmp_path / "a.mp4", make_env, scale=2, sound=False, max_steps=10)
+        assert video.frames == 41
         checked = check_video(tmp_path / "a.mp4")
-        assert (checked["width"], checked["height"], checked["has_audio"]) == (320, 420, False)
+        assert (checked.width, checked.height, checked.has_audio) == (320, 420, False)
 
     @pytest.mark.parametrize(
         ("env_id", "count", "colours"),
@@ -176,11 +176,11 @@ class TestRender:
     )
     def test_other_families_are_readable(self, env_id, count, colours, tmp_path):
         records = episodes(env_id, count)
-        facts = render_replay(records[0], (), tmp_path / "a.mp4", make_env, overlay=lambda step, score: [f"{score:g}"])
-        assert facts["frames"] == records[0].length + 1
-        assert min(facts["width"], facts["height"]) >= 160
-        assert not facts["has_audio"]
-        check_video(tmp_path / "a.mp4", facts["seconds"])
+        video = render_replay(records[0], (), tmp_path / "a.mp4", make_env, overlay=lambda step, score: [f"{score:g}"])
+        assert video.frames == records[0].length + 1
+        assert min(video.width, video.height) >= 160
+        assert not video.has_audio
+        check_video(tmp_path / "a.mp4", video.seconds)
         frame = frames_of(tmp_path / "a.mp4")[1] // 32
         kinds, counts = np.unique(frame.reshape(-1, 3), axis=0, return_counts=True)
         assert len(kinds[counts > 50]) >= colours
@@ -212,7 +212,7 @@ class TestPictures:
     def test_environment_without_a_picture(self, env_id):
         env = make_env(env_id, render_mode=None)
         env.reset(seed=0)
-        with pytest.raises(RecordingError, match="draws no picture"):
+        with pytest.raises(RecordingError, match="does not render images"):
             render_frame(env)
 
     def test_small_pictures_grow(self):

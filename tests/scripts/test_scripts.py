@@ -59,7 +59,7 @@ def test_watch_writes_a_video_that_plays(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     videos = sorted(tmp_path.glob("*.mp4"))
     assert len(videos) == 2
-    assert all(check_video(video)["width"] == 600 for video in videos)
+    assert all(check_video(video).width == 600 for video in videos)
 
 
 def test_watch_replays_any_training_episode_and_refuses_a_changed_one(run: Path, tmp_path: Path) -> None:
