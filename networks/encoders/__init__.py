@@ -1,3 +1,3 @@
-"""Encoders: networks that a supervised task trains, that are saved as folders, and that agents reuse."""
+"""Encoders: trained on supervised tasks, saved as folders, reused by agents."""
 
 from networks.encoders import audio, image, text, vector  # noqa: F401  (they register their architectures)

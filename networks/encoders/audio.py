@@ -1,8 +1,7 @@
-"""Encoders of sound: waveforms [N] at a fixed rate, int16 or uint8 as sound cards have them, 0 behind the end.
+"""Encoders for sound: waveforms [N] at a fixed rate, int16 or uint8, zero-padded at the end.
 
-Log-mel spectrograms with Slaney's mel scale. Commands: a small convolutional network in the manner of BC-ResNet's
-baselines. CRNN for connectionist temporal classification: Graves et al. 2006; convolutions before a recurrent network
-as in Deep Speech 2 (Amodei et al. 2016, section 3).
+Log-mel spectrograms feed a small CNN for spoken commands, or a CRNN for connectionist temporal classification (Graves
+et al. 2006) with convolutions before a recurrent network as in Deep Speech 2 (Amodei et al. 2016, section 3).
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.encoders.base import Encoder, EncoderError, attention_pool, real_mean, recurrent, register
+from networks.encoders.base import Encoder, EncoderError, attention_pool, masked_mean, packed_gru, register
 from networks.torsos.sound import Spectrum, is_sound
 
 
 class LogMel(nn.Module):
-    """Waveforms [B, N] -> log energies [B, T, mels], 100 a second, and which of them are before the end, bool [B, T].
+    """Waveforms [B, N] -> log-mel energies [B, T, mels] at 100 frames per second, and the mask of frames [B, T].
 
-    Energies of a recording are normalised by the mean and deviation of its own moments, so that loudness plays no part.
+    Each recording is normalised by the mean and deviation of its own frames, so that loudness has no influence.
     """
 
     window: Tensor
@@ -32,44 +31,44 @@ class LogMel(nn.Module):
     def __init__(self, space: spaces.Space, sample_rate: int, mels: int = 40):
         super().__init__()
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise EncoderError(f"an encoder of sound reads waveforms [samples], not {space}")
+            raise EncoderError(f"a sound encoder takes waveforms [samples], not {space}")
         self.hop, self.size = sample_rate // 100, 2 ** math.ceil(math.log2(sample_rate / 40))
         unsigned = space.dtype == np.uint8
         self.zero, self.scale = (128.0, 128.0) if unsigned else (0.0, 32768.0 if space.dtype == np.int16 else 1.0)
         self.register_buffer("window", torch.hann_window(self.size))
         self.register_buffer("filters", mel_filters(mels, self.size, sample_rate))
         self.spec_augment = False
-        """Whether stretches of time and bands of pitch are blanked in training (Park et al. 2019, without warping)."""
+        """Whether training masks random spans of time and frequency (SpecAugment without warping, Park et al. 2019)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
-        real = (x != 0).flip(1).cummax(dim=1).values.flip(1)  # up to the last sample that is not 0
-        length = real.sum(dim=1)
-        wave = ((x.float() - self.zero) / self.scale) * real
+        """Return energies and mask; see the class."""
+        inside = (x != 0).flip(1).cummax(dim=1).values.flip(1)  # up to the last nonzero sample
+        length = inside.sum(dim=1)
+        wave = ((x.float() - self.zero) / self.scale) * inside
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.stft(
                 wave, self.size, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
             )
             energy = (self.filters @ spectrum.abs().square()).add(1e-6).log().transpose(1, 2)  # [B, T, mels]
-        moments = torch.arange(energy.shape[1], device=x.device)
-        kept = moments[None] <= (length // self.hop)[:, None]
-        share = kept[:, :, None].float()
-        count = share.sum(dim=1, keepdim=True).clamp(min=1.0)
-        mean = (energy * share).sum(dim=1, keepdim=True) / count
-        variance = ((energy - mean).square() * share).sum(dim=1, keepdim=True) / count
-        energy = (energy - mean) / (variance.mean(dim=2, keepdim=True).sqrt() + 1e-3) * share
-        return self._blanked(energy) if self.training and self.spec_augment else energy, kept
+        frames = torch.arange(energy.shape[1], device=x.device)
+        mask = frames[None] <= (length // self.hop)[:, None]
+        weights = mask[:, :, None].float()
+        count = weights.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = (energy * weights).sum(dim=1, keepdim=True) / count
+        variance = ((energy - mean).square() * weights).sum(dim=1, keepdim=True) / count
+        energy = (energy - mean) / (variance.mean(dim=2, keepdim=True).sqrt() + 1e-3) * weights
+        return self._mask_spans(energy) if self.training and self.spec_augment else energy, mask
 
-    def _blanked(self, energy: Tensor) -> Tensor:
-        """Blank two bands of up to an 8th of the pitches, and two stretches of up to 0.2 s, in each recording."""
+    def _mask_spans(self, energy: Tensor) -> Tensor:
+        """Mask two bands of up to 1/8 of the mels and two spans of up to 0.2 s in each recording."""
         batch, frames, mels = energy.shape
         keep = torch.ones_like(energy, dtype=torch.bool)
-        for axis, count, most in ((2, mels, mels // 8), (2, mels, mels // 8), (1, frames, 20), (1, frames, 20)):
-            width = torch.randint(0, most + 1, (batch, 1), device=energy.device)
+        for axis, count, limit in ((2, mels, mels // 8), (2, mels, mels // 8), (1, frames, 20), (1, frames, 20)):
+            width = torch.randint(0, limit + 1, (batch, 1), device=energy.device)
             begin = (torch.rand(batch, 1, device=energy.device) * (count - width)).long()
-            place = torch.arange(count, device=energy.device)[None]
-            lost = (place >= begin) & (place < begin + width)
-            keep &= ~(lost[:, None, :] if axis == 2 else lost[:, :, None])
+            index = torch.arange(count, device=energy.device)[None]
+            masked = (index >= begin) & (index < begin + width)
+            keep &= ~(masked[:, None, :] if axis == 2 else masked[:, :, None])
         return energy * keep
 
 
@@ -89,7 +88,7 @@ def mel_filters(mels: int, size: int, sample_rate: int) -> Tensor:
 
 
 class SoundEncoder(Encoder):
-    """Log-mel energies inside, and features of moments that are pooled over those before the end."""
+    """Base of speech encoders: log-mel frames, strided convolutions, pooling over valid frames."""
 
     modality = "audio"
     convs: nn.ModuleList
@@ -100,32 +99,28 @@ class SoundEncoder(Encoder):
         self.log_mel = LogMel(space, sample_rate, mels)
 
     def steps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the convolutions make of each moment, [B, T, D], and which are before the end."""
-        energy, kept = self.log_mel(x)
+        """Return convolutional features of each frame [B, T, D], and the mask of frames [B, T]."""
+        energy, mask = self.log_mel(x)
         picture = energy[:, None]
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            kept = kept[:, ::2]
-            picture = masked(F.relu(norm(conv(picture).movedim(1, -1)).movedim(-1, 1)), kept)
-        return picture.transpose(1, 2).flatten(2), kept
+            mask = mask[:, ::2]
+            picture = F.relu(norm(conv(picture).movedim(1, -1)).movedim(-1, 1))
+            picture = picture * mask[:, None, :, None]  # the features do not depend on the padding
+        return picture.transpose(1, 2).flatten(2), mask
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N] -> [B, out_dim]."""
         return self.pool(*self.tokens(x))
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Return mean and maximum over the moments that are real, [B, 2 D]."""
-        most = tokens.masked_fill(~real[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)
-        return torch.cat([real_mean(tokens, real), most], dim=1)
-
-
-def masked(picture: Tensor, kept: Tensor) -> Tensor:
-    """Blank what lies behind the end, so that a recording's features do not depend on its padding."""
-    return picture * kept[:, None, :, None]
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return mean and maximum over the valid frames, [B, 2 D]."""
+        maximum = tokens.masked_fill(~mask[:, :, None], -1e4).amax(dim=1).clamp(min=-1e3)
+        return torch.cat([masked_mean(tokens, mask), maximum], dim=1)
 
 
 @register("logmel-cnn", "audio")
 class LogMelCNN(SoundEncoder):
-    """Convolutions over time and frequency, halved twice, and the mean over time: for commands of a second or so."""
+    """Strided convolutions over time and frequency, mean and maximum over time: for commands of about a second."""
 
     def __init__(
         self, space: spaces.Space, sample_rate: int = 16_000, mels: int = 40, width: int = 32, out_dim: int = 128
@@ -141,18 +136,18 @@ class LogMelCNN(SoundEncoder):
         self.token_dim, self.out_dim = out_dim, 2 * out_dim
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features of each 80 ms."""
-        steps, kept = self.steps(x)
-        return self.fc(steps), kept
+        """Return the features of each 80 ms."""
+        steps, mask = self.steps(x)
+        return self.fc(steps), mask
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return each convolution, then the last layer."""
+        """Return each convolution, then the linear layer."""
         return [*self.convs, self.fc]
 
 
 @register("crnn", "audio")
 class CRNN(SoundEncoder):
-    """Two strided convolutions and a GRU in both directions: features of each 40 ms, as speech-to-text wants them."""
+    """Two strided convolutions and a bidirectional GRU: features of each 40 ms, for speech to text."""
 
     def __init__(
         self, space: spaces.Space, sample_rate: int = 16_000, mels: int = 40, width: int = 32, hidden: int = 128
@@ -165,15 +160,15 @@ class CRNN(SoundEncoder):
         self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
         self.token_dim, self.out_dim = 2 * hidden, 4 * hidden
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the convolutions and a layer make of each 40 ms, [B, T, hidden], and which are before the end."""
-        steps, kept = self.steps(x)
-        return F.relu(self.fc(steps)), kept
+    def frames(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return convolutional features of each 40 ms, [B, T, hidden], and their mask [B, T]."""
+        steps, mask = self.steps(x)
+        return F.relu(self.fc(steps)), mask
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features of each 40 ms."""
-        moments, kept = self.moments(x)
-        return recurrent(self.gru, moments, kept), kept
+        """Return the GRU states of each 40 ms."""
+        frames, mask = self.frames(x)
+        return packed_gru(self.gru, frames, mask), mask
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the convolutions, then the recurrent layers."""
@@ -182,11 +177,10 @@ class CRNN(SoundEncoder):
 
 @register("crnn-attention", "audio")
 class CRNNAttention(CRNN):
-    """Learned questions to a CRNN, each answered by what sounds within 0.3 s of a moment, or by nothing.
+    """Learned queries that attend to local sound features (within 0.3 s), or to nothing.
 
-    As the text encoder `word-attention`: states say when the answer is heard, and the answer itself is of that stretch
-    alone, so that "red" is the same before "ball" as before "box". The mean and maximum of states are codes of whole
-    recordings.
+    The audio counterpart of `word-attention`: attention scores come from the GRU, values from a narrow convolution, so
+    that "red" has the same features before "ball" and before "box".
     """
 
     def __init__(
@@ -206,31 +200,31 @@ class CRNNAttention(CRNN):
         self.token_dim, self.out_dim = sum(self.parts), questions * answer
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features of each 40 ms, and what sounds around it."""
-        moments, kept = self.moments(x)
-        heard = self.answers((moments * kept[:, :, None]).transpose(1, 2))
-        return torch.cat([recurrent(self.gru, moments, kept), torch.tanh(heard).transpose(1, 2)], dim=2), kept
+        """Return for each 40 ms the GRU states and the local features, concatenated."""
+        frames, mask = self.frames(x)
+        local = self.answers((frames * mask[:, :, None]).transpose(1, 2))
+        return torch.cat([packed_gru(self.gru, frames, mask), torch.tanh(local).transpose(1, 2)], dim=2), mask
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Return the answers, side by side."""
-        states, heard = tokens.split(self.parts, dim=2)
-        return attention_pool(self.score(states), real, heard).flatten(1)
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the result of each query, concatenated."""
+        states, local = tokens.split(self.parts, dim=2)
+        return attention_pool(self.score(states), mask, local).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return the convolutions, the recurrent layers, the questions with their answers."""
+        """Return the convolutions, the recurrent layers, and the attention with its values."""
         return [*super().layer_groups(), nn.ModuleList([self.score, self.answers])]
 
 
 @register("console", "audio")
 class ConsoleSound(Encoder):
-    """The agents' torso for a console's sound (networks/torsos/sound.py) as an encoder."""
+    """The agents' torso for the sound of a game console (networks/torsos/sound.py)."""
 
     modality = "audio"
 
     def __init__(self, space: spaces.Space, width: int = 16, out_dim: int = 128):
         super().__init__()
         if not isinstance(space, spaces.Box) or not is_sound(space):
-            raise EncoderError(f"the architecture 'console' reads sound uint8 [samples], not {space}")
+            raise EncoderError(f"the architecture 'console' takes sound uint8 [samples], not {space}")
         self.torso = Spectrum(space, width, out_dim)
         self.out_dim = out_dim
 

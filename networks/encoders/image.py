@@ -1,7 +1,7 @@
-"""Encoders of images [C, H, W] and of grids of binary planes.
+"""Encoders for images [C, H, W] and grids of binary planes.
 
-Nature CNN, IMPALA ResNet and the bag of words are the agents' own torsos (torsos/convnets.py). ResNet-18: He et al.
-2016 (table 1), with the parameter names that published weights have.
+Nature CNN, IMPALA ResNet and the bag of words wrap the agents' torsos (torsos/convnets.py). ResNet-18 (He et al. 2016,
+table 1) uses the parameter names of published weights.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from networks.torsos.normalize import Normalize
 
 def _image(space: spaces.Space, arch: str) -> spaces.Box:
     if not isinstance(space, spaces.Box) or len(space.shape) != 3:
-        raise EncoderError(f"the architecture '{arch}' reads images [channels, height, width], not {space}")
+        raise EncoderError(f"the architecture '{arch}' takes images [channels, height, width], not {space}")
     return space
 
 
-def _places(features: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, C, H, W] -> tokens [B, H W, C], all of them real."""
+def _flatten_positions(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature map [B, C, H, W] -> tokens [B, H W, C] and a mask of ones [B, H W]."""
     tokens = features.flatten(2).transpose(1, 2)
     return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-class Pictures(Encoder, SpatialTorso):
-    """Convolutions down to a last picture, whose places are the tokens."""
+class ImageEncoder(Encoder, SpatialTorso):
+    """Base of convolutional encoders; the positions of the last feature map are the tokens."""
 
     fc: nn.Module
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        return self.fc(picture.flatten(1))
+    def top(self, feature_map: Tensor) -> Tensor:
+        """Feature map [B, C, H, W] -> features [B, out_dim]."""
+        return self.fc(feature_map.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out_dim]."""
         return self.top(self.feature_map(x))
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the last picture's places, row by row."""
-        return _places(self.feature_map(x))
+        """Return the positions of the last feature map, row by row."""
+        return _flatten_positions(self.feature_map(x))
 
     def features_and_tokens(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what comes after the last picture, and its places."""
-        picture = self.feature_map(x)
-        return self.top(picture), *_places(picture)
+        """Return features, tokens and mask from a single forward pass."""
+        feature_map = self.feature_map(x)
+        return self.top(feature_map), *_flatten_positions(feature_map)
 
     @property
     def token_dim(self) -> int:
-        """Channels of the last picture."""
+        """Channels of the last feature map."""
         return self.map_channels
 
 
-class FromTorso(Pictures):
-    """A convolutional torso of the agents as an encoder."""
+class FromTorso(ImageEncoder):
+    """Wraps a convolutional torso of the agents."""
 
     modality = "image"
 
@@ -73,19 +73,19 @@ class FromTorso(Pictures):
 
     @property
     def normalize(self) -> Normalize:  # type: ignore[override]
-        """Of its input."""
+        """Input normalisation."""
         return self.torso.normalize
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Return the last picture."""
+        """Return the last feature map [B, C, H, W]."""
         return self.torso.feature_map(x)
 
-    def top(self, picture: Tensor) -> Tensor:
-        """Return [B, out_dim]."""
-        return self.torso.top(picture)
+    def top(self, feature_map: Tensor) -> Tensor:
+        """Feature map [B, C, H, W] -> features [B, out_dim]."""
+        return self.torso.top(feature_map)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return each convolution or section, then the layer after them."""
+        """Return each convolution or residual section, then the linear layer."""
         if isinstance(self.torso, ImpalaResNet):
             parts = [module for module in self.torso.layers if any(True for _ in module.parameters())]
             return [*parts, self.torso.fc]
@@ -109,8 +109,8 @@ def _bag_of_words(space: spaces.Space, width: int = 128, out_dim: int = 128) -> 
 
 
 @register("small-cnn", "image")
-class SmallCNN(Pictures):
-    """Three convolutions for images of 8 to 64 pixels a side, halved after each but the first."""
+class SmallCNN(ImageEncoder):
+    """Three convolutions with pooling after the second and third, for images of 8x8 to 64x64 pixels."""
 
     modality = "image"
 
@@ -118,32 +118,32 @@ class SmallCNN(Pictures):
         super().__init__()
         box = _image(space, "small-cnn")
         self.normalize = Normalize(box)
-        channels, height, size = box.shape
+        channels, height, width_in = box.shape
         widths = (channels, width, 2 * width, 4 * width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(8, after), nn.ReLU())
             for before, after in pairwise(widths)
         )
-        places = (height // 4) * (size // 4)
-        if places < 1:
-            raise EncoderError(f"an image of {height}x{size} is too small for small-cnn; give 8x8 or more")
+        positions = (height // 4) * (width_in // 4)
+        if positions < 1:
+            raise EncoderError(f"an image of {height}x{width_in} is too small for small-cnn; give 8x8 or more")
         self.map_channels, self.out_dim = widths[-1], out_dim
-        self.fc = nn.Sequential(nn.Linear(widths[-1] * places, out_dim), nn.ReLU())
+        self.fc = nn.Sequential(nn.Linear(widths[-1] * positions, out_dim), nn.ReLU())
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Return the last picture."""
+        """Return the last feature map [B, C, H, W]."""
         x = self.blocks[0](self.normalize(x))
         for block in list(self.blocks)[1:]:
             x = F.max_pool2d(block(x), 2)
         return x
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return each block, then the last layer."""
+        """Return each block, then the linear layer."""
         return [*self.blocks, self.fc]
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, with the names of the published weights."""
+    """Two 3x3 convolutions and a shortcut, with the parameter names of published weights."""
 
     def __init__(self, width_in: int, width: int, stride: int, norm: str):
         super().__init__()
@@ -166,8 +166,8 @@ def _norm(name: str, width: int) -> nn.Module:
 
 
 @register("resnet18", "image")
-class ResNet18(Pictures):
-    """ResNet-18. `norm="batch"` is for weights that were trained so; they are then used as they are, in eval mode."""
+class ResNet18(ImageEncoder):
+    """ResNet-18. `norm="batch"` is for published weights, whose batch statistics stay frozen in eval mode."""
 
     modality = "image"
 
@@ -175,7 +175,7 @@ class ResNet18(Pictures):
         super().__init__()
         box = _image(space, "resnet18")
         if norm not in ("group", "batch"):
-            raise EncoderError(f"resnet18 is normalised by group or batch, not {norm}")
+            raise EncoderError(f"resnet18 takes norm group or batch, not {norm}")
         self.norm = norm
         self.normalize = Normalize(box)
         self.conv1 = nn.Conv2d(box.shape[0], 64, 7, 2, 3, bias=False)
@@ -187,7 +187,7 @@ class ResNet18(Pictures):
         self.map_channels = self.out_dim = 512
 
     def train(self, mode: bool = True) -> ResNet18:
-        """Leave batch normalisation as it was loaded: its statistics are not those of what is played."""
+        """Keep batch normalisation in eval mode: frames of a game would distort its statistics."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -195,25 +195,25 @@ class ResNet18(Pictures):
         return self
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Return the last picture."""
+        """Return the last feature map [B, C, H, W]."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(self.normalize(x)))), 3, 2, 1)
         for index in range(1, 5):
             x = getattr(self, f"layer{index}")(x)
         return x
 
-    def top(self, picture: Tensor) -> Tensor:
+    def top(self, feature_map: Tensor) -> Tensor:
         """Return [B, 512]."""
-        return picture.mean(dim=(2, 3))
+        return feature_map.mean(dim=(2, 3))
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return the stem and the four sections."""
+        """Return the stem and the four stages."""
         return [nn.ModuleList([self.conv1, self.bn1]), *(getattr(self, f"layer{index}") for index in range(1, 5))]
 
     def load_published(self, tensors: dict[str, Tensor]) -> None:
-        """Take weights under their usual names; those of the classifier are left out."""
+        """Load published weights; the classifier `fc` is ignored."""
         own = {key: value for key, value in tensors.items() if not key.startswith("fc.")}
         expected = {key for key in self.state_dict() if not key.startswith("normalize.")}
         if set(own) != expected:
-            odd = sorted(set(own) ^ expected)[:3]
-            raise EncoderError(f"these are no weights of a ResNet-18 normalised by {self.norm}: {', '.join(odd)}")
+            mismatched = sorted(set(own) ^ expected)[:3]
+            raise EncoderError(f"these are not weights of a ResNet-18 with {self.norm} norm: {', '.join(mismatched)}")
         self.load_state_dict(own, strict=False)

@@ -1,4 +1,4 @@
-"""Trained encoders inside an agent's network."""
+"""Pretrained encoders inside an agent's network."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from networks.torsos.build import build_torso
 from networks.torsos.composite import DictTorso
 
 PLAIN_KEY = "obs"
-"""What an observation that is no Dict goes by."""
+"""Key of an observation that is not a Dict."""
 
 
 def features(encoder: Encoder, x: Tensor) -> Tensor:
-    """Return an encoder's features [B, out_dim], each row with mean 0 and deviation 1 (Ba et al. 2016, no parameters).
+    """Return an encoder's features [B, out_dim], layer-normalised without parameters (Ba et al. 2016).
 
-    Cross-entropy makes features as large as it likes: those of Pong's memory are thirty times an untrained network's,
-    and a policy gradient at its usual rate would throw a policy on top of them away within its first updates.
+    Cross-entropy does not bound the scale of features: trained on Pong's RAM they are thirty times as large as an
+    untrained network's, and a policy gradient at its usual learning rate would destroy the policy within a few updates.
     """
     return F.layer_norm(encoder(x).float(), (encoder.out_dim,))
 
 
 class Pretrained(Torso):
-    """An encoder as a torso, whose weights go on learning with the agent; `restore` gives it the trained ones.
+    """An encoder as a trainable torso; `restore` loads the pretrained weights.
 
-    What reads its features is what reads those of a frozen one, so that the two can be compared: layers in a `style`,
-    or none.
+    The same reader (layers in a `style`, or none) follows frozen features, so that both modes are comparable.
     """
 
     def __init__(self, stored: store.Stored, style: Style | None = PLAIN):
@@ -48,23 +47,27 @@ class Pretrained(Torso):
         return self.reader(features(self.encoder, x))
 
     def restore(self) -> None:
-        """Take the trained weights, which an agent's own initialisation has drawn anew."""
+        """Load the pretrained weights again, after the agent's initialisation has overwritten them."""
         self.encoder.load_state_dict(self.trained)
 
 
 def check_key(key: str, space: spaces.Space) -> spaces.Space:
-    """Return the part of the observation that `key` is; raise EncoderError where there is none."""
+    """Return the space of the observation's part `key`; raise EncoderError if there is none."""
     if isinstance(space, spaces.Dict):
         if key not in space.spaces:
-            raise EncoderError(f"observations have the keys {', '.join(space.spaces)}; an encoder is given for '{key}'")
+            raise EncoderError(
+                f"observations have the keys {', '.join(space.spaces)}, but an encoder is given for '{key}'"
+            )
         return space[key]
     if key != PLAIN_KEY:
-        raise EncoderError(f"the observation is one array, which goes by {PLAIN_KEY}; an encoder is given for '{key}'")
+        raise EncoderError(
+            f"the observation is one array with the key {PLAIN_KEY}, but an encoder is given for '{key}'"
+        )
     return space
 
 
 def load_for(key: str, path: Path, space: spaces.Space) -> store.Stored:
-    """Read an encoder for a part of an observation; raise EncoderError where the two do not fit."""
+    """Load an encoder for the observation's part `key`; raise EncoderError if it does not fit."""
     part = check_key(key, space)
     stored = store.load(path)
     store.check_fits(stored, key, part)
@@ -72,15 +75,15 @@ def load_for(key: str, path: Path, space: spaces.Space) -> store.Stored:
 
 
 def read_features(space: spaces.Space, style: Style | None) -> Torso:
-    """Return what reads an encoder's features: layers in a style; nothing that changes them without one."""
+    """Return the layers on top of an encoder's features: a torso in a style, or the identity without one."""
     return build_torso(space, "flat") if style is None else build_torso(space, "auto", style)
 
 
 def put_into(torso: Torso, key: str, part: Torso) -> Torso:
-    """Return the torso with `part` in the place of what reads `key`."""
+    """Return the torso with `part` in place of its torso for `key`."""
     return DictTorso({**torso.parts(), key: part}) if isinstance(torso, DictTorso) else part
 
 
 def pretrained(module: nn.Module) -> Iterator[Pretrained]:
-    """Yield every trained encoder inside a network."""
+    """Yield every pretrained encoder inside a network."""
     return (part for part in module.modules() if isinstance(part, Pretrained))

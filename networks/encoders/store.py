@@ -1,9 +1,9 @@
-"""Encoders as folders: config.json, safetensors, labels, vocabulary, report. Written whole or not at all; no pickle.
+"""Save and load encoder folders, atomically and without pickle.
 
-config.json             the spec, what it was trained on, hashes of the files beside it
-encoder.safetensors     the network, with the constants of its input
-heads.safetensors       what the task put on top of it, so that it can be evaluated and used
-labels.json vocab.json  names of classes, words in their order
+config.json             spec, training data and settings, hashes of the other files
+encoder.safetensors     network weights, including input normalisation
+heads.safetensors       the task's heads
+labels.json vocab.json  class names, words in order
 report.json             metrics
 """
 
@@ -24,19 +24,19 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from torch import Tensor
 
-from networks.encoders.base import Encoder, EncoderError, EncoderSpec, build, describe, space_of
+from networks.encoders.base import Encoder, EncoderError, EncoderSpec, build, space_from_json, space_to_json
 from networks.encoders.vocabulary import Vocabulary
 
 TENSORS = ("encoder.safetensors", "heads.safetensors")
 PACKED, SCALE = ".int8", ".scale"
-"""Ends of the names of a matrix in eight bits."""
-LIMIT_BYTES = 2_000_000_000
-"""A file beyond this is refused before it is read."""
+"""Key suffixes of a matrix quantised to 8 bits."""
+MAX_BYTES = 2_000_000_000
+"""Larger files are refused before they are read."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An encoder folder that was read."""
+    """A loaded encoder folder."""
 
     folder: Path
     encoder: Encoder
@@ -47,12 +47,12 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """What tells its weights apart."""
+        """Hash of the encoder's weights."""
         return str(self.config["files"]["encoder.safetensors"])
 
     @property
     def env_frames(self) -> int:
-        """Frames of games that it was trained on."""
+        """Environment frames used for pretraining."""
         return int((self.config.get("data") or {}).get("env_frames", 0))
 
 
@@ -60,17 +60,17 @@ def save(
     folder: Path, encoder: Encoder, heads: dict[str, Tensor], facts: dict[str, Any], report: dict[str, Any],
     labels: dict[str, Any] | None = None, vocabularies: dict[str, Vocabulary] | None = None, int8: bool = False,
 ) -> None:  # fmt: skip
-    """Write an encoder folder, replacing one that is there; `facts` go into config.json beside the spec.
+    """Write an encoder folder atomically, replacing an existing one; `facts` go into config.json beside the spec.
 
-    With `int8` matrices are kept in eight bits, a quarter of the size; they are computed with as ever.
+    With `int8`, matrices are stored in 8 bits, a quarter of the size; loading restores floats.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         for name, tensors in zip(TENSORS, (encoder.state_dict(), heads), strict=True):
-            whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            safetensors.torch.save_file(pack(whole) if int8 else whole, temporary / name)
+            tensors_on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            safetensors.torch.save_file(pack(tensors_on_cpu) if int8 else tensors_on_cpu, temporary / name)
         words = {name: vocabulary.to_json() for name, vocabulary in (vocabularies or {}).items()}
         for name, values in (("labels.json", labels or {}), ("vocab.json", words), ("report.json", report)):
             (temporary / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
@@ -87,27 +87,27 @@ def save(
 
 
 def find(path: Path) -> Path:
-    """Return the encoder folder that a path means: itself, or `encoder` in a run folder."""
+    """Return the encoder folder at a path: the path itself, or `encoder` below a run folder."""
     for folder in (path, path / "encoder"):
         if (folder / "config.json").is_file() and (folder / TENSORS[0]).is_file():
             return folder
-    raise EncoderError(f"{path} holds no encoder; give a folder that scripts/pretrain.py made")
+    raise EncoderError(f"{path} holds no encoder; give a folder made by scripts/pretrain.py")
 
 
 def load(path: Path) -> Stored:
-    """Read an encoder folder; raise EncoderError for one that is damaged, changed or of a later version."""
+    """Load an encoder folder; raise EncoderError if it is damaged, modified or from a later version."""
     folder = find(path)
     try:
         config = json.loads((folder / "config.json").read_text())
         spec = EncoderSpec.from_json(config["spec"])
-        for name, wanted in config["files"].items():
-            if (folder / name).stat().st_size > LIMIT_BYTES:
-                raise EncoderError(f"{name} is larger than {LIMIT_BYTES / 1e9:g} GB")
-            if name != Path(name).name or _sha256(folder / name) != wanted:
+        for name, digest in config["files"].items():
+            if (folder / name).stat().st_size > MAX_BYTES:
+                raise EncoderError(f"{name} is larger than {MAX_BYTES / 1e9:g} GB")
+            if name != Path(name).name or _sha256(folder / name) != digest:
                 raise EncoderError(f"{name} is not the file that was saved")
-        encoder = build(spec.arch, space_of(spec.input), **spec.kwargs)
+        encoder = build(spec.arch, space_from_json(spec.input), **spec.kwargs)
         if (encoder.out_dim, encoder.spec.modality) != (spec.out_dim, spec.modality):
-            raise EncoderError(f"its architecture '{spec.arch}' has changed since; train it anew")
+            raise EncoderError(f"its architecture '{spec.arch}' has changed since; train it again")
         encoder.spec = spec
         encoder.load_state_dict(unpack(safetensors.torch.load_file(folder / TENSORS[0])))
         heads = unpack(safetensors.torch.load_file(folder / TENSORS[1]))
@@ -117,48 +117,47 @@ def load(path: Path) -> Stored:
     except EncoderError as error:
         raise EncoderError(f"the encoder {folder} cannot be used: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EncoderError(f"the encoder {folder} cannot be read: {first}") from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderError(f"the encoder {folder} cannot be read: {reason}") from error
     return Stored(folder, encoder.eval(), config, heads, labels, vocabularies)
 
 
 def check_fits(stored: Stored, key: str, space: spaces.Space) -> None:
-    """Raise EncoderError unless the encoder reads observations of `space`, and say how they differ."""
-    wanted, found = stored.encoder.spec.input, None
+    """Raise EncoderError, naming the difference, unless the encoder takes observations of `space`."""
+    expected = stored.encoder.spec.input
     try:
-        found = describe(space)
+        actual = space_to_json(space)
     except EncoderError as error:
-        raise EncoderError(f"the encoder {stored.folder} cannot read '{key}': {error}") from error
+        raise EncoderError(f"the encoder {stored.folder} does not fit '{key}': {error}") from error
     for name in ("kind", "shape", "dtype", "size"):
-        if wanted.get(name) != found.get(name):
-            hint = _hint(name, wanted, found)
+        if expected.get(name) != actual.get(name):
             raise EncoderError(
-                f"the encoder {stored.folder} expects {_words(wanted)}, '{key}' is {_words(found)}{hint}"
+                f"the encoder {stored.folder} expects {_format_space(expected)}, but '{key}' is "
+                f"{_format_space(actual)}{_remedy(name, expected, actual)}"
             )
 
 
-def _words(about: dict[str, Any]) -> str:
-    shape = "x".join(str(size) for size in about["shape"])
-    words = f" of {about['size']} words" if "size" in about else ""
-    return f"{about['dtype']} {about['kind']} {shape}{words}"
+def _format_space(values: dict[str, Any]) -> str:
+    shape = "x".join(str(size) for size in values["shape"])
+    words = f" of {values['size']} words" if "size" in values else ""
+    return f"{values['dtype']} {values['kind']} {shape}{words}"
 
 
-def _hint(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    """Return what to do about a difference, where that is known."""
-    if name == "dtype" and wanted["dtype"] == "uint8":
+def _remedy(name: str, expected: dict[str, Any], actual: dict[str, Any]) -> str:
+    if name == "dtype" and expected["dtype"] == "uint8":
         return ": it normalises uint8 by itself, give it the raw frames"
-    if name == "shape" and len(wanted["shape"]) == 3 and len(found["shape"]) == 3:
-        if found["shape"][0] > found["shape"][2]:
+    if name == "shape" and len(expected["shape"]) == 3 and len(actual["shape"]) == 3:
+        if actual["shape"][0] > actual["shape"][2]:
             return ": give it the channels first"
-        if wanted["shape"][1] == wanted["shape"][2] != found["shape"][1]:
-            return f": use --image-size {wanted['shape'][1]}"
+        if expected["shape"][1] == expected["shape"][2] != actual["shape"][1]:
+            return f": use --image-size {expected['shape'][1]}"
     if name == "size":
         return ": it was trained on another vocabulary"
     return ""
 
 
 def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return matrices as 8-bit numbers and a scale for each row; what normalises inputs stays as it is."""
+    """Quantise matrices to int8 with one scale per row; input normalisation stays in floats."""
     packed: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if value.dim() < 2 or not value.is_floating_point() or "normalize." in key or "log_mel." in key:
@@ -173,15 +172,15 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo `pack`."""
-    found: dict[str, Tensor] = {}
+    unpacked: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if key.endswith(PACKED):
             name = key.removesuffix(PACKED)
             scale = tensors[name + SCALE]
-            found[name] = value.to(scale.dtype) * scale.view(-1, *[1] * (value.dim() - 1))
+            unpacked[name] = value.to(scale.dtype) * scale.view(-1, *[1] * (value.dim() - 1))
         elif not key.endswith(SCALE) or key.removesuffix(SCALE) + PACKED not in tensors:
-            found[key] = value
-    return found
+            unpacked[key] = value
+    return unpacked
 
 
 def _sha256(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""Encoders of token ids [L], 0 for padding.
+"""Encoders for token ids [L], where 0 is padding.
 
-GRU: as in BabyAI (Chevalier-Boisvert et al. 2019). TextCNN: Kim 2014. Attention over a bidirectional GRU: Yang et al.
-2016 (section 2.2, one level); several such attentions beside each other: Lin et al. 2017 (section 2.1). Bag of words:
-the mean of Iyyer et al. 2015 (section 2). Transformer: Vaswani et al. 2017, two layers, normalised first.
+GRU as in BabyAI (Chevalier-Boisvert et al. 2019); TextCNN (Kim 2014); attention over a bidirectional GRU (Yang et al.
+2016, section 2.2, one level), also with several heads (Lin et al. 2017, section 2.1); two pre-norm Transformer layers
+(Vaswani et al. 2017).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from networks.encoders.base import Encoder, EncoderError, attention_pool, real_mean, recurrent, register
+from networks.encoders.base import Encoder, EncoderError, attention_pool, masked_mean, packed_gru, register
 from networks.tensors import map_unique_rows
 
 
 class TextEncoder(Encoder):
-    """Reads each text once, however many rows have it, up to its last word."""
+    """Base of text encoders; encodes each distinct text of a batch once, up to its last word."""
 
     modality = "text"
 
     def __init__(self, space: spaces.Space, embedding: int):
         super().__init__()
         if not isinstance(space, spaces.MultiDiscrete) or len(space.shape) != 1:
-            raise EncoderError(f"a text encoder reads token ids [length], not {space}")
+            raise EncoderError(f"a text encoder takes token ids [length], not {space}")
         self.embedding = nn.Embedding(int(space.nvec.max()), embedding, padding_idx=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,13 +31,13 @@ class TextEncoder(Encoder):
         return map_unique_rows(self.pooled, x)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Return the features of texts [B, L] that are all different."""
+        """Return the features [B, out_dim] of distinct texts [B, L]."""
         return self.pool(*self.tokens(x))
 
 
 @register("gru", "text")
 class TextGRU(TextEncoder):
-    """The state of a GRU after the last word."""
+    """GRU; the features are its state after the last word."""
 
     def __init__(self, space: spaces.Space, embedding: int = 32, out_dim: int = 128):
         super().__init__(space, embedding)
@@ -49,18 +49,18 @@ class TextGRU(TextEncoder):
         ids = x.long()
         return self.gru(self.embedding(ids))[0], ids != 0
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return the state after the last word."""
-        return tokens[torch.arange(len(tokens), device=tokens.device), real.sum(dim=1).clamp(min=1) - 1]
+        return tokens[torch.arange(len(tokens), device=tokens.device), mask.sum(dim=1).clamp(min=1) - 1]
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return words, then the GRU."""
+        """Return the embedding and the GRU."""
         return [self.embedding, self.gru]
 
 
 @register("bigru-attention", "text")
 class BiGRUAttention(TextEncoder):
-    """A GRU in both directions; its states weighed by learned attention."""
+    """Bidirectional GRU with learned attention over its states."""
 
     def __init__(self, space: spaces.Space, embedding: int = 32, out_dim: int = 128):
         super().__init__(space, embedding)
@@ -69,29 +69,29 @@ class BiGRUAttention(TextEncoder):
         self.token_dim = self.out_dim = out_dim // 2 * 2
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both states at each word."""
+        """Return the states of both directions at each word."""
         ids = x.long()
-        real = ids != 0
-        return recurrent(self.gru, self.embedding(ids), real), real
+        mask = ids != 0
+        return packed_gru(self.gru, self.embedding(ids), mask), mask
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Return the states, weighed."""
-        real = real | ~real.any(dim=1, keepdim=True)  # an empty text has no word to attend to
-        weights = self.score(tokens).squeeze(2).masked_fill(~real, -1e9).softmax(dim=1)
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the attention-weighted mean of the states."""
+        mask = mask | ~mask.any(dim=1, keepdim=True)  # an empty text has no word to attend to
+        weights = self.score(tokens).squeeze(2).masked_fill(~mask, -1e9).softmax(dim=1)
         return (weights[:, :, None] * tokens).sum(dim=1)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return words, the GRU, attention."""
+        """Return the embedding, the GRU and the attention."""
         return [self.embedding, self.gru, self.score]
 
 
 @register("word-attention", "text")
 class WordAttention(BiGRUAttention):
-    """Learned questions ("which colour?"), each answered by the words themselves, or by nothing.
+    """Learned queries ("which colour?") that attend to context-free word embeddings, or to nothing.
 
-    A GRU's states say which words answer; the answers are embeddings, without what stands around them. So the features
-    of "red" and of "ball" are the same in "red ball" as in "red box", and whoever reads both reads pairs that it never
-    met. The state after the last word, and states weighed, are codes of whole sentences.
+    Attention scores come from a bidirectional GRU, values from a separate embedding. The features of "red" are thus the
+    same in "red ball" and in "red box", and an agent generalises to unseen pairs of words. Pooled GRU states (`gru`,
+    `bigru-attention`) encode whole sentences instead.
     """
 
     def __init__(
@@ -104,23 +104,23 @@ class WordAttention(BiGRUAttention):
         self.token_dim, self.out_dim = sum(self.parts), questions * answer
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both states at each word, and the word itself."""
-        states, real = super().tokens(x)
-        return torch.cat([states, self.answers(x.long())], dim=2), real
+        """Return at each word the GRU states and the value embedding, concatenated."""
+        states, mask = super().tokens(x)
+        return torch.cat([states, self.answers(x.long())], dim=2), mask
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Return the answers, side by side."""
-        states, words = tokens.split(self.parts, dim=2)
-        return attention_pool(self.score(states), real, words).flatten(1)
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the result of each query, concatenated."""
+        states, values = tokens.split(self.parts, dim=2)
+        return attention_pool(self.score(states), mask, values).flatten(1)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return words, the GRU, attention with its answers."""
+        """Return the embedding, the GRU, and the attention with its values."""
         return [self.embedding, self.gru, nn.ModuleList([self.score, self.answers])]
 
 
 @register("textcnn", "text")
 class TextCNN(TextEncoder):
-    """Convolutions over 2, 3 and 4 words, and the strongest answer of each filter."""
+    """Convolutions over 2, 3 and 4 words, max-pooled over time."""
 
     def __init__(self, space: spaces.Space, embedding: int = 64, out_dim: int = 128, filters: int = 64):
         super().__init__(space, embedding)
@@ -129,18 +129,18 @@ class TextCNN(TextEncoder):
         self.out_dim = out_dim
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Return the maximum over time of each filter, and a layer."""
+        """Return the maximum over time of each filter, through a linear layer."""
         words = self.embedding(x.long()).transpose(1, 2)
         return self.fc(torch.cat([conv(words).relu().amax(dim=2) for conv in self.convs], dim=1))
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return words, filters, the last layer."""
+        """Return the embedding, the convolutions and the linear layer."""
         return [self.embedding, self.convs, self.fc]
 
 
 @register("tiny-transformer", "text")
 class TinyTransformer(TextEncoder):
-    """Two layers of self-attention, and the mean over words."""
+    """Layers of self-attention, mean-pooled over words."""
 
     def __init__(self, space: spaces.Space, out_dim: int = 128, layers: int = 2, heads: int = 4):
         super().__init__(space, out_dim)
@@ -151,17 +151,17 @@ class TinyTransformer(TextEncoder):
         self.token_dim = self.out_dim = out_dim
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what each word has become."""
+        """Return the contextual embedding of each word."""
         ids = x.long()
-        real = ids != 0
-        seen = real | ~real.any(dim=1, keepdim=True)
+        mask = ids != 0
+        attended = mask | ~mask.any(dim=1, keepdim=True)  # attention over nothing would be NaN
         words = self.embedding(ids) + self.position[: x.shape[1]]
-        return self.layers(words, src_key_padding_mask=~seen), real
+        return self.layers(words, src_key_padding_mask=~attended), mask
 
-    def pool(self, tokens: Tensor, real: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return the mean over words."""
-        return real_mean(tokens, real)
+        return masked_mean(tokens, mask)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return words, then each layer of attention."""
+        """Return the embedding and each Transformer layer."""
         return [self.embedding, *self.layers.layers]

@@ -1,4 +1,4 @@
-"""An encoder of vectors whose numbers may be missing."""
+"""Encoder for vectors with missing values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from networks.torsos.normalize import Normalize
 
 @register("mlp", "vector")
 class VectorMLP(Encoder):
-    """Fully connected layers over numbers and over which of them are missing (NaN); a missing one counts as average."""
+    """MLP over the values and a mask of missing ones (NaN), which are replaced by the mean."""
 
     modality = "vector"
 
     def __init__(self, space: spaces.Space, hidden: int = 64, out_dim: int = 64):
         super().__init__()
         if not isinstance(space, spaces.Box):
-            raise EncoderError(f"the architecture 'mlp' reads vectors, not {space}")
+            raise EncoderError(f"the architecture 'mlp' takes vectors, not {space}")
         self.normalize = Normalize(space)
         widths = (2 * int(np.prod(space.shape)), hidden, out_dim)
         self.layers = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths))

@@ -1,1 +1,1 @@
-"""Supervised learning of encoders: data, losses, the loop, metrics and preprocessing."""
+"""Supervised learning of encoders: data, models, training loop, augmentation and metrics."""

@@ -1,4 +1,4 @@
-"""Examples: inputs as an encoder reads them, targets by head, and what must not be torn apart by a split."""
+"""Examples with targets and groups, and splits that keep groups together."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import NamedTuple
 import numpy as np
 
 IGNORE = -1
-"""A target that is not known, as where the ball cannot be seen: it costs nothing and counts for nothing."""
+"""Target that is unknown, such as the position of a hidden ball; excluded from losses and metrics."""
 
 
 class DataError(ValueError):
-    """Data that cannot be read or learned from, in one line that says why."""
+    """Data cannot be read or learned from; the message is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Examples side by side."""
+    """N examples."""
 
     x: np.ndarray
-    """[N, ...] of the observation's own type."""
+    """[N, ...] in the dtype of the observation."""
     y: dict[str, np.ndarray]
-    """Head -> class numbers [N], or token ids [N, L], IGNORE where unknown."""
+    """Head -> class indices [N] or token ids [N, L], IGNORE where unknown."""
     group: np.ndarray
-    """[N]: episode, voice, author or pair of words that an example belongs to."""
+    """[N]: episode, voice, author or word pair of each example; a split never divides a group."""
 
     def __post_init__(self) -> None:
         for name, part in (*self.y.items(), ("group", self.group)):
             if len(part) != len(self.x):
-                raise DataError(f"{len(self.x)} inputs and {len(part)} of '{name}' do not belong together")
+                raise DataError(f"{len(self.x)} inputs do not match {len(part)} values of '{name}'")
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: np.ndarray) -> Data:
-        """Return some of the examples."""
+        """Return the examples at an index array or boolean mask."""
         return Data(self.x[index], {name: part[index] for name, part in self.y.items()}, self.group[index])
 
     @property
     def fingerprint(self) -> str:
-        """What tells two data sets apart."""
+        """Hash of all inputs, targets and groups."""
         digest = hashlib.sha256()
         for part in (self.x, *(self.y[name] for name in sorted(self.y)), self.group):
             digest.update(str((part.shape, part.dtype)).encode())
@@ -53,7 +53,7 @@ class Data:
 
 
 class Splits(NamedTuple):
-    """What is learned from, what decides when to stop, and what is judged by."""
+    """Examples for training, for early stopping and model selection, and for the final test."""
 
     train: Data
     valid: Data
@@ -61,7 +61,7 @@ class Splits(NamedTuple):
 
 
 def split(data: Data, rng: np.random.Generator, shares: Sequence[float] = (0.8, 0.1, 0.1)) -> Splits:
-    """Split by group, so that no episode, voice or pair is on two sides; raise DataError with too few groups."""
+    """Split by group into train, validation and test; raise DataError with fewer than three groups."""
     groups = rng.permutation(np.unique(data.group))
     if len(groups) < 3:
         raise DataError(f"{len(groups)} groups cannot be split in three; collect more")
@@ -71,10 +71,10 @@ def split(data: Data, rng: np.random.Generator, shares: Sequence[float] = (0.8, 
     return Splits(data.take(~valid & ~test), data.take(valid), data.take(test))
 
 
-def check_apart(splits: Splits) -> None:
-    """Raise DataError where a group is on two sides."""
+def check_disjoint(splits: Splits) -> None:
+    """Raise DataError if a group is in two splits."""
     sets = [set(np.unique(part.group).tolist()) for part in splits]
     for one, other in ((0, 1), (0, 2), (1, 2)):
-        both = sets[one] & sets[other]
-        if both:
-            raise DataError(f"{len(both)} groups, such as {sorted(both)[0]}, are on two sides of the split")
+        shared = sets[one] & sets[other]
+        if shared:
+            raise DataError(f"{len(shared)} groups, such as {sorted(shared)[0]}, are in two splits")

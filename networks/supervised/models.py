@@ -1,4 +1,4 @@
-"""An encoder with what a task puts on top of it: a loss to go down, and predictions to be judged by."""
+"""Supervised models: an encoder with heads, a loss and predictions."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ AnySupervised = TypeVar("AnySupervised", bound="Supervised")
 
 
 class Supervised(nn.Module, ABC):
-    """Encoder and heads."""
+    """Base: an encoder with heads."""
 
     encoder: Encoder
     heads: nn.ModuleDict
 
     @abstractmethod
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
-        """Return the mean loss of a batch."""
+        """Return the mean loss of a batch, a scalar."""
 
     @abstractmethod
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return what the metrics look at, by head."""
+        """Return the predictions for a batch by head: class probabilities [B, classes] or token ids [B, T]."""
 
-    def predictions(self, x: np.ndarray, batch: int = 512) -> dict[str, np.ndarray]:
-        """Return the predictions for any number of inputs, in eval mode."""
-        was, device = self.training, next(self.parameters()).device
+    def predictions(self, x: np.ndarray, batch_size: int = 512) -> dict[str, np.ndarray]:
+        """Return the predictions for any number of inputs, computed in eval mode."""
+        training, device = self.training, next(self.parameters()).device
         self.eval()
-        found: dict[str, list[np.ndarray]] = {}
+        parts: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for start in range(0, len(x), batch):
-                part = torch.from_numpy(np.ascontiguousarray(x[start : start + batch])).to(device)
-                for name, value in self.predict(part).items():
-                    found.setdefault(name, []).append(value.cpu().numpy())
-        self.train(was)
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+            for start in range(0, len(x), batch_size):
+                batch = torch.from_numpy(np.ascontiguousarray(x[start : start + batch_size])).to(device)
+                for name, value in self.predict(batch).items():
+                    parts.setdefault(name, []).append(value.cpu().numpy())
+        self.train(training)
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 class Classifier(Supervised):
-    """A linear layer for each head, cross-entropy summed over heads; `weights` per class against imbalance."""
+    """A linear layer per head; cross-entropy, weighted per class by `weights`, summed over heads."""
 
     def __init__(self, encoder: Encoder, classes: Mapping[str, int], weights: Mapping[str, np.ndarray] | None = None,
                  smoothing: float = 0.0):  # fmt: skip
@@ -58,12 +58,12 @@ class Classifier(Supervised):
         self.weights = {name: torch.from_numpy(value).float() for name, value in (weights or {}).items()}
 
     def logits(self, x: Tensor) -> dict[str, Tensor]:
-        """Return [B, classes] for each head."""
+        """Return the logits [B, classes] by head."""
         features = self.encoder(x).float()
         return {name: head(features) for name, head in self.heads.items()}
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy of the known targets, in nats, added up over heads."""
+        """Cross-entropy of the known targets in nats, summed over heads."""
         total = torch.zeros((), device=x.device)
         for name, logits in self.logits(x).items():
             weight = self.weights[name].to(x.device) if name in self.weights else None
@@ -73,14 +73,14 @@ class Classifier(Supervised):
         return total
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the chances of the classes, [B, classes], by head."""
+        """Return the class probabilities [B, classes] by head."""
         return {name: logits.softmax(dim=1) for name, logits in self.logits(x).items()}
 
 
 class InverseDynamicsModel(Supervised):
-    """What was done between two observations [B, 2, ...]: from the features of both, a hidden layer, then the class.
+    """Predicts the action between two observations [B, 2, ...] from the features of both (Pathak et al. 2017, 2.2).
 
-    The inverse model of Pathak et al. 2017 (section 2.2); its encoder learns what the player has a hold on.
+    Its encoder learns features of what the player can influence.
     """
 
     def __init__(self, encoder: Encoder, head: str, classes: int, weights: np.ndarray | None = None, hidden: int = 256):
@@ -91,7 +91,7 @@ class InverseDynamicsModel(Supervised):
         self.weight = None if weights is None else torch.from_numpy(weights).float()
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return [B, classes]."""
+        """Return the logits [B, classes]."""
         features = self.encoder(x.flatten(0, 1)).float()
         return self.heads[self.head](features.view(len(x), -1))
 
@@ -101,14 +101,14 @@ class InverseDynamicsModel(Supervised):
         return F.cross_entropy(self.logits(x), y[self.head], weight)
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the chances of the classes, [B, classes]."""
+        """Return the class probabilities [B, classes]."""
         return {self.head: self.logits(x).softmax(dim=1)}
 
 
 class SlotFiller(Supervised):
-    """Each head looks for its own words: learned queries over the encoder's tokens, then a linear layer for each.
+    """Each head attends to the encoder's tokens with a learned query, followed by a linear layer.
 
-    The pooled features learn the same beside it, for they are what an agent reads; they are judged as `pooled_exact`.
+    The pooled features, which agents use, are trained on the same targets; their metric is `pooled_exact`.
     """
 
     def __init__(self, encoder: Encoder, classes: Mapping[str, int]):
@@ -124,33 +124,33 @@ class SlotFiller(Supervised):
             }
         )
 
-    def features_and_tokens(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def logits(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return logits [B, classes] by head, from the tokens and from the pooled features."""
         x = trim_padding(x) if self.encoder.spec.modality == "text" else x
-        pooled, tokens, real = self.encoder.features_and_tokens(x)
-        weights = self.heads["query"](tokens).masked_fill(~real[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
-        found = torch.einsum("bth,btd->hbd", weights, tokens)
+        pooled, tokens, mask = self.encoder.features_and_tokens(x)
+        weights = self.heads["query"](tokens).masked_fill(~mask[:, :, None], -1e9).softmax(dim=1)  # [B, T, heads]
+        attended = torch.einsum("bth,btd->hbd", weights, tokens)
         heads: Any = self.heads
-        slots = {name: heads["slots"][name](part) for name, part in zip(self.names, found, strict=True)}
+        slots = {name: heads["slots"][name](part) for name, part in zip(self.names, attended, strict=True)}
         return slots, {name: heads["pooled"][name](pooled) for name in self.names}
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy, added up over heads and over both ways."""
+        """Cross-entropy summed over heads, from tokens and from pooled features."""
         total = torch.zeros((), device=x.device)
-        for part in self.features_and_tokens(x):
-            for name, logits in part.items():
+        for by_head in self.logits(x):
+            for name, logits in by_head.items():
                 total = total + F.cross_entropy(logits, y[name])
         return total
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the chances of the classes by head, and those from the pooled features as `pooled <head>`."""
-        slots, pooled = self.features_and_tokens(x)
-        found = {name: logits.softmax(dim=1) for name, logits in slots.items()}
-        return found | {f"pooled {name}": logits.softmax(dim=1) for name, logits in pooled.items()}
+        """Return class probabilities by head, and those from the pooled features as `pooled <head>`."""
+        slots, pooled = self.logits(x)
+        probabilities = {name: logits.softmax(dim=1) for name, logits in slots.items()}
+        return probabilities | {f"pooled {name}": logits.softmax(dim=1) for name, logits in pooled.items()}
 
 
 class Transcriber(Supervised):
-    """Letters or words from the moments of a recording, by connectionist temporal classification; 0 is the blank."""
+    """Connectionist temporal classification over the frames of a recording; 0 is the blank."""
 
     def __init__(self, encoder: Encoder, letters: int):
         super().__init__()
@@ -158,31 +158,32 @@ class Transcriber(Supervised):
         self.encoder = encoder
         self.heads = nn.ModuleDict({"text": nn.Linear(encoder.spec.token_dim, letters)})
 
-    def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log chances [B, T, letters], and the number of moments [B]."""
-        tokens, kept = self.encoder.tokens(x)
-        return self.heads["text"](tokens.float()).log_softmax(dim=2), kept.sum(dim=1)
+    def log_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log probabilities [B, T, letters] and the number of frames [B]."""
+        tokens, mask = self.encoder.tokens(x)
+        return self.heads["text"](tokens.float()).log_softmax(dim=2), mask.sum(dim=1)
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
         """CTC loss per letter."""
-        scores, lengths = self.scores(x)
+        log_probabilities, lengths = self.log_probabilities(x)
         targets = y["text"]
-        return F.ctc_loss(scores.transpose(0, 1), targets, lengths, (targets != PAD).sum(dim=1), zero_infinity=True)
+        targets_length = (targets != PAD).sum(dim=1)
+        return F.ctc_loss(log_probabilities.transpose(0, 1), targets, lengths, targets_length, zero_infinity=True)
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the best path with repeats and blanks taken out, [B, T], 0 behind the end (greedy decoding)."""
-        scores, lengths = self.scores(x)
-        best = scores.argmax(dim=2)
-        moments = torch.arange(best.shape[1], device=best.device)
-        best = best.masked_fill(moments[None] >= lengths[:, None], PAD)
-        kept = best != PAD
-        kept[:, 1:] &= best[:, 1:] != best[:, :-1]
-        order = (~kept).to(torch.int8).argsort(dim=1, stable=True)
-        return {"text": (best * kept).gather(1, order)}
+        """Greedy decoding: return the best path without repeats and blanks, [B, T], zero-padded."""
+        log_probabilities, lengths = self.log_probabilities(x)
+        best = log_probabilities.argmax(dim=2)
+        frames = torch.arange(best.shape[1], device=best.device)
+        best = best.masked_fill(frames[None] >= lengths[:, None], PAD)
+        emitted = best != PAD
+        emitted[:, 1:] &= best[:, 1:] != best[:, :-1]
+        order = (~emitted).to(torch.int8).argsort(dim=1, stable=True)
+        return {"text": (best * emitted).gather(1, order)}
 
 
 class Translator(Supervised):
-    """A GRU decoder that attends to the encoder's tokens (Luong et al. 2015, general attention); greedy decoding."""
+    """GRU decoder with attention over the encoder's tokens (Luong et al. 2015, "general" score)."""
 
     def __init__(self, encoder: Encoder, words: int, longest: int, embedding: int = 64, hidden: int = 128):
         super().__init__()
@@ -200,41 +201,41 @@ class Translator(Supervised):
             }
         )
 
-    def _read(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled, tokens, kept = self.encoder.features_and_tokens(x)
-        return tokens, kept, torch.tanh(self.heads["start"](pooled))[None]
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pooled, tokens, mask = self.encoder.features_and_tokens(x)
+        return tokens, mask, torch.tanh(self.heads["start"](pooled))[None]
 
-    def _decode(self, ids: Tensor, state: Tensor, tokens: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, ids: Tensor, state: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         states, state = self.heads["gru"](self.heads["embedding"](ids), state)
         scores = self.heads["query"](states) @ tokens.transpose(1, 2)
-        context = scores.masked_fill(~kept[:, None], -1e9).softmax(dim=2) @ tokens
+        context = scores.masked_fill(~mask[:, None], -1e9).softmax(dim=2) @ tokens
         return self.heads["out"](torch.tanh(self.heads["mix"](torch.cat([states, context], dim=2)))), state
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy per word, each given the true words before it."""
-        tokens, kept, state = self._read(trim_padding(x))
+        """Cross-entropy per word with teacher forcing."""
+        tokens, mask, state = self._encode(trim_padding(x))
         target = trim_padding(y["text"])
-        logits, _ = self._decode(target[:, :-1], state, tokens, kept)
+        logits, _ = self._decode(target[:, :-1], state, tokens, mask)
         return F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD)
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the likeliest words one by one, [B, longest], up to the end mark."""
-        tokens, kept, state = self._read(trim_padding(x))
+        """Greedy decoding: return word ids [B, longest], zero-padded after END."""
+        tokens, mask, state = self._encode(trim_padding(x))
         word = torch.full((len(x), 1), BEGIN, device=x.device)
-        found, over = [], torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
+        words, ended = [], torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         for _ in range(self.longest):
-            logits, state = self._decode(word, state, tokens, kept)
-            word = logits.argmax(dim=2).masked_fill(over, PAD)
-            over = over | (word == END)
-            found.append(word)
-            if bool(over.all()):
+            logits, state = self._decode(word, state, tokens, mask)
+            word = logits.argmax(dim=2).masked_fill(ended, PAD)
+            ended = ended | (word == END)
+            words.append(word)
+            if bool(ended.all()):
                 break
-        ids = torch.cat(found, dim=1)
+        ids = torch.cat(words, dim=1)
         return {"text": F.pad(ids, (0, self.longest - ids.shape[1]))}
 
 
 class Ensemble(Supervised):
-    """Several networks for one task, whose chances are averaged (soft vote)."""
+    """Averages the class probabilities of several models of one task (soft voting)."""
 
     def __init__(self, members: Sequence[Supervised]):
         super().__init__()
@@ -242,32 +243,29 @@ class Ensemble(Supervised):
         self.encoder = members[0].encoder
 
     def loss(self, x: Tensor, y: Mapping[str, Tensor]) -> Tensor:
-        """Return the mean of their losses."""
+        """Return the mean loss of the members."""
         return torch.stack([member.loss(x, y) for member in self.members]).mean()  # type: ignore[operator]
 
     def predict(self, x: Tensor) -> dict[str, Tensor]:
-        """Return mean chances, by head; raise EncoderError for what writes texts, which cannot be averaged."""
-        every = [member.predict(x) for member in self.members]  # type: ignore[operator]
-        if not all(value.is_floating_point() for value in every[0].values()):
-            raise EncoderError("texts cannot be averaged: an ensemble is for tasks that choose among classes")
-        return {name: torch.stack([found[name] for found in every]).mean(dim=0) for name in every[0]}
+        """Return mean class probabilities by head; raise EncoderError for models that predict texts."""
+        predictions = [member.predict(x) for member in self.members]  # type: ignore[operator]
+        if not all(value.is_floating_point() for value in predictions[0].values()):
+            raise EncoderError("texts cannot be averaged: an ensemble needs a task with classes")
+        return {name: torch.stack([each[name] for each in predictions]).mean(dim=0) for name in predictions[0]}
 
 
-def heads_state(model: Supervised) -> dict[str, Tensor]:
-    """Return the heads' tensors by name."""
-    return {key: value for key, value in model.heads.state_dict().items()}
-
-
-def heads_from(model: AnySupervised, heads: dict[str, Tensor]) -> AnySupervised:
-    """Give a module the heads that were saved; raise EncoderError where they are not its own."""
+def load_heads(model: AnySupervised, heads: dict[str, Tensor]) -> AnySupervised:
+    """Load saved heads into a model and return it in eval mode; raise EncoderError if they do not match."""
     try:
         model.heads.load_state_dict(heads)
     except RuntimeError as error:
-        raise EncoderError(f"the saved heads do not fit any more: {str(error).strip().splitlines()[0]}") from error
+        raise EncoderError(
+            f"the saved heads no longer match the model: {str(error).strip().splitlines()[0]}"
+        ) from error
     return model.eval()
 
 
-def as_text(ids: Any) -> list[int]:
-    """Return the numbers of one row before its padding."""
-    row = [int(number) for number in ids]
+def strip_padding(ids: Any) -> list[int]:
+    """Return the token ids of one row before its padding."""
+    row = [int(index) for index in ids]
     return row[: row.index(PAD)] if PAD in row else row

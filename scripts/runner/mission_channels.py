@@ -16,12 +16,12 @@ from agents.errors import ConfigError
 from agents.settings import ChannelName
 from envs.missions import VOCABULARY, MissionChannel
 from networks.encoders import store
-from networks.encoders.base import space_of
+from networks.encoders.base import space_from_json
 from networks.encoders.vocabulary import Vocabulary, check_drift
 from networks.supervised import corpora
 from networks.supervised.data import DataError
 from networks.supervised.mission_grammar import MissionError, parse, translate
-from networks.supervised.models import Transcriber, Translator, as_text, heads_from
+from networks.supervised.models import Transcriber, Translator, load_heads, strip_padding
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 Give = Callable[[str, int], np.ndarray]
@@ -54,7 +54,7 @@ def channel(envs: Any, config: TrainConfig, custom_mission: str | None = None) -
         )
     stored = store.load(Path(path[0]))
     return MissionChannel(
-        envs, giver(config.mission_channel, stored), space_of(stored.encoder.spec.input), custom_mission
+        envs, giver(config.mission_channel, stored), space_from_json(stored.encoder.spec.input), custom_mission
     )
 
 
@@ -166,13 +166,13 @@ def interpreter(stored: store.Stored) -> Callable[[np.ndarray], str]:
     if words is None or about.get("target_language", "en") != "en":
         raise ConfigError(f"{stored.folder} makes no English; give a folder of translate-zh-en or speech-to-text")
     if stored.encoder.spec.modality == "audio":
-        model: Any = heads_from(Transcriber(stored.encoder, words.size), stored.heads)
+        model: Any = load_heads(Transcriber(stored.encoder, words.size), stored.heads)
     else:
-        model = heads_from(Translator(stored.encoder, words.size, int(about["shape"][0])), stored.heads)
+        model = load_heads(Translator(stored.encoder, words.size, int(about["shape"][0])), stored.heads)
 
     def interpret(x: np.ndarray) -> str:
         with torch.inference_mode():
-            text = words.decode(as_text(model.predict(torch.from_numpy(x[None]))["text"][0]))
+            text = words.decode(strip_padding(model.predict(torch.from_numpy(x[None]))["text"][0]))
         return snap_to_vocabulary(text) if stored.encoder.spec.modality == "audio" else text
 
     return interpret

@@ -13,7 +13,7 @@ from agents.errors import ConfigError
 from envs.make import DROP, SENSORS, make_envs, resolve_protocol
 from envs.sensors import Repaired
 from networks.supervised.data import DataError
-from networks.supervised.repair import repairer
+from networks.supervised.repair import make_repairer
 
 STEPS, GAMES = 200, 8
 """Random play that a repair is learned from."""
@@ -28,7 +28,7 @@ def repaired(envs: Any, config: TrainConfig) -> Any:
     if not isinstance(space, spaces.Box):
         raise ConfigError(f"--repair is for observations of one array; {config.env} has {space}")
     try:
-        tool = repairer(config.repair, space.shape)
+        tool = make_repairer(config.repair, space.shape)
     except DataError as error:
         raise ConfigError(f"--repair {config.repair}: {error}") from error
     if pixels:

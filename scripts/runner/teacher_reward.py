@@ -13,7 +13,7 @@ from agents.errors import ConfigError
 from envs.teacher import TeacherReward
 from networks.encoders import store
 from networks.supervised.feedback import CLASSES, REWARDS, said
-from networks.supervised.models import Classifier, heads_from
+from networks.supervised.models import Classifier, load_heads
 
 
 def add_teacher_reward(envs: Any, config: TrainConfig) -> Any:
@@ -23,7 +23,7 @@ def add_teacher_reward(envs: Any, config: TrainConfig) -> Any:
     stored = store.load(Path(config.teacher))
     if stored.config["task"] != "feedback":
         raise ConfigError(f"--teacher {config.teacher} was trained on {stored.config['task']}, not on feedback")
-    model = heads_from(Classifier(stored.encoder, {"sentiment": len(CLASSES)}), stored.heads)
+    model = load_heads(Classifier(stored.encoder, {"sentiment": len(CLASSES)}), stored.heads)
     words, (length,) = stored.vocabularies["input"], stored.encoder.spec.input["shape"]
     worth = torch.tensor([REWARDS[name] for name in CLASSES])
 

@@ -47,7 +47,7 @@ def record(arguments: argparse.Namespace) -> None:
     for each, text in zip(said, heard, strict=True):
         table.add_row(each.file.name, each.text, text)
     console.print(table)
-    found = metrics.words(heard, [each.text for each in said])
+    found = metrics.error_rates(heard, [each.text for each in said])
     run = provenance.relative(str(arguments.runs[0]))
     speakers = len({each.speaker for each in said})
     print(json.dumps({"run": run, "speakers": speakers, **found, "sha256": stored.sha256}))

@@ -18,8 +18,8 @@ from agents.run import provenance
 from networks.encoders import store
 from networks.encoders.base import build
 from networks.supervised.fit import FitConfig, fit
-from networks.supervised.models import Ensemble, Supervised, heads_state
-from networks.supervised.simplify import prune, quantize, weights_left
+from networks.supervised.models import Ensemble, Supervised
+from networks.supervised.simplify import count_nonzero, prune, quantize
 from scripts.report.tables import number, wide_console
 from scripts.runner.saved_run import origin
 from scripts.supervised.tasks.base import Collected, DataOptions, Task
@@ -128,15 +128,15 @@ def simplify(arguments: argparse.Namespace) -> None:
             label = name if bits == 32 else f"{name}, in 8 bits"
             figures = [f"{found[key]:.3f}" for key in what.headline]
             size = sum(part.numel() for part in model.parameters()) * bits / 8e6
-            table.add_row(label, f"{weights_left(model)[0]:,}", f"{size:.2f}", f"{_milliseconds(model, collected):.1f}",
-                          *figures)  # fmt: skip
+            cost = (f"{count_nonzero(model)[0]:,}", f"{size:.2f}", f"{_milliseconds(model, collected):.1f}")
+            table.add_row(label, *cost, *figures)
     wide_console().print(table)
     if arguments.run_dir is not None:
         facts = {**stored.config, "simplified_from": stored.sha256, "variant": label, **origin()}
         facts = {key: value for key, value in facts.items() if key not in ("spec", "files")}
         labels = {key: list(values) for key, values in what.labels.items()}
         parts = (facts, {"test": found}, labels, what.vocabularies, bool(arguments.quantize))
-        store.save(arguments.run_dir / "encoder", model.encoder, heads_state(model), *parts)
+        store.save(arguments.run_dir / "encoder", model.encoder, model.heads.state_dict(), *parts)
         say_line(wide_console(), f"encoder: {arguments.run_dir / 'encoder'}")
 
 

@@ -22,12 +22,12 @@ from agents.run import machine
 from agents.run.display import Display
 from networks.encoders import store
 from networks.encoders.base import ARCHITECTURES, Encoder, build
-from networks.supervised.data import Data, DataError, Splits, check_apart
-from networks.supervised.fit import Epoch, FitConfig, find_learning_rate, fit, tensors
-from networks.supervised.models import Classifier, Ensemble, Supervised, heads_from, heads_state
-from networks.supervised.preprocess import augmentation
-from networks.supervised.repair import repairer
-from networks.supervised.simplify import distilling
+from networks.supervised.augment import make_augmentation
+from networks.supervised.data import Data, DataError, Splits, check_disjoint
+from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
+from networks.supervised.models import Classifier, Ensemble, Supervised, load_heads
+from networks.supervised.repair import make_repairer
+from networks.supervised.simplify import distillation_loss
 from networks.torsos.normalize import Normalize
 from scripts.command_line.options import parse
 from scripts.report import plots
@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     begin = time.monotonic()
     collected = what.collect(wanted)
     collected = whole(what, collected, arguments.repair)
-    check_apart(collected.splits)
+    check_disjoint(collected.splits)
     sizes = ", ".join(f"{len(part):,}" for part in collected.splits)
     say_line(
         console, f"{what.name}: {sizes} examples to train, validate, test; made in {time.monotonic() - begin:.0f} s"
@@ -69,9 +69,9 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     arch = start.encoder.spec.arch if start is not None else arguments.arch or what.arch
     model = _begun(what, start, collected, config) if start is not None else _model(what, arch, collected, config)
     teacher = store.load(arguments.distill) if arguments.distill else None
-    loss = distilling(model, restored(what, teacher, collected)) if teacher is not None else None
+    loss = distillation_loss(model, restored(what, teacher, collected)) if teacher is not None else None
     names = what.augment if arguments.augment is None else [name for name in arguments.augment if name != "none"]
-    augment = augmentation(names, model.encoder.spec.modality, model.encoder)
+    augment = make_augmentation(names, model.encoder.spec.modality, model.encoder)
     if arguments.lr_find:
         config = replace(config, learning_rate=find_learning_rate(model, collected.splits.train, config))
         say_line(console, f"learning rate {config.learning_rate:.2g}: a tenth of where the loss is lowest")
@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
     over = _taking(snapshots, model, collected.splits.train) if config.cycles > 1 else None
     if not arguments.untrained:
         with Display(config.epochs, what.name, console=console) as display:
-            show = partial(_show, display)
+            show = partial(_show, display, config.epochs)
             epochs = fit(model, collected.splits, config, what.score, augment, show, loss, over)
     seconds = time.monotonic() - begin
     report = {"test": what.report(model, collected.splits.test)}
@@ -132,14 +132,14 @@ def whole(what: Task, collected: Collected, repair: str | None) -> Collected:
     if repair is None:
         return collected
     try:
-        tool = repairer(repair, what.space().shape or ()).fit(collected.splits.train.x)
+        tool = make_repairer(repair, what.space().shape or ()).fit(collected.splits.train.x)
     except (DataError, IndexError) as error:
         raise ConfigError(f"--repair {repair}: {error}") from error
     mended = [Data(tool(part.x), part.y, part.group) for part in (*collected.splits, *collected.extra.values())]
     return Collected(Splits(*mended[:3]), collected.facts, dict(zip(collected.extra, mended[3:], strict=True)))
 
 
-def _show(display: Display, epoch: Epoch, total: int) -> None:
+def _show(display: Display, total: int, epoch: Epoch) -> None:
     if display.due() or epoch.number == total:
         facts = {"loss": epoch.loss, "validation": epoch.score, "learning_rate": epoch.learning_rate}
         display.update(epoch.number, facts, {})
@@ -147,7 +147,7 @@ def _show(display: Display, epoch: Epoch, total: int) -> None:
 
 def _taking(snapshots: list[Supervised], model: Supervised, data: Data) -> Callable[[], None]:
     """Return what adds a copy of the model as it is then; raise EncoderError where copies could not vote."""
-    x, _ = tensors(data, np.arange(min(len(data), 1)), model)
+    x, _ = batch_tensors(data, np.arange(min(len(data), 1)), model)
     if len(x):
         with torch.no_grad():
             Ensemble([model]).predict(x)
@@ -252,7 +252,7 @@ def _save(folder: Path, what: Task, model: Supervised, facts: dict[str, Any], re
     """Write the encoder folder and pictures of what was confused with what."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = {name: list(values) for name, values in what.labels.items()}
-    store.save(folder / "encoder", model.encoder, heads_state(model), facts, report, labels, what.vocabularies)
+    store.save(folder / "encoder", model.encoder, model.heads.state_dict(), facts, report, labels, what.vocabularies)
     heads = report["test"].get("heads", {})
     for name in list(heads)[:4]:
         if "confusion" in heads[name]:
@@ -264,7 +264,7 @@ def restored(what: Task, stored: store.Stored, collected: Collected) -> Supervis
     if stored.config["task"] != what.name:
         raise ConfigError(f"{stored.folder} was trained on {stored.config['task']}, not on {what.name}")
     config = replace(FitConfig(**stored.config["config"]), device="auto")
-    return heads_from(on_device(what, stored.encoder, collected, config), stored.heads)
+    return load_heads(on_device(what, stored.encoder, collected, config), stored.heads)
 
 
 def judgement(what: Task, report: dict[str, Any], baselines: dict[str, dict[str, float]]) -> Table:

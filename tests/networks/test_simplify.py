@@ -1,4 +1,4 @@
-"""Pruning, eight bits, distillation and votes: against their formulas, and that nothing else changes."""
+"""Pruning, quantisation, distillation and ensembles against their formulas."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from networks.encoders import store
 from networks.encoders.base import EncoderError, build
 from networks.supervised.data import Data, DataError
-from networks.supervised.models import Classifier, Ensemble, InverseDynamicsModel, Supervised, Transcriber, heads_state
-from networks.supervised.simplify import distilling, matrices, prune, quantize, weights_left
+from networks.supervised.models import Classifier, Ensemble, InverseDynamicsModel, Supervised, Transcriber
+from networks.supervised.simplify import count_nonzero, distillation_loss, prune, quantize, weight_matrices
 
 IMAGE = spaces.Box(0, 255, (1, 8, 8), np.uint8)
 
@@ -29,11 +29,11 @@ def images(count: int = 6) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_the_smallest_weights_of_all_layers_together_are_left_out(share: float) -> None:
+def test_pruning_zeroes_the_smallest_weights_of_all_layers(share: float) -> None:
     model, before = classifier(), classifier()
     prune(model, share)
-    old = torch.cat([weight.flatten() for weight in matrices(before).values()])
-    new = torch.cat([weight.flatten() for weight in matrices(model).values()])
+    old = torch.cat([weight.flatten() for weight in weight_matrices(before).values()])
+    new = torch.cat([weight.flatten() for weight in weight_matrices(model).values()])
     gone = new == 0
     assert int(gone.sum()) == round(share * len(old))
     assert torch.equal(new[~gone], old[~gone])
@@ -41,7 +41,7 @@ def test_the_smallest_weights_of_all_layers_together_are_left_out(share: float) 
         assert old[gone].abs().max() <= old[~gone].abs().min()
     biases = [value for value in model.parameters() if value.dim() < 2]
     assert all(torch.equal(a, b) for a, b in zip(biases, [v for v in before.parameters() if v.dim() < 2], strict=True))
-    left, of = weights_left(model)
+    left, of = count_nonzero(model)
     assert of == sum(part.numel() for part in before.parameters())
     zeros_before = sum(int((part == 0).sum()) for part in before.parameters())
     assert left == of - zeros_before - round(share * len(old))
@@ -49,19 +49,19 @@ def test_the_smallest_weights_of_all_layers_together_are_left_out(share: float) 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_an_impossible_share_is_refused(share: float) -> None:
-    with pytest.raises(DataError, match="must lie in 0 to below 1"):
+    with pytest.raises(DataError, match="must be at least 0 and below 1"):
         prune(classifier(), share)
 
 
-def test_eight_bits_are_off_by_half_a_step_at_most_and_are_a_quarter_on_disk(tmp_path: Path) -> None:
+def test_quantisation_rounds_by_half_a_step_at_most_and_shrinks_the_folder(tmp_path: Path) -> None:
     model, before = classifier(), classifier()
     quantize(model)
-    for name, weight in matrices(before).items():
+    for name, weight in weight_matrices(before).items():
         rows = weight.flatten(1)
         step = rows.abs().amax(dim=1, keepdim=True) / 127
-        assert bool(((matrices(model)[name].flatten(1) - rows).abs() <= step / 2 + 1e-7).all())
+        assert bool(((weight_matrices(model)[name].flatten(1) - rows).abs() <= step / 2 + 1e-7).all())
     for name, int8 in (("whole", False), ("small", True)):
-        store.save(tmp_path / name, model.encoder, heads_state(model), {"task": "t"}, {}, int8=int8)
+        store.save(tmp_path / name, model.encoder, model.heads.state_dict(), {"task": "t"}, {}, int8=int8)
     sizes = {name: (tmp_path / name / "encoder.safetensors").stat().st_size for name in ("whole", "small")}
     assert sizes["small"] < 0.5 * sizes["whole"]
     loaded = store.load(tmp_path / "small")
@@ -70,28 +70,28 @@ def test_eight_bits_are_off_by_half_a_step_at_most_and_are_a_quarter_on_disk(tmp
     assert torch.equal(loaded.encoder.state_dict()["normalize.mean"], model.encoder.state_dict()["normalize.mean"])
 
 
-def test_a_student_goes_by_the_teacher_and_by_the_labels() -> None:
+def test_the_distillation_loss_combines_teacher_and_labels() -> None:
     student, teacher, x = classifier(0), classifier(1), images()
     y = {"digit": torch.tensor([0, 1, 2, 0, 1, 2])}
-    loss = distilling(student, teacher, share=0.6, temperature=3.0)
+    loss = distillation_loss(student, teacher, share=0.6, temperature=3.0)
     known, own = teacher.logits(x)["digit"], student.logits(x)["digit"]
     p, log_q = F.softmax(known / 3, dim=1), F.log_softmax(own / 3, dim=1)
     far = (p * (p.log() - log_q)).sum(dim=1).mean() * 9
     assert loss(x, y).item() == pytest.approx((0.6 * far + 0.4 * F.cross_entropy(own, y["digit"])).item(), rel=1e-5)
     loss(x, y).backward()
     assert all(weight.grad is None for weight in teacher.parameters())
-    assert distilling(teacher, teacher, share=1.0)(x, y).item() == pytest.approx(0.0, abs=1e-6)
+    assert distillation_loss(teacher, teacher, share=1.0)(x, y).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_distillation_wants_the_same_classes() -> None:
-    with pytest.raises(DataError, match="chooses among other classes"):
-        distilling(classifier(), classifier(classes=4))
+def test_distillation_needs_the_same_classes() -> None:
+    with pytest.raises(DataError, match="has other classes"):
+        distillation_loss(classifier(), classifier(classes=4))
     pair = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 3)
-    with pytest.raises(DataError, match="for tasks that choose among classes"):
-        distilling(pair, pair)
+    with pytest.raises(DataError, match="needs a task with classes"):
+        distillation_loss(pair, pair)
 
 
-def test_a_vote_is_the_mean_of_chances() -> None:
+def test_an_ensemble_averages_probabilities() -> None:
     members, x = [classifier(seed) for seed in range(3)], images()
     mean = torch.stack([member.predict(x)["digit"] for member in members]).mean(dim=0)
     vote = Ensemble(members).eval()
@@ -108,7 +108,7 @@ def test_texts_cannot_be_averaged() -> None:
         Ensemble([writer, writer]).predict(torch.ones(1, 4000, dtype=torch.int16))
 
 
-def test_what_lies_between_two_observations_is_told_by_both() -> None:
+def test_inverse_dynamics_uses_both_observations() -> None:
     torch.manual_seed(0)
     model: Supervised = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
     pairs = torch.stack([images(6), images(6).flip(0)], dim=1)

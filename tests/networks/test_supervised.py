@@ -1,4 +1,4 @@
-"""The supervised loop: splits that leak nothing, losses worked out by hand, and options that do what they say."""
+"""Supervised training: disjoint splits, losses and metrics against hand-computed values, training options."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ from gymnasium import spaces
 from torch import Tensor
 
 from networks.encoders.base import Encoder, build
-from networks.supervised import metrics, preprocess
-from networks.supervised.data import IGNORE, Data, DataError, Splits, check_apart, split
-from networks.supervised.fit import Epoch, FitConfig, balanced_weights, batches, find_learning_rate, fit, rate
-from networks.supervised.models import Classifier, SlotFiller, Transcriber, Translator, as_text
+from networks.supervised import augment, metrics
+from networks.supervised.data import IGNORE, Data, DataError, Splits, check_disjoint, split
+from networks.supervised.fit import (
+    Epoch,
+    FitConfig,
+    balanced_weights,
+    batches,
+    find_learning_rate,
+    fit,
+    learning_rate_factor,
+    schedulers,
+)
+from networks.supervised.models import Classifier, SlotFiller, Transcriber, Translator, strip_padding
 
 NUMBERS = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -30,7 +39,7 @@ def blobs(count: int = 300, seed: int = 0, classes: int = 3) -> Data:
     return Data(x, {"corner": target}, np.arange(count))
 
 
-def module(seed: int = 0, **options: Any) -> Classifier:
+def classifier(seed: int = 0, **options: Any) -> Classifier:
     torch.manual_seed(seed)
     return Classifier(build("mlp", NUMBERS), {"corner": 3}, **options)
 
@@ -43,22 +52,22 @@ def splits() -> Splits:
     return split(blobs(), np.random.default_rng(0))
 
 
-def test_groups_are_on_one_side_only() -> None:
+def test_groups_are_in_one_split_only() -> None:
     data = blobs(200)
     data = Data(data.x, data.y, np.arange(200) // 10)
     parts = split(data, np.random.default_rng(3))
-    check_apart(parts)
+    check_disjoint(parts)
     assert sum(len(part) for part in parts) == 200
     assert [len(set(part.group)) for part in parts] == [16, 2, 2]
-    with pytest.raises(DataError, match="1 groups, such as 0, are on two sides"):
-        check_apart(Splits(parts.train, parts.valid, data.take(np.isin(data.group, [0, *parts.test.group]))))
+    with pytest.raises(DataError, match="1 groups, such as 0, are in two splits"):
+        check_disjoint(Splits(parts.train, parts.valid, data.take(np.isin(data.group, [0, *parts.test.group]))))
     with pytest.raises(DataError, match="2 groups cannot be split"):
         split(Data(data.x, data.y, np.arange(200) % 2), np.random.default_rng(0))
-    with pytest.raises(DataError, match="200 inputs and 3 of 'corner'"):
+    with pytest.raises(DataError, match="200 inputs do not match 3 values of 'corner'"):
         Data(data.x, {"corner": np.zeros(3)}, data.group)
 
 
-def test_a_fingerprint_is_that_of_every_number() -> None:
+def test_a_fingerprint_depends_on_every_value() -> None:
     data = blobs(50)
     assert data.fingerprint == blobs(50).fingerprint
     x = data.x.copy()
@@ -67,8 +76,8 @@ def test_a_fingerprint_is_that_of_every_number() -> None:
     assert data.take(np.arange(49)).fingerprint != data.fingerprint
 
 
-def test_unknown_targets_cost_nothing() -> None:
-    model = module()
+def test_unknown_targets_have_no_loss() -> None:
+    model = classifier()
     x, y = torch.from_numpy(blobs(4).x), torch.tensor([0, IGNORE, 2, IGNORE])
     logits = model.logits(x)["corner"]
     expected = -(logits.log_softmax(dim=1)[0, 0] + logits.log_softmax(dim=1)[2, 2]) / 2
@@ -76,7 +85,7 @@ def test_unknown_targets_cost_nothing() -> None:
     assert float(model.loss(x, {"corner": torch.full((4,), IGNORE)})) == 0.0
 
 
-def test_rare_classes_weigh_more() -> None:
+def test_balanced_weights_and_sampling_favour_rare_classes() -> None:
     data = Data(np.zeros((6, 2), np.float32), {"corner": np.array([0, 0, 0, 1, 0, IGNORE])}, np.arange(6))
     weights = balanced_weights(data, {"corner": 3})["corner"]
     assert weights.tolist() == pytest.approx([5 / 4 / 2, 5 / 1 / 2, 0.0])
@@ -89,7 +98,7 @@ def test_rare_classes_weigh_more() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "onecycle", "plateau"])
 def test_every_schedule_learns(schedule: Any) -> None:
-    model, parts = module(), splits()
+    model, parts = classifier(), splits()
     epochs = fit(model, parts, FitConfig(epochs=8, schedule=schedule, learning_rate=0.01, batch_size=32), accuracy)
     assert accuracy(model, parts.test) > 0.9
     assert epochs[-1].loss < epochs[0].loss / 2
@@ -97,40 +106,61 @@ def test_every_schedule_learns(schedule: Any) -> None:
 
 def test_schedules_by_hand() -> None:
     plain = FitConfig(warmup=0.0)
-    assert rate(0.5, replace(plain, schedule="constant")) == 1.0
-    assert [rate(p, replace(plain, schedule="step")) for p in (0.0, 0.59, 0.6, 0.84, 0.9)] == [1, 1, 0.1, 0.1, 0.01]
-    assert rate(0.5, replace(plain, schedule="cosine")) == pytest.approx(0.5)
-    assert rate(1.0, replace(plain, schedule="cosine")) == pytest.approx(0.0)
+    assert learning_rate_factor(0.5, replace(plain, schedule="constant")) == 1.0
+    assert [learning_rate_factor(p, replace(plain, schedule="step")) for p in (0.0, 0.59, 0.6, 0.84, 0.9)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+    ]
+    assert learning_rate_factor(0.5, replace(plain, schedule="cosine")) == pytest.approx(0.5)
+    assert learning_rate_factor(1.0, replace(plain, schedule="cosine")) == pytest.approx(0.0)
     one = replace(plain, schedule="onecycle")
-    assert [rate(p, one) for p in (0.0, 0.3, 1.0)] == pytest.approx([0.04, 1.0, 0.0])
-    assert rate(0.05, FitConfig(schedule="constant", warmup=0.1)) == pytest.approx(0.5)
+    assert [learning_rate_factor(p, one) for p in (0.0, 0.3, 1.0)] == pytest.approx([0.04, 1.0, 0.0])
+    assert learning_rate_factor(0.05, FitConfig(schedule="constant", warmup=0.1)) == pytest.approx(0.5)
     twice = replace(plain, schedule="cosine", cycles=2)
-    assert [rate(p, twice) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 0.5, 1.0, 0.5, 0.0])
+    assert [learning_rate_factor(p, twice) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx(
+        [1.0, 0.5, 1.0, 0.5, 0.0]
+    )
+
+
+def test_plateau_halves_the_rate_after_every_second_stale_epoch_and_warms_up() -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], 0.8)
+    warmup, plateau = schedulers(optimizer, FitConfig(schedule="plateau", warmup=0.5), 4)
+    assert plateau is not None
+    rates = [optimizer.param_groups[0]["lr"]]
+    for score in (0.5, 0.7, 0.7, 0.6, 0.7, 0.7, 0.9, 0.8):
+        optimizer.step()
+        warmup.step()
+        plateau.step(score)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([8e-4, 0.4004, 0.8, 0.8, 0.4, 0.4, 0.2, 0.2, 0.2])
 
 
 @pytest.mark.parametrize(
     ("epochs", "cycles", "ends"), [(6, 3, [2, 4, 6]), (7, 3, [3, 5, 7]), (4, 1, [4]), (3, 3, [1, 2, 3])]
 )
-def test_each_cycle_ends_once_when_its_rate_has_fallen(epochs: int, cycles: int, ends: list[int]) -> None:
-    model, over, passed = module(), [], []
+def test_each_cycle_ends_once(epochs: int, cycles: int, ends: list[int]) -> None:
+    model, cycle_ends, passed = classifier(), [], []
     config = FitConfig(epochs=epochs, cycles=cycles, batch_size=8)
-    fit(model, splits(), config, accuracy, None, lambda epoch, _: passed.append(epoch), None,
-        lambda: over.append(len(passed)))  # fmt: skip
-    assert over == ends
+    fit(model, splits(), config, accuracy, None, passed.append, None,
+        lambda: cycle_ends.append(len(passed)))  # fmt: skip
+    assert cycle_ends == ends
 
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"cycles": 0}, "--cycles must be 1 to --epochs"), ({"cycles": 9}, "--cycles must be 1 to --epochs"),
-    ({"cycles": 2, "schedule": "plateau"}, "takes a --schedule that falls"),
+    ({"cycles": 2, "schedule": "plateau"}, "needs a falling --schedule"),
     ({"cycles": 2, "early_stop": 3}, "no --early-stop"),
 ])  # fmt: skip
-def test_cycles_that_cannot_be_are_refused(changes: Any, words: str) -> None:
+def test_impossible_cycles_are_refused(changes: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         FitConfig(**{"epochs": 8, **changes}).validate()
 
 
-def test_the_best_epoch_is_kept_and_a_stale_run_stops() -> None:
-    model, parts = module(), splits()
+def test_the_best_epoch_is_restored_and_training_stops_early() -> None:
+    model, parts = classifier(), splits()
     scores = iter([0.1, 0.9, 0.3, 0.2, 0.1, 0.8])
     states: list[Tensor] = []
 
@@ -143,42 +173,42 @@ def test_the_best_epoch_is_kept_and_a_stale_run_stops() -> None:
     assert torch.equal(model.heads["corner"].weight, states[1])
 
 
-def test_one_seed_gives_one_module() -> None:
-    found = []
+def test_training_is_deterministic() -> None:
+    weights = []
     for seed in (0, 0, 1):
-        model = module()
-        fit(model, splits(), FitConfig(epochs=2, seed=seed), accuracy, preprocess.word_dropout)
-        found.append(model.heads["corner"].weight.detach())
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        model = classifier()
+        fit(model, splits(), FitConfig(epochs=2, seed=seed), accuracy, augment.word_dropout)
+        weights.append(model.heads["corner"].weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_averaged_weights_are_the_mean_of_the_last_epochs() -> None:
-    model, parts = module(), splits()
-    seen: list[Tensor] = []
+    model, parts = classifier(), splits()
+    biases: list[Tensor] = []
 
-    def watch(epoch: Epoch, total: int) -> None:
-        seen.append(model.heads["corner"].bias.detach().clone())
+    def on_epoch(epoch: Epoch) -> None:
+        biases.append(model.heads["corner"].bias.detach().clone())
 
-    fit(model, parts, FitConfig(epochs=8, average="swa", learning_rate=0.01), lambda *_: 0.0, None, watch)
-    assert torch.allclose(model.heads["corner"].bias, torch.stack(seen[5:]).mean(dim=0), atol=1e-6)
+    fit(model, parts, FitConfig(epochs=8, average="swa", learning_rate=0.01), lambda *_: 0.0, None, on_epoch)
+    assert torch.allclose(model.heads["corner"].bias, torch.stack(biases[5:]).mean(dim=0), atol=1e-6)
 
 
-def test_a_loss_that_is_no_number_stops_at_once() -> None:
+def test_a_loss_that_is_not_finite_stops_training() -> None:
     data = blobs(100)
     data.x[3] = np.inf
     with pytest.raises(DataError, match="the loss is nan in epoch 1"):
-        fit(module(), Splits(data, data, data), FitConfig(epochs=2), accuracy)
+        fit(classifier(), Splits(data, data, data), FitConfig(epochs=2), accuracy)
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("learning_rate", 0.0), ("warmup", 1.0), ("seed", -1)])
-def test_impossible_values_are_told(name: str, value: Any) -> None:
+def test_impossible_settings_are_refused(name: str, value: Any) -> None:
     with pytest.raises(DataError, match=f"--{name.replace('_', '-')} cannot be {value}"):
         replace(FitConfig(), **{name: value}).validate()
 
 
 def test_a_good_learning_rate_is_found() -> None:
-    found = find_learning_rate(module(), blobs(500), FitConfig(batch_size=32))
+    found = find_learning_rate(classifier(), blobs(500), FitConfig(batch_size=32))
     assert 1e-4 < found < 0.3
 
 
@@ -194,24 +224,26 @@ def test_metrics_by_hand() -> None:
     assert found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
     expected = (abs(0.9 - 1) + abs(0.7 - 1) + abs(0.6 - 0)) / 3  # each alone in its bin
     assert found["ece"] == pytest.approx(expected)
-    assert metrics.majority(np.array([1, 1, 0]), np.array([1, 0, 0, IGNORE]))["accuracy"] == pytest.approx(1 / 3)
+    assert metrics.majority_baseline(np.array([1, 1, 0]), np.array([1, 0, 0, IGNORE]))["accuracy"] == pytest.approx(
+        1 / 3
+    )
     assert metrics.regression(np.array([1.0, 2.0]), np.array([1.0, 4.0])) == {
         "r2": pytest.approx(1 - 4 / 4.5), "mae": 1.0, "examples": 2,
     }  # fmt: skip
-    words = metrics.words(["go to the ball", "a"], ["go to a ball", "a"])
+    words = metrics.error_rates(["go to the ball", "a"], ["go to a ball", "a"])
     assert words["wer"] == pytest.approx(1 / 5)
     assert words["exact"] == 0.5
     assert metrics.translation(["the red ball is here"], ["the red ball is here"])["bleu"] == pytest.approx(100.0)
 
 
-class Heard(Encoder):
-    """Tokens that are given."""
+class FixedTokens(Encoder):
+    """Returns given tokens and mask."""
 
     modality = "audio"
 
-    def __init__(self, tokens: Tensor, kept: Tensor):
+    def __init__(self, tokens: Tensor, mask: Tensor):
         super().__init__()
-        self.given = tokens, kept
+        self.given = tokens, mask
         self.out_dim = tokens.shape[2]
         from networks.encoders.base import EncoderSpec
 
@@ -221,22 +253,22 @@ class Heard(Encoder):
         return self.given
 
 
-def test_repeats_and_blanks_are_taken_out() -> None:
+def test_greedy_decoding_removes_repeats_and_blanks() -> None:
     path = torch.tensor([[0, 2, 2, 0, 2, 3, 3, 1], [3, 0, 0, 3, 2, 2, 2, 2]])
-    kept = torch.ones(2, 8, dtype=torch.bool)
-    kept[1, 5:] = False
-    model = Transcriber(Heard(torch.nn.functional.one_hot(path, 4).float(), kept), 4)
+    mask = torch.ones(2, 8, dtype=torch.bool)
+    mask[1, 5:] = False
+    model = Transcriber(FixedTokens(torch.nn.functional.one_hot(path, 4).float(), mask), 4)
     model.heads["text"].weight.data = torch.eye(4) * 9
     model.heads["text"].bias.data.zero_()
     found = model.predict(torch.zeros(2, 1))["text"]
-    assert as_text(found[0]) == [2, 2, 3, 1]
-    assert as_text(found[1]) == [3, 3, 2]
+    assert strip_padding(found[0]) == [2, 2, 3, 1]
+    assert strip_padding(found[1]) == [3, 3, 2]
 
 
-def test_ctc_is_the_sum_over_all_ways_to_say_it() -> None:
+def test_ctc_sums_over_all_alignments() -> None:
     torch.manual_seed(0)
-    model = Transcriber(Heard(torch.randn(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)), 3)
-    chances = model.scores(torch.zeros(1, 1))[0][0].exp()
+    model = Transcriber(FixedTokens(torch.randn(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)), 3)
+    chances = model.log_probabilities(torch.zeros(1, 1))[0][0].exp()
     ways = [way for way in np.ndindex(3, 3, 3) if collapse(way) == [1, 2]]
     total = sum(math.prod(float(chances[t, letter]) for t, letter in enumerate(way)) for way in ways)
     loss = model.loss(torch.zeros(1, 1), {"text": torch.tensor([[1, 2, 0]])})
@@ -247,7 +279,7 @@ def collapse(way: tuple[int, ...]) -> list[int]:
     return [letter for index, letter in enumerate(way) if letter and (not index or way[index - 1] != letter)]
 
 
-def test_a_translator_learns_to_turn_a_text_around() -> None:
+def test_a_translator_learns_to_reverse_a_text() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(2, 8, size=(400, 5))
     y = np.concatenate([np.full((400, 1), 2), x[:, ::-1] + 2, np.full((400, 1), 3), np.zeros((400, 3), int)], axis=1)
@@ -263,7 +295,7 @@ def test_a_translator_learns_to_turn_a_text_around() -> None:
     assert exact(model, data) > 0.9
 
 
-def test_slots_find_their_words_wherever_they_are() -> None:
+def test_slots_find_their_words_at_any_position() -> None:
     rng = np.random.default_rng(0)
     x = np.full((600, 8), 9)
     a, b = rng.integers(0, 3, 600), rng.integers(0, 3, 600)
@@ -281,28 +313,28 @@ def test_slots_find_their_words_wherever_they_are() -> None:
     assert exact(model, data) > 0.98
 
 
-def test_augmentations_change_what_they_should() -> None:
+def test_augmentations() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(50, 1, 1, 1)
-    moved = preprocess.shift(image, generator)
+    moved = augment.random_shift(image, generator)
     assert moved.shape == image.shape
     assert moved.dtype == torch.uint8
     assert any(torch.equal(each, image[0]) for each in moved)  # a shift of nothing is among nine
     assert any(torch.equal(each[:, :, 1:], image[0, :, :, :-1]) for each in moved)
-    holes = preprocess.cutout(torch.full((5, 1, 8, 8), 7, dtype=torch.uint8), generator)
+    holes = augment.cutout(torch.full((5, 1, 8, 8), 7, dtype=torch.uint8), generator)
     assert ((holes == 0).sum(dim=(1, 2, 3)) == 4).all()
     wave = torch.zeros(20, 1000, dtype=torch.int16)
     wave[:, :600] = 5000
-    noisy = preprocess.noise(wave, generator)
+    noisy = augment.add_noise(wave, generator)
     assert (noisy[:, 600:] == 0).all()
     level = (noisy[:, :600].float() - 5000).std(dim=1) / 5000
     assert level.min() > 10 ** (-31 / 20)
     assert level.max() < 10 ** (-4 / 20)
-    words = preprocess.word_dropout(torch.full((10, 100), 5), generator)
+    words = augment.word_dropout(torch.full((10, 100), 5), generator)
     assert 0.05 < float((words == 1).float().mean()) < 0.15
     audio = build("crnn", spaces.Box(-32768, 32767, (8000,), np.int16), sample_rate=8000)
-    assert preprocess.augmentation(["specaug"], "audio", audio) is None
+    assert augment.make_augmentation(["specaug"], "audio", audio) is None
     torch.manual_seed(0)
     assert not torch.equal(audio.train().log_mel(wave.repeat(1, 8))[0], audio.eval().log_mel(wave.repeat(1, 8))[0])
-    with pytest.raises(DataError, match="no augmentation 'shift' of text; there is words"):
-        preprocess.augmentation(["shift"], "text", audio)
+    with pytest.raises(DataError, match="no augmentation 'shift' for text; there is words"):
+        augment.make_augmentation(["shift"], "text", audio)

@@ -61,7 +61,7 @@ def test_each_episode_is_given_once_and_again_for_the_same_seed() -> None:
 
     plain = make_envs(GAME, 2)
     envs = MissionChannel(
-        make_envs(GAME, 2), give, mission_channels.space_of({"kind": "box", "shape": [3], "dtype": "int64"})
+        make_envs(GAME, 2), give, mission_channels.space_from_json({"kind": "box", "shape": [3], "dtype": "int64"})
     )
     for _ in range(2):
         obs, _ = envs.reset(seed=[5, 6])

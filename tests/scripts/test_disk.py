@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from networks.supervised.data import DataError, check_apart
+from networks.supervised.data import DataError, check_disjoint
 from networks.supervised.files import read_images, read_texts
 from scripts.supervised.tasks.base import DataOptions
 from scripts.supervised.tasks.disk import TextClasses
@@ -192,7 +192,7 @@ def test_a_table_of_texts_is_learned_from(ending: str, tmp_path: Path) -> None:
     write_table(path)
     assert read_texts(path) == ([text for text, _ in LINES], [label for _, label in LINES])
     collected = TextClasses().collect(DataOptions(1000, path=path))
-    check_apart(collected.splits)  # the same line of feedback is on one side only
+    check_disjoint(collected.splits)  # the same line of feedback is on one side only
     words = ("--epochs", 6, "--threads", 1, "--batch-size", 16, "--run-dir", tmp_path / "run")
     done = call("pretrain", "texts", "--data", path, *words)
     assert done.code == 0, done.err

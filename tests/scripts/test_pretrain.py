@@ -15,7 +15,7 @@ import torch
 from envs.make import make_env, make_envs, resolve_protocol
 from networks.encoders import store
 from networks.supervised import espeak
-from networks.supervised.data import IGNORE, DataError, check_apart
+from networks.supervised.data import IGNORE, DataError, check_disjoint
 from networks.supervised.mission_grammar import HELD_OUT, MissionError, draw, parse, say, slot_names, slots
 from scripts.supervised.tasks import atari, games, mission_text, registry
 from scripts.supervised.tasks.base import DataOptions
@@ -120,7 +120,7 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "value": (("digits", "--epochs", "0"), ("--epochs cannot be 0",)),
     "examples": (("digits", "--examples", "3"), ("at least 50",)),
     "architecture": (("digits", "--arch", "natur"), ("there is no architecture 'natur'",)),
-    "other modality": (("digits", "--arch", "gru"), ("reads token ids",)),
+    "other modality": (("digits", "--arch", "gru"), ("takes token ids",)),
     "augmentation": (("mission-slots", "--examples", "100", "--augment", "shift"), ("there is words",)),
     "data": (("digits", "--data", "x"), ("takes no --data",)),
     "game": (("atari-ram", "--env", "ALE/Tennis-v5"), ("not known here", "ALE/Pong-v5")),
@@ -170,7 +170,7 @@ def clauses_of(instr: Any) -> list[tuple[Any, ...]]:
 
 def test_pairs_that_nobody_sees_are_in_no_training_example() -> None:
     collected = mission_text.MissionSlots().collect(DataOptions(400))
-    check_apart(collected.splits)
+    check_disjoint(collected.splits)
     for part in collected.splits:
         assert not any(parse(text).held_out for text in part.group)
     assert all(parse(text).held_out for text in collected.extra["unseen pairs"].group)
@@ -242,7 +242,7 @@ def test_frames_of_the_task_are_those_of_training() -> None:
 def test_voices_of_the_test_are_heard_nowhere_else() -> None:
     for name in ("speech-commands", "speech-to-text"):
         collected = registry.task(name).collect(DataOptions(60))
-        check_apart(collected.splits)
+        check_disjoint(collected.splits)
         assert collected.splits.train.x.dtype == np.int16
         assert set(collected.splits.test.group) <= set(espeak.TEST_VOICES)
         behind = np.flatnonzero(collected.splits.train.x[0])[-1] + 1
@@ -302,7 +302,7 @@ def test_votes_small_students_and_smaller_networks(tmp_path: Path) -> None:
     assert again.code == 0, again.err
     report = json.loads((small / "encoder/report.json").read_text())
     assert json.loads(again.out.splitlines()[-1])["accuracy"] == pytest.approx(report["test"]["accuracy"], abs=0.01)
-    assert_one_line(pretrain("simplify", runs[0], "--prune", 1.5), 2, "must lie in 0 to below 1")
+    assert_one_line(pretrain("simplify", runs[0], "--prune", 1.5), 2, "must be at least 0 and below 1")
     assert_one_line(pretrain("ensemble", runs[0]), 2, "takes folders that pretrain.py made")
     assert_one_line(pretrain("evaluate", runs[0], "--epochs", 2), 2, "evaluate has no option --epochs")
 

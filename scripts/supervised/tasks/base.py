@@ -158,7 +158,7 @@ class ClassTask(Task):
     def baselines(self, splits: Splits) -> dict[str, dict[str, float]]:
         """Return the commonest class, and logistic regression on the raw input."""
         heads = list(self.labels)
-        guesses = [metrics.majority(splits.train.y[name], splits.test.y[name]) for name in heads]
+        guesses = [metrics.majority_baseline(splits.train.y[name], splits.test.y[name]) for name in heads]
         found = {"majority class": {key: float(np.mean([each[key] for each in guesses])) for key in ("accuracy", "f1")}}
         if self.logistic:
             found["logistic regression"] = self._logistic(splits, heads)

@@ -15,7 +15,7 @@ from networks.supervised import corpora, espeak, metrics
 from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.mission_grammar import Mission, draw, say, slot_names, slots
-from networks.supervised.models import SlotFiller, Supervised, Transcriber, as_text
+from networks.supervised.models import SlotFiller, Supervised, Transcriber, strip_padding
 from networks.supervised.speech import pad_to, snap_to_vocabulary
 from scripts.supervised.tasks.base import ClassTask, Collected, DataOptions, Goal, Task, slot_report
 
@@ -178,12 +178,12 @@ class SpeechToText(Spoken):
 
     def report(self, model: Supervised, data: Data) -> dict[str, Any]:
         """Return error rates, as written and with each word taken for the nearest that missions have."""
-        found = [LETTERS.decode(as_text(row)) for row in model.predictions(data.x, 64)["text"]]
-        wanted = [LETTERS.decode(as_text(row)) for row in data.y["text"]]
+        found = [LETTERS.decode(strip_padding(row)) for row in model.predictions(data.x, 64)["text"]]
+        wanted = [LETTERS.decode(strip_padding(row)) for row in data.y["text"]]
         if self.corpus:
-            return metrics.words(found, wanted)
-        snapped = metrics.words([snap_to_vocabulary(text) for text in found], wanted)
-        return {**metrics.words(found, wanted), "snapped_wer": snapped["wer"], "snapped_exact": snapped["exact"]}
+            return metrics.error_rates(found, wanted)
+        snapped = metrics.error_rates([snap_to_vocabulary(text) for text in found], wanted)
+        return {**metrics.error_rates(found, wanted), "snapped_wer": snapped["wer"], "snapped_exact": snapped["exact"]}
 
     @property
     def vocabularies(self) -> dict[str, Vocabulary]:
