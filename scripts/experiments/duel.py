@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -18,8 +17,9 @@ from envs.make import family, resolve_protocol
 from envs.protocols import GameSpec
 from scripts.experiments.suite import compete, finish, scores_of
 from scripts.experiments.training_jobs import Contender, Settings, contender
-from scripts.report import statistics as st
-from scripts.report.page import verdict, write_report
+from scripts.report.comparison import compare_groups
+from scripts.report.page import write_report
+from scripts.report.run_data import LAST_GAMES, Group, differing_values, read_run
 from scripts.report.tables import interval, number, wide_console
 
 
@@ -62,27 +62,29 @@ def _same_protocol(pair: Sequence[Contender]) -> None:
         protocol = resolve_protocol(who.env, who.config["protocol"], who.config["image_size"])
         games.append(GameSpec(who.env, who.config["env_kwargs"], protocol, family(who.env)))
     if games[0].fingerprint != games[1].fingerprint:
-        found = st.differences([st.flatten(game.to_json()) for game in games])
+        found = differing_values([game.to_json() for game in games])
         words = ", ".join(f"{name} {a} and {b}" for name, (a, b) in found.items() if name != "fingerprint")
         raise ConfigError(f"{pair[0].label} and {pair[1].label} would not play under one protocol: {words}")
 
 
 def weigh(rows: Sequence[dict[str, Any]], console: Console) -> dict[str, Any]:
     """Print who is likelier to win, and whether that can be told; return it."""
-    a, b = (st.Group(row["label"], tuple(st.read_run(Path(run["folder"])) for run in row["runs"])) for row in rows)
-    chance = float(st.probability_of_improvement([a.scores], [b.scores]))
-    span = st.improvement_interval([a.scores], [b.scores], np.random.default_rng(0))
+    a, b = (Group(row["label"], tuple(read_run(Path(run["folder"])) for run in row["runs"])) for row in rows)
+    comparison = compare_groups(a, b)
+    chance, ends = comparison.probability, comparison.interval
     words = f"a run of {a.label} beats one of {b.label} with probability {chance:.0%}"
-    words += f", 95 % interval {span[0]:.0%} to {span[1]:.0%}" if span else ""
-    text = verdict(a, b)
-    for line in (words, text):
+    words += f", 95 % interval {ends[0]:.0%} to {ends[1]:.0%}" if ends else ""
+    for line in (words, comparison.conclusion):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return {"probability_of_improvement": chance, "probability_interval": span, "words": words, "verdict": text}
+    return {
+        "probability_of_improvement": chance, "probability_interval": ends, "words": words,
+        "verdict": comparison.conclusion,
+    }  # fmt: skip
 
 
 def duel_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:
     """Return one line for each side."""
-    title = f"{rows[0]['env']}: mean return of a run's last {st.LAST_GAMES} training games, over seeds"
+    title = f"{rows[0]['env']}: mean return of a run's last {LAST_GAMES} training games, over seeds"
     table = Table(box=None, title=title, title_justify="left")
     table.add_column("side", overflow="fold")
     for name in ("seeds", "IQM", "95 %", "mean", "95 %", "evaluation", "env steps", "seconds", "steps/s", "RAM, GB"):

@@ -16,6 +16,7 @@ from rich.table import Table
 from agents.errors import RunError
 from scripts.experiments.training_jobs import Contender, Job, Settings, contender, run
 from scripts.report import statistics as st
+from scripts.report.run_data import LAST_GAMES, read_run
 from scripts.report.tables import interval, number, wide_console
 from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
 from scripts.runner.files import write_json
@@ -62,7 +63,7 @@ def compete(contenders: Sequence[Contender], settings: Settings, console: Consol
 
 def outcome(job: Job, episodes: int) -> dict[str, Any]:
     """Return what one finished run says, from its folder."""
-    data, state = st.read_run(job.folder), job.state()
+    data, state = read_run(job.folder), job.state()
     return {
         "seed": job.seed,
         "score": data.score,
@@ -147,7 +148,7 @@ def _median(runs: Sequence[dict[str, Any]], name: str) -> float | None:
 def learning_table(rows: Sequence[dict[str, Any]], settings: Settings) -> Table:
     """Return one line for each algorithm and game."""
     goal = any(row["goal"] for row in rows)
-    title = f"score: mean return of a run's last {st.LAST_GAMES} training games; IQM over seeds, 95 % interval"
+    title = f"score: mean return of a run's last {LAST_GAMES} training games; IQM over seeds, 95 % interval"
     table = Table(box=None, title=title, title_justify="left")
     for name in ("algorithm", "game"):
         table.add_column(name, overflow="fold")

@@ -33,7 +33,7 @@ from agents.sb3 import agent, zoo_presets
 from envs.make import check_id, family
 from scripts.command_line.groups import train_settings
 from scripts.experiments.progress import Board, Running
-from scripts.report.statistics import differences
+from scripts.report.run_data import differing_values
 from scripts.runner import training
 
 BENCH = training.RUNS / "bench"
@@ -185,7 +185,7 @@ class Job:
             then = asdict(ALGORITHMS[self.who.algorithm][0].from_json(then))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.folder} cannot be used ({error}); remove it, or give another --dir") from error
-        found = differences([_without_seed(then), self.who.config])
+        found = differing_values([_without_seed(then), self.who.config])
         if found:
             words = ", ".join(f"{name} was {was}, is {now}" for name, (was, now) in found.items())
             raise ConfigError(f"{self.folder} was trained otherwise ({words}); remove it, or give another --dir")

@@ -23,6 +23,7 @@ from networks.encoders import store
 from scripts.experiments.suite import EVAL_SEED, compete, finish
 from scripts.experiments.training_jobs import Contender, Settings, contender
 from scripts.report import statistics as st
+from scripts.report.run_data import read_run
 from scripts.report.tables import interval, number, wide_console
 from scripts.runner.evaluation import judge
 from scripts.runner.files import read_yaml, write_json
@@ -90,7 +91,7 @@ def pretraining_steps(who: Contender) -> int:
 
 def steps_to(folder: Path, plan: Mapping[str, Any]) -> dict[float, int | None]:
     """Return the env steps after which the last games were first as good as each threshold; None for never."""
-    games, window = st.read_run(folder).games, plan["window"]
+    games, window = read_run(folder).games, plan["window"]
     if len(games) < window:
         return dict.fromkeys(plan["thresholds"])
     means = st.running_mean(MEASURES[plan["measure"]](games[:, 2]), window)[window - 1 :]
@@ -103,7 +104,7 @@ def steps_to(folder: Path, plan: Mapping[str, Any]) -> dict[float, int | None]:
 
 def final(folder: Path, plan: Mapping[str, Any]) -> float | None:
     """Return the measure over the last games of training."""
-    games = st.read_run(folder).games
+    games = read_run(folder).games
     return float(MEASURES[plan["measure"]](games[-plan["window"] :, 2]).mean()) if len(games) else None
 
 

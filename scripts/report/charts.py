@@ -1,66 +1,106 @@
-"""Learning curves as inline SVG, for a page that loads nothing."""
+"""Learning curves and performance profiles as inline SVG, in the page's own colours."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from markupsafe import Markup
 
 from scripts.report import statistics as st
-from scripts.report.statistics import Group, RunData
+from scripts.report.run_data import Group, RunData
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
 INK, GRID = "#010203", "#010204"
-"""Stand-ins that become the page's own colours, light or dark, once a chart is drawn."""
+"""Placeholders in a drawing, replaced by the page's CSS colours, which follow its light or dark theme."""
+
+XAxis = Literal["env steps", "wall-clock", "updates"]
+X_AXES: tuple[XAxis, ...] = ("env steps", "wall-clock", "updates")
 
 
-AXES = ("env steps", "wall-clock", "updates")
-"""What a return can be drawn over."""
+def assign_colours(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each name; the palette repeats."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
 
 
-def chart(groups: Sequence[Group], colours: dict[str, str], axis: str, window: int) -> str:
-    """Draw episode returns over one of AXES, as inline SVG."""
-    unit, label = 1.0, axis
-    if axis == "wall-clock":
+def learning_curves(groups: Sequence[Group], colours: Mapping[str, str], x_axis: XAxis, window: int) -> Markup:
+    """Draw training returns, their running mean over `window` games, and evaluations."""
+    from matplotlib.ticker import EngFormatter
+
+    scale, label = 1.0, str(x_axis)
+    if x_axis == "wall-clock":
         longest = max(run.wall_seconds for group in groups for run in group.runs)
-        unit, label = next((u for u in ((3600.0, "hours"), (60.0, "minutes")) if longest >= 2 * u[0]), (1.0, "seconds"))
+        units = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+        scale, label = next((unit for unit in units if longest >= 2 * unit[0]), units[-1])
 
-    def paint(axes: Any) -> None:
+    def draw(axes: Axes) -> None:
         for group in groups:
-            _draw_group(axes, group, colours[group.label], axis, unit, window)
-        axes.xaxis.set_major_formatter("{x:g}" if axis == "wall-clock" else EngFormatter(sep=""))
+            _draw_group(axes, group, colours[group.label], x_axis, scale, window)
+        axes.xaxis.set_major_formatter("{x:g}" if x_axis == "wall-clock" else EngFormatter(sep=""))
 
-    return _picture(paint, label, "episode return", f"return over {label}")
+    return _svg(draw, label, "episode return", f"return over {label}")
 
 
-def profile_chart(sides: Mapping[str, st.Tasks], colours: dict[str, str]) -> str:
-    """Draw the share of scores above each threshold, with 95 % bootstrap bands, as inline SVG; scores by name."""
-    highest = max(float(scores.max()) for tasks in sides.values() for scores in tasks)
+def performance_profiles(scores: Mapping[str, st.Tasks], colours: Mapping[str, str]) -> Markup:
+    """Draw the share of runs above each human-normalised score, with 95 % bootstrap bands; `scores` by name."""
+    highest = max(float(task.max()) for tasks in scores.values() for task in tasks)
     thresholds, rng = np.linspace(0.0, max(1.0, highest) * 1.02, 200), np.random.default_rng(0)
 
-    def paint(axes: Any) -> None:
-        for name, tasks in sides.items():
-            shares = st.performance_profile(st.resample(tasks, 500, rng), thresholds)
-            low, high = np.percentile(shares, (2.5, 97.5), axis=0)
-            axes.fill_between(thresholds, low, high, color=colours[name], alpha=0.2, linewidth=0)
+    def draw(axes: Axes) -> None:
+        for name, tasks in scores.items():
+            if max(map(len, tasks)) > 1:
+                low, high = st.bootstrap_bands(tasks, lambda t: st.performance_profile(t, thresholds).T, rng, 500)
+                axes.fill_between(thresholds, low, high, color=colours[name], alpha=0.2, linewidth=0)
             axes.plot(thresholds, st.performance_profile(tasks, thresholds), color=colours[name], linewidth=2)
 
-    return _picture(paint, "human-normalised score", "share of runs above it", "performance profiles")
+    return _svg(draw, "human-normalised score", "share of runs above it", "performance profiles")
 
 
-def _picture(paint: Callable[[Any], None], x_label: str, y_label: str, told: str) -> str:
-    """Return as inline SVG what `paint` draws on the axes that it is given; `told` is for who cannot see it."""
+def _draw_group(axes: Axes, group: Group, colour: str, x_axis: XAxis, scale: float, window: int) -> None:
+    curves = []
+    single = len(group.runs) == 1
+    for run in (run for run in group.runs if len(run.games)):
+        x, smooth = x_values(run, run.games, x_axis) / scale, st.running_mean(run.games[:, 2], window)
+        thinned = np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int)
+        axes.plot(x[thinned], run.games[thinned, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+        width, alpha = (1.7, 1.0) if single else (0.7, 0.45)
+        axes.plot(x[thinned], smooth[thinned], color=colour, linewidth=width, alpha=alpha)
+        axes.plot(x_values(run, run.evals, x_axis) / scale, run.evals[:, 2], "D", color=colour, markersize=3.5)
+        curves.append((x, smooth))
+    if len(curves) < 2:
+        return
+    grid = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 200)
+    seeds = np.stack([np.interp(grid, x, smooth) for x, smooth in curves], axis=-1)  # [grid, seeds]
+    low, high = st.bootstrap_bands([seeds], st.iqm, np.random.default_rng(0), 1000)
+    axes.fill_between(grid, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(grid, st.iqm([seeds]), color=colour, linewidth=2.2)
+
+
+def x_values(run: RunData, rows: np.ndarray, x_axis: XAxis) -> np.ndarray:
+    """Return the x value of games or evaluations [N, 3]; updates are interpolated between the lines that log them."""
+    if x_axis == "updates":
+        return np.interp(rows[:, 0], np.append(0.0, run.updates[:, 0]), np.append(0.0, run.updates[:, 2]))
+    return rows[:, X_AXES.index(x_axis)]
+
+
+def _svg(draw: Callable[[Axes], None], x_label: str, y_label: str, description: str) -> Markup:
+    """Return inline SVG of the axes that `draw` fills; `description` is read to people who cannot see it."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "joypad", "font.size": 9, "path.simplify": True}
     with rc_context(settings):
         figure = Figure(figsize=(4.8, 3.1), layout="constrained")
         axes = figure.subplots()
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        paint(axes)
+        draw(axes)
         axes.set_xlabel(x_label, color=INK)
         axes.set_ylabel(y_label, color=INK)
         axes.tick_params(colors=INK, length=0)
@@ -71,36 +111,7 @@ def _picture(paint: Callable[[Any], None], x_label: str, y_label: str, told: str
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # two charts on a page would share these
-    svg = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{told}">', svg)
-    return svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)")
-
-
-def _along(run: RunData, rows: np.ndarray, axis: str) -> np.ndarray:
-    """Return where on `axis` games or evaluations lie; updates are counted at some steps, and even in between."""
-    if axis == "updates":
-        return np.interp(rows[:, 0], np.append(0.0, run.updates[:, 0]), np.append(0.0, run.updates[:, 2]))
-    return rows[:, AXES.index(axis)]
-
-
-def _draw_group(axes: Any, group: Group, colour: str, axis: str, unit: float, window: int) -> None:
-    rng = np.random.default_rng(0)
-    curves = []
-    for run in group.runs:
-        if not len(run.games):
-            continue
-        x, smooth = _along(run, run.games, axis) / unit, st.running_mean(run.games[:, 2], window)
-        dots = np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int)
-        axes.plot(x[dots], run.games[dots, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
-        alone = len(group.runs) == 1
-        axes.plot(x[dots], smooth[dots], color=colour, linewidth=1.7 if alone else 0.7, alpha=1 if alone else 0.45)
-        axes.plot(_along(run, run.evals, axis) / unit, run.evals[:, 2], "D", color=colour, markersize=3.5)
-        curves.append((x, smooth))
-    if len(curves) < 2:
-        return
-    grid = np.linspace(max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves), 200)
-    seeds = np.stack([np.interp(grid, x, smooth) for x, smooth in curves], axis=-1)  # [grid, seeds]
-    draws = seeds[:, rng.integers(len(curves), size=(1000, len(curves)))]  # [grid, reps, seeds]
-    low, high = np.percentile(st.iqm([draws]), (2.5, 97.5), axis=-1)
-    axes.fill_between(grid, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(grid, st.iqm([seeds]), color=colour, linewidth=2.2)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids would repeat between the charts of a page
+    opening = rf'<svg viewBox="\1" role="img" aria-label="{description}">'
+    svg = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', opening, svg)
+    return Markup(svg.replace(INK, "var(--soft)").replace(GRID, "var(--line)"))

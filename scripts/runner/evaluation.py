@@ -11,7 +11,7 @@ from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.evaluate import Evaluation, evaluate
 from agents.learner import Learner
-from scripts.report.statistics import human_normalized
+from scripts.report.published_scores import human_normalized
 from scripts.runner.environments import environments
 from scripts.runner.saved_run import SavedRun
 

@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts.report import charts, markup, page
+from networks import files
+from scripts.report.charts import x_values
+from scripts.report.comparison import compare_groups
+from scripts.report.formats import si
 from scripts.report.page import write_report
-from scripts.report.statistics import Group, ReportError, read_run
+from scripts.report.run_data import Group, ReportError, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 PONG = {"env_id": "ALE/Pong-v5", "fingerprint": "3fa92b01cc7d", "family": "atari", "env_kwargs": {},
@@ -147,8 +150,8 @@ def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> Non
     with open(run / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"env_steps": 50_000, "wall_seconds": 100.0, "time/updates": 40}) + "\n")
         file.write(json.dumps({"env_steps": 100_000, "wall_seconds": 200.0, "time/updates": 400}) + "\n")
-    at = charts._along(read_run(run), read_run(run).games, "updates")
-    assert at[[24, 49, 74, 99]] == pytest.approx([20.0, 40.0, 220.0, 400.0])
+    updates = x_values(read_run(run), read_run(run).games, "updates")
+    assert updates[[24, 49, 74, 99]] == pytest.approx([20.0, 40.0, 220.0, 400.0])
     page = write_report([run], tmp_path / "a.html").read_text()
     assert page.count("<svg") == 3
     assert "Return over updates" in page
@@ -157,8 +160,8 @@ def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> Non
 
 
 def test_large_numbers_are_short() -> None:
-    told = [markup.si(number) for number in (950, 999.6, 9_994, 999_400, 999_900, 2_500_000, 999_999_999)]
-    assert told == ["950", "1k", "9.99k", "999k", "1M", "2.5M", "1B"]
+    texts = [si(number) for number in (950, 999.6, 9_994, 999_400, 999_900, 2_500_000, 999_999_999)]
+    assert texts == ["950", "1k", "9.99k", "999k", "1M", "2.5M", "1B"]
 
 
 def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
     assert "12.00 mean 12.00" in text
     assert "2.00 mean 2.00" in text
     assert "ppo over dqn 100% 100% to 100% ppo is better: the intervals do not overlap" in text
-    assert "equals separate completely 1 time in 28" in text  # 8 choose 5, two-sided
+    assert "equally good algorithms separate completely 1 time in 28" in text  # 8 choose 5, two-sided
     assert "0, 1, 2, 3, 4" in text
     assert "The algorithm only" in text
 
@@ -188,7 +191,7 @@ def test_verdict_mentions_unequal_budgets(tmp_path: Path) -> None:
     for algo, length, final in (("a", 20, 10.0), ("b", 40, 1.0)):
         made = [read_run(write_run(tmp_path / f"{algo}{s}", [final + s] * length, algo, s)) for s in range(3)]
         groups.append(Group(algo, tuple(made)))
-    assert "budgets differ (20k and 40k env steps)" in page.verdict(groups[0], groups[1])
+    assert "budgets differ (20k and 40k env steps)" in compare_groups(groups[0], groups[1]).conclusion
 
 
 def test_mixed_protocols_are_refused_by_knob(tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_mixed_protocols_are_refused_by_knob(tmp_path: Path) -> None:
     assert not (tmp_path / "r.html").exists()
     page = write_report(runs, tmp_path / "r.html", allow_mixed=True).read_text()
     text = text_of(page)
-    assert "their scores do not mean the same" in text
+    assert "their scores are not comparable" in text
     assert "Which is better" not in text
     assert "score: protocol.repeat_action_probability" in text
     assert page.count("<svg") == 4
@@ -262,7 +265,7 @@ def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
     assert not {"script", "img"} & tags
     assert parser.open == []
     assert not [attrs for _, attrs in parser.tags if any(name.startswith("on") for name in attrs)]
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)" in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)" in page
 
 
 def test_text_that_utf8_cannot_hold_is_written_all_the_same(tmp_path: Path) -> None:
@@ -283,8 +286,8 @@ def test_videos_lie_inside_until_the_budget_is_spent(tmp_path: Path) -> None:
     assert cut.count("<video") == 2  # the newest of each run
     assert base64.b64encode(late).decode() in cut
     assert base64.b64encode(early).decode() not in cut
-    assert "href='../a%20b/videos/1.mp4'" in cut
-    assert "to keep it small" in cut
+    assert 'href="../a%20b/videos/1.mp4"' in cut
+    assert "to keep this page small" in cut
 
 
 def test_an_empty_video_file_is_not_played(tmp_path: Path) -> None:
@@ -327,7 +330,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.
     def full(*paths: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         write_report([run], out)
     assert out.read_text() == "old"
@@ -340,6 +343,20 @@ def test_ten_runs_of_20_000_lines_take_less_than_ten_seconds(tmp_path: Path) -> 
     write_report(runs, tmp_path / "r.html")
     assert time.process_time() - start < 10
     assert (tmp_path / "r.html").stat().st_size < 5_000_000
+
+
+IMPORTED = """
+import sys, scripts.report.page
+print(*(name for name in ("torch", "gymnasium", "wandb", "scipy", "matplotlib") if name in sys.modules))
+print(sum(name.split(".")[0] in ("agents", "envs", "networks", "scripts") for name in sys.modules))
+"""
+
+
+def test_the_page_imports_little() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True, check=True)
+    libraries, modules = done.stdout.split("\n")[:2]
+    assert libraries == ""
+    assert int(modules) < 15
 
 
 SCRIPT = ROOT / "scripts" / "compare.py"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -50,11 +46,24 @@ def test_probability_of_improvement_counts_ties_half_and_averages_tasks() -> Non
     assert both == pytest.approx((2.5 / 6 + 1) / 2)
 
 
-def test_bootstrap_draws_within_each_task_only() -> None:
-    drawn = st.resample([task(0, 1, 2), task(10, 11)], 500, np.random.default_rng(0))
-    assert [part.shape for part in drawn] == [(500, 3), (500, 2)]
-    assert set(drawn[0].ravel()) == {0.0, 1.0, 2.0}
-    assert set(drawn[1].ravel()) == {10.0, 11.0}
+def test_bootstrap_resamples_within_each_task_only() -> None:
+    drawn: list[np.ndarray] = []
+
+    def statistic(tasks: st.Tasks) -> np.ndarray:
+        drawn.extend(tasks)
+        return st.mean(tasks)
+
+    st.bootstrap([task(0, 1, 2), task(5), task(10, 11)], statistic, np.random.default_rng(0), 500)
+    assert [scores.shape for scores in drawn] == [(500, 3), (500, 1), (500, 2)]
+    assert [set(scores.ravel()) for scores in drawn] == [{0.0, 1.0, 2.0}, {5.0}, {10.0, 11.0}]
+
+
+def test_bootstrap_bands_have_the_leading_axes() -> None:
+    curves = np.array([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]])
+    low, high = st.bootstrap_bands([curves], st.mean, np.random.default_rng(0), 500)
+    assert low.shape == high.shape == (2,)
+    assert low[0] < 2.0 < high[0]
+    assert low[1] == high[1] == 7.0
 
 
 def test_bootstrap_interval_agrees_with_all_resamples_enumerated() -> None:
@@ -84,136 +93,10 @@ def test_running_mean_looks_back_only() -> None:
     assert st.running_mean(task(), 5).tolist() == []
 
 
-def test_human_normalised_score_of_pong() -> None:
-    assert st.human_normalized("ALE/Pong-v5", -20.7) == pytest.approx(0.0)
-    assert st.human_normalized("ALE/Pong-v5", 14.6) == pytest.approx(1.0)
-    assert st.human_normalized("CartPole-v1", 500.0) is None
-    assert st.human_normalized("ALE/Tetris-v5", 5.0) is None
-    assert len(st._atari_table()) == 57
-
-
-def write_run(folder: Path, lines: list[str], seed: int = 0, fingerprint: str = "aaa", **config: object) -> Path:
-    folder.mkdir(parents=True)
-    card = {"env_id": "CartPole-v1", "protocol": {"name": "native"}, "fingerprint": fingerprint}
-    meta = {"algo": "ppo", "env_id": "CartPole-v1", "seed": seed, "config": {"seed": seed, **config}, "card": card}
-    (folder / "config.json").write_text(json.dumps(meta))
-    (folder / "metrics.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def game(steps: int, score: float) -> str:
-    return json.dumps({"env_steps": steps, "wall_seconds": steps / 10, "episode/return": score})
-
-
-def test_reading_keeps_games_evaluations_and_the_last_shares(tmp_path: Path) -> None:
-    share = '{"env_steps": 30, "wall_seconds": 3.5, "time/env_share": %s, "time/learn_share": 0.5}'
-    evaluation = '{"env_steps": 40, "wall_seconds": 4.0, "eval/return_mean": 7.5}'
-    run = st.read_run(write_run(tmp_path / "r", [game(10, 1), share % 0.1, game(20, 3), share % 0.25, evaluation, ""]))
-    assert run.games.tolist() == [[10, 1.0, 1], [20, 2.0, 3]]
-    assert (run.score, run.best_eval, run.env_steps, run.wall_seconds) == (2.0, 7.5, 40, 4.0)
-    assert run.shares == {"env": 0.25, "learn": 0.5}
-    assert run.notes == ()
-
-
-def test_final_score_is_of_the_last_hundred_games(tmp_path: Path) -> None:
-    run = st.read_run(write_run(tmp_path / "r", [game(i, -1000 if i < 50 else i) for i in range(150)]))
-    assert run.score == np.mean(range(50, 150))
-
-
-def test_half_written_last_line_is_no_corruption(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    run = st.read_run(write_run(tmp_path / "r", [game(10, 1), '{"env_steps": 20, "wall_sec']))
-    assert len(run.games) == 1
-    assert run.notes == ()
-    assert not recwarn.list
-
-
-@pytest.mark.parametrize("bad", ["{oops", '"text"', '{"env_steps": 5}', '{"env_steps": NaN, "wall_seconds": 1}'])
-def test_corrupted_line_in_the_middle_is_named_and_skipped(tmp_path: Path, bad: str) -> None:
-    folder = write_run(tmp_path / "r", [game(10, 1), bad, game(20, 2)])
-    with pytest.warns(UserWarning, match=r"skipped corrupted line 2$"):
-        run = st.read_run(folder)
-    assert run.games[:, 2].tolist() == [1, 2]
-    assert "line 2" in run.notes[0]
-
-
-def test_bytes_that_are_no_text_are_a_corrupted_line(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "r", [])
-    (folder / "metrics.jsonl").write_bytes(game(10, 1).encode() + b"\n\x00\xff\xfe\n" + game(20, 2).encode() + b"\n")
-    with pytest.warns(UserWarning, match="line 2"):
-        assert len(st.read_run(folder).games) == 2
-
-
-def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
-    run = st.read_run(write_run(tmp_path / "r", [game(10, 1), game(20, float("nan")), game(30, 3)]))
-    assert run.games[:, 2].tolist() == [1, 3]
-    assert run.env_steps == 30
-
-
-def test_what_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(st.ReportError, match="not a folder"):
-        st.read_run(tmp_path / "absent")
-    (tmp_path / "plain").mkdir()
-    with pytest.raises(st.ReportError, match=r"not a run: it has no config\.json"):
-        st.read_run(tmp_path / "plain")
-    (tmp_path / "plain" / "config.json").write_text("{")
-    with pytest.raises(st.ReportError, match="not valid JSON"):
-        st.read_run(tmp_path / "plain")
-    for text in ("[]", '{"algo": "x"}', '{"algo": "x", "env_id": "y", "card": {}}'):
-        (tmp_path / "plain" / "config.json").write_text(text)
-        with pytest.raises(st.ReportError, match="lacks"):
-            st.read_run(tmp_path / "plain")
-
-
-@pytest.mark.parametrize("lines", [[], [""], ['{"env_st']])
-def test_a_run_without_metrics_says_so(tmp_path: Path, lines: list[str]) -> None:
-    with pytest.raises(st.ReportError, match="has no metrics"):
-        st.read_run(write_run(tmp_path / "r", lines))
-
-
-def test_groups_are_runs_that_differ_by_seed_only(tmp_path: Path) -> None:
-    made = [(0, 1e-3), (1, 1e-3), (0, 1e-4)]
-    runs = [st.read_run(write_run(tmp_path / f"{s}{lr}", [game(9, s)], s, learning_rate=lr)) for s, lr in made]
-    groups = st.group_runs(runs)
-    assert [group.label for group in groups] == ["ppo · learning_rate=0.001", "ppo · learning_rate=0.0001"]
-    assert [group.scores.tolist() for group in groups] == [[0.0, 1.0], [0.0]]
-
-
-def test_groups_never_mix_fingerprints(tmp_path: Path) -> None:
-    runs = [st.read_run(write_run(tmp_path / f, [game(9, 1)], fingerprint=f)) for f in ("aaaaaaaa", "bbbbbbbb")]
-    assert [group.label for group in st.group_runs(runs)] == ["ppo · native aaaaaa", "ppo · native bbbbbb"]
-
-
-def test_labels_that_would_be_equal_are_numbered() -> None:
-    assert st.unique(["a", "b", "a"]) == ["a #1", "b", "a #2"]
-
-
-def test_differences_are_found_in_depth() -> None:
-    tables: list[dict[str, Any]] = [{"a": {"b": 1, "c": 2}, "d": 5}, {"a": {"b": 1, "c": 3}}]
-    assert st.differences(tables) == {"a.c": [2, 3], "d": [5, "-"]}
-
-
-def test_published_scores_are_of_one_protocol_and_best_first() -> None:
-    classic, sticky = st.published("ALE/Pong-v5", "classic"), st.published("ALE/Pong-v5", "machado")
-    assert {line.sticky for line in classic} == {"no"}
-    assert {line.sticky for line in sticky} == {"yes"}
-    assert [line.score for line in classic] == sorted((line.score for line in classic), reverse=True)
-    told = {line.agent: (line.score, line.frames) for line in classic}
-    assert told["DQN"] == (18.9, "200M")  # Mnih et al. 2015
-    assert told["Rainbow"] == (20.9, "200M")  # Hessel et al. 2018
-    assert all(line.source and line.protocol for line in (*classic, *sticky))
-    assert st.published("ALE/Pong-v5", "native") == st.published("CartPole-v1", "classic") == []
-
-
-def test_every_column_of_scores_is_described() -> None:
-    with open(st.DATA / "atari_columns.csv", newline="", encoding="utf-8") as file:
-        described = [line["column"] for line in csv.DictReader(file)]
-    assert sorted(described) == sorted(st._atari_table()["Pong"].keys() - {"game", "random", "human"})
-
-
 def test_performance_profiles_count_what_lies_above() -> None:
     tasks = [task(0.0, 1.0), task(0.5, 2.0)]
     assert st.performance_profile(tasks, np.array([-1.0, 0.0, 0.5, 0.75, 2.0])).tolist() == [1.0, 0.75, 0.5, 0.5, 0.0]
-    drawn = st.resample(tasks, 7, np.random.default_rng(0))
+    drawn = [np.random.default_rng(0).choice(scores, (7, 2)) for scores in tasks]
     profiles = st.performance_profile(drawn, np.array([0.25, 1.5]))
     assert profiles.shape == (7, 2)
     assert profiles[3].tolist() == st.performance_profile([part[3] for part in drawn], np.array([0.25, 1.5])).tolist()

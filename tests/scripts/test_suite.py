@@ -21,7 +21,7 @@ from agents.presets import registry
 from agents.value.dqn import DQN, DQNConfig
 from scripts.experiments import ablation, throughput, training_jobs
 from scripts.experiments.training_jobs import Settings
-from scripts.report.statistics import read_run
+from scripts.report.run_data import read_run
 from tests.scripts.inside import Ended, assert_one_line, call
 from tests.scripts.runner import started
 

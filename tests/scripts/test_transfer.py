@@ -47,7 +47,7 @@ def test_a_run_that_never_gets_there_makes_a_bound(rival: list, own: list, bound
 
 def test_steps_are_those_at_the_end_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     games = np.array([[10, 0, 1.0], [20, 0, 0.0], [30, 0, 0.0], [40, 0, 0.5], [50, 0, 2.0]])
-    monkeypatch.setattr(transfer.st, "read_run", lambda folder: type("Run", (), {"games": games}))
+    monkeypatch.setattr(transfer, "read_run", lambda folder: type("Run", (), {"games": games}))
     plan = {**PLAN, "thresholds": [0.5, 1.0, 1.25]}
     assert transfer.steps_to(Path(), plan) == {0.5: 20, 1.0: 50, 1.25: None}
     assert transfer.steps_to(Path(), {**plan, "measure": "return"}) == {0.5: 20, 1.0: 50, 1.25: 50}
