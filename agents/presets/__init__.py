@@ -1,1 +1,1 @@
-"""Tuned settings: one file per game family, and the registry that finds them."""
+"""Tuned settings of every algorithm, a file per game family; `registry` merges them."""

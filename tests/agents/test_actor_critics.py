@@ -20,7 +20,7 @@ from agents.interface import Rollout
 from agents.loops import interact
 from agents.policy.actor_critic import ActorCritic
 from agents.policy.reinforce import Reinforce
-from agents.presets.registry import PRESETS, memory, tiny
+from agents.presets.registry import PRESETS, tiny, with_core
 from agents.run.checkpoint import load_agent, resolve, weights_sha256
 from envs.action_replays import verify
 from envs.make import make_env, make_envs
@@ -36,7 +36,7 @@ FAMILY = ("reinforce", "a2c", "ppo", "impala", "rnd")
 
 def settings(algorithm: str, core: str = "none", **changes: Any) -> Any:
     """One minibatch a rollout, so that nothing has moved when it is learned from."""
-    config: Any = memory(PRESETS[algorithm, "toy"], core)
+    config: Any = with_core(PRESETS[algorithm, "toy"], core)
     length = 16 if algorithm in ("reinforce", "a2c", "impala") else 8
     rows = {"sequence_length": 0 if length == 16 else length} if core != "none" or algorithm == "impala" else {}
     return replace(

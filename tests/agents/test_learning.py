@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.on_policy import RolloutLearner
-from agents.presets.registry import OURS, PRESETS, memory
+from agents.presets.registry import OURS, PRESETS, with_core
 from envs.toy import ChainEnv, DeepSeaEnv, EndlessRewardEnv, MemoryChainEnv, RepeatPreviousEnv, TMazeEnv
 from envs.wrappers import ObserveLast
 from tests.agents.helpers import mean_return, train
@@ -23,7 +23,7 @@ def played(config, envs):
 @pytest.mark.parametrize("algorithm", OURS)
 @pytest.mark.parametrize("core", ["none", "gru"])
 def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
-    config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, gamma=0.9)
+    config = replace(with_core(PRESETS[algorithm, "toy"], core), core_size=32, gamma=0.9)
     agent, _ = train(algorithm, config, played(config, vector(ChainEnv, config.num_envs)), tmp_path)
     assert mean_return(agent, played(config, vector(ChainEnv, 4))) > 0.9  # the optimum is 1, impatience pays 0.1
 
@@ -32,7 +32,7 @@ def test_chain_optimum(algorithm, core, vector, tmp_path) -> None:
 @pytest.mark.parametrize("algorithm", OURS)
 @pytest.mark.parametrize(("core", "least", "most"), [("none", -0.5, 0.5), ("gru", 0.9, 1.0), ("lstm", 0.9, 1.0)])
 def test_memory_chain_needs_memory(algorithm, core, least, most, vector, tmp_path) -> None:
-    config = replace(memory(PRESETS[algorithm, "toy"], core), core_size=32, total_steps=40_000)
+    config = replace(with_core(PRESETS[algorithm, "toy"], core), core_size=32, total_steps=40_000)
     agent, _ = train(algorithm, config, played(config, vector(MemoryChainEnv, config.num_envs)), tmp_path)
     assert least <= mean_return(agent, played(config, vector(MemoryChainEnv, 4)), 200) <= most
 
@@ -55,7 +55,7 @@ def test_tasks_of_memory_need_memory(kind, horizon, chance, gamma, vector, tmp_p
     base = replace(PRESETS["ppo", "toy"], num_envs=16, rollout_length=64, total_steps=120_000, core_size=64)
     base = replace(base, gamma=gamma)
     for core in ("none", "gru"):
-        config = replace(memory(base, core), sequence_length=64 if core == "gru" else 1)
+        config = replace(with_core(base, core), sequence_length=64 if core == "gru" else 1)
         agent, _ = train("ppo", config, vector(kind, 16, horizon=horizon), tmp_path / core)
         found = mean_return(agent, vector(kind, 8, horizon=horizon), 400)
         assert found > 0.9 if core == "gru" else found == pytest.approx(chance, abs=0.08)

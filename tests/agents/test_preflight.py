@@ -25,7 +25,7 @@ from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.off_policy import ReplayConfig
 from agents.on_policy import RolloutConfig
-from agents.presets.registry import PRESETS, memory, tiny
+from agents.presets.registry import PRESETS, tiny, with_core
 from agents.run import machine, preflight
 from agents.run.checkpoint import weights_sha256
 from agents.run.preflight import plan, warnings_for
@@ -56,8 +56,8 @@ MISTAKES: list[tuple[str, TrainConfig, spaces.Space, GameSpec]] = [
     ("--life-loss-ends has no effect", PPO, FRAMES, GameSpec("ALE/Pong-v5", {}, MACHADO, "atari")),
     ("raise --checkpoint-steps", replace(CLASSIC_DQN, checkpoint_steps=1_000), VECTOR, CARTPOLE),
     ("raise --checkpoint-steps", replace(PPO, num_envs=512, checkpoint_steps=200_000), FRAMES, ATARI),
-    ("sees each frame several times", memory(PPO, "lstm"), FRAMES, ATARI),
-    ("sees each frame several times", memory(DQN, "gru"), FRAMES, ATARI),
+    ("sees each frame several times", with_core(PPO, "lstm"), FRAMES, ATARI),
+    ("sees each frame several times", with_core(DQN, "gru"), FRAMES, ATARI),
     ("rewards are not clipped", replace(DQN, clip_rewards=False), FRAMES, ATARI),
     ("rewards are not clipped", replace(PPO, clip_rewards=False), FRAMES, ATARI),
     ("learning starts after the training has ended", replace(DQN, total_steps=20_000), FRAMES, ATARI),
@@ -114,7 +114,7 @@ def ready(algorithm: str, config: TrainConfig) -> tuple[Any, Any]:
     [("ALE/Pong-v5", "none", 5_000), ("CartPole-v1", "lstm", 30_001), ("MiniGrid-Empty-5x5-v0", "none", 3_000)],
 )
 def test_the_figure_for_replay_is_what_is_allocated(env_id: str, core: Any, capacity: int, tmp_path: Path) -> None:
-    config = replace(memory(tiny(CLASSIC_DQN), core), env=env_id, replay_capacity=capacity)
+    config = replace(with_core(tiny(CLASSIC_DQN), core), env=env_id, replay_capacity=capacity)
     agent, envs = ready("dqn", config)
     said = plan(agent, envs, envs.game, tmp_path).lines["memory"]
     layout = replay_layout(config, envs, agent.model.carry_dim)
@@ -202,7 +202,7 @@ TRAININGS: list[tuple[str, str, str, Any]] = [
 def test_measuring_changes_neither_agent_nor_training(
     algorithm: str, name: str, env_id: str, core: Any, tmp_path: Path
 ) -> None:
-    config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=env_id, total_steps=200, core_size=8)
+    config = replace(with_core(tiny(PRESETS[algorithm, name]), core), env=env_id, total_steps=200, core_size=8)
 
     def trained(folder: Path, before: Callable[[Any, Any], Any]) -> str:
         agent, envs = ready(algorithm, config)

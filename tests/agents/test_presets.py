@@ -15,7 +15,7 @@ from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.loops import interact
 from agents.on_policy import RolloutConfig
-from agents.presets.registry import ALGORITHMS, OURS, PRESETS, memory, preset, tiny
+from agents.presets.registry import ALGORITHMS, OURS, PRESETS, preset, tiny, with_core
 from agents.run import checkpoint
 from agents.run.run import Run
 from agents.sb3 import zoo_presets
@@ -55,7 +55,7 @@ TWINS: list[tuple[str, str, CoreName]] = [
 
 def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
     """The preset at a size for tests; Atari's frames are small too."""
-    config = replace(memory(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
+    config = replace(with_core(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
     if name.startswith("atari"):
         config = replace(config, image_size=44, total_steps=150)
     if isinstance(config, RolloutConfig) and core != "none" and config.sequence_length:
@@ -139,10 +139,10 @@ def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName,
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
 def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
     for core in ("none", "gru", "lstm") if algorithm in OURS else ("none",):
-        config = memory(preset(algorithm, name), core)
+        config = with_core(preset(algorithm, name), core)
         config.validate()
         assert config.core == core
-        memory(tiny(preset(algorithm, name)), core).validate()
+        with_core(tiny(preset(algorithm, name)), core).validate()
         assert type(config).from_json(vars(config) | {"hidden": list(config.hidden)}) == config
 
 
@@ -152,4 +152,4 @@ def test_unknown_names_are_answered_with_what_there_is() -> None:
     with pytest.raises(ConfigError, match="dqn has no preset 'fast'; there are classic"):
         preset("dqn", "fast")
     with pytest.raises(ConfigError, match="--core must be one of none, gru, lstm, not elman"):
-        memory(preset("dqn", "classic"), "elman")  # type: ignore[arg-type]
+        with_core(preset("dqn", "classic"), "elman")  # type: ignore[arg-type]

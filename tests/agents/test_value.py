@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from agents.errors import ConfigError
 from agents.interface import Sequences, Transitions
 from agents.losses import quantile_huber, rescale, unrescale
-from agents.presets.registry import ALGORITHMS, derive
+from agents.presets.base import derive
+from agents.presets.registry import ALGORITHMS
 from agents.replay.buffer import Replay
 from agents.run.checkpoint import weights_sha256
 from agents.value.c51 import C51, C51Config

@@ -13,7 +13,7 @@ import torch
 from agents.build import build_agent
 from agents.evaluate import evaluate
 from agents.learner import Learner
-from agents.presets.registry import ALGORITHMS, PRESETS, memory, tiny
+from agents.presets.registry import ALGORITHMS, PRESETS, tiny, with_core
 from agents.value.dqn import DQN, DQNConfig
 from envs.make import family, make_env, resolve_protocol
 from scripts.runner.environments import environments
@@ -62,7 +62,7 @@ def test_both_ways_of_judging_give_the_same_scores(
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     config: Any = replace(
-        cast(Any, memory(tiny(PRESETS["dqn", family(env)]), core)), env=env, protocol=protocol, eval_epsilon=0.0,
+        cast(Any, with_core(tiny(PRESETS["dqn", family(env)]), core)), env=env, protocol=protocol, eval_epsilon=0.0,
         image_size=44 if family(env) == "atari" else None, seed=5,
     )  # fmt: skip
     envs = environments(config, GAMES)
