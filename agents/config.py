@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 
@@ -15,6 +15,9 @@ from agents.settings import EncoderSettings, EnvironmentSettings, NetworkSetting
 @dataclass(frozen=True)
 class TrainConfig(RunSettings, EncoderSettings, NetworkSettings, EnvironmentSettings):
     """All settings of a training: the groups of `agents.settings`, and what the algorithms have in common."""
+
+    replay_option: ClassVar[str] = "--replay-capacity"
+    """Option that sets the size of the replay, for messages."""
 
     gamma: float = 0.99
     """Discount per env step."""

@@ -86,6 +86,15 @@ class Learner(ABC):
     def train(self, envs: gym.vector.VectorEnv, run: Run, replay: Replay | None) -> None:
         """Train until the run is over; `replay` is None for an agent that learns without one."""
 
+    @classmethod
+    def require(cls) -> None:
+        """Raise ConfigError with the pip line unless the packages that this agent needs are installed."""
+        return
+
+    def rehearse(self, envs: gym.vector.VectorEnv) -> float | None:
+        """Train a copy for a moment, return env steps per second; None leaves the measurement to the pre-flight."""
+        return None
+
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
         """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
         try:

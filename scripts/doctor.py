@@ -66,7 +66,7 @@ def main() -> None:
     """Check one thing after the other; exit code 1 if something installed is broken."""
     console, broken = Console(highlight=False, soft_wrap=True), 0
     checks: list[tuple[str, str, str, Callable[[], str]]] = [
-        ("torch", "torch", "-e .", machine.describe),
+        ("torch", "torch", "-e .", machine.summary),
         ("Weights & Biases", "wandb", "-e .", tracking),
         *((name, package, pip, lambda env_id=env_id: game(env_id)) for name, (env_id, package, pip) in GAMES.items()),
         ("Stable-Baselines3", "stable_baselines3", "-e '.[sb3]'", lambda: "installed"),

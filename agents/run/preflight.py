@@ -22,7 +22,6 @@ from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.run import machine
-from agents.sb3.agent import StableBaseline
 from networks.observation_spaces import is_image, observation_bytes, parts_of
 from networks.torsos.build import torso_name
 
@@ -56,7 +55,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
     replay_bytes = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
     spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
     model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
-    speed = agent.rehearse(envs) if isinstance(agent, StableBaseline) else _steps_per_second(agent, envs)
+    speed = agent.rehearse(envs) or _steps_per_second(agent, envs)
     result = Plan(warnings=warnings_for(config, envs.single_observation_space, game))
     lines = result.lines
     made = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
@@ -80,8 +79,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
     seconds = config.total_steps / speed
     lines["predicted"] = f"{speed:,.0f} env steps/s on {facts}: done in about {_duration(seconds)}"
     if needed > machine.available_memory():
-        setting = "--buffer-size" if isinstance(agent, StableBaseline) else "--replay-capacity"
-        result.warnings.append(f"this needs more memory than is free; lower {setting} or --num-envs")
+        result.warnings.append(f"this needs more memory than is free; lower {config.replay_option} or --num-envs")
     if disk > psutil.disk_usage(str(existing(folder))).free:
         result.warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
     return result

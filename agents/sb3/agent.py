@@ -27,12 +27,6 @@ from agents.run.run import Run
 from agents.sb3.config import SB3Config, SB3DQNConfig
 
 
-def require() -> None:
-    """Raise ConfigError with the pip line, unless Stable-Baselines3 and its contrib are installed."""
-    if any(importlib.util.find_spec(name) is None for name in ("stable_baselines3", "sb3_contrib")):
-        raise ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'")
-
-
 class StableBaseline(Learner):
     """One of SB3's agents: greedy in `act`, trained by `train`."""
 
@@ -44,7 +38,7 @@ class StableBaseline(Learner):
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
-        require()
+        self.require()
         from agents.sb3 import adapters
 
         self.adapters = adapters
@@ -57,6 +51,12 @@ class StableBaseline(Learner):
         self.valued = isinstance(config, SB3DQNConfig)
         lstm = getattr(self.policy, "lstm_actor", None)
         self.layers = (lstm.num_layers, lstm.hidden_size) if lstm is not None else None
+
+    @classmethod
+    def require(cls) -> None:
+        """Raise ConfigError with the pip line unless Stable-Baselines3 and its contrib are installed."""
+        if any(importlib.util.find_spec(name) is None for name in ("stable_baselines3", "sb3_contrib")):
+            raise ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'")
 
     @property
     def carry_dim(self) -> int:

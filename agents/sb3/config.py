@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from gymnasium import spaces
 from torch import nn
@@ -18,6 +18,8 @@ from networks.torsos.base import Style
 @dataclass(frozen=True)
 class SB3Config(TrainConfig):
     """What all of Stable-Baselines3's agents have."""
+
+    replay_option: ClassVar[str] = "--buffer-size"
 
     num_envs: int = 1
     """Environments stepped side by side (SB3's n_envs)."""

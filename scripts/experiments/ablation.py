@@ -16,8 +16,7 @@ from rich.table import Table
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
-from agents.presets.registry import ALGORITHMS, without_memory
-from agents.sb3 import zoo_presets
+from agents.presets.registry import ALGORITHMS, is_baseline, without_core
 from scripts.experiments.suite import compete, finish, scores_of
 from scripts.experiments.training_jobs import SUITE_FIELDS, Contender, Settings, contender, resolve
 from scripts.report import statistics as st
@@ -55,7 +54,7 @@ COMPONENTS = {
     "munchausen": Component(("munchausen",), bool, {"munchausen": False}),
     "distributional": Component(("atoms", "quantiles"), lambda value: True, {}, "dqn"),
     "layer-norm": Component(("layer_norm",), bool, {"layer_norm": False}),
-    "core": Component(("core",), lambda core: core != "none", without_memory),
+    "core": Component(("core",), lambda core: core != "none", without_core),
     "burn-in": Component(("burn_in",), lambda steps: steps > 0, {"burn_in": 0}),
     "value-rescale": Component(("value_rescale",), bool, {"value_rescale": False}),
     "augment": Component(("augment",), bool, {"augment": False}),
@@ -124,7 +123,7 @@ def as_options(values: dict[str, Any]) -> list[str]:
 
 def ablate(algorithm: str, settings: Settings, only_list: bool = False) -> None:
     """Train the algorithm and its variants on every game, and print what each component is worth."""
-    if algorithm in zoo_presets.KINDS:
+    if is_baseline(algorithm):
         raise ConfigError(f"an ablation is for agents of ours, not for Stable-Baselines3's {algorithm}")
     console, envs = wide_console(), list(dict.fromkeys(settings.envs))
     variants: dict[str, list[Contender]] = {}

@@ -14,8 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from agents.errors import ConfigError
-from agents.presets.registry import ALGORITHMS, OURS
-from agents.sb3 import zoo_presets
+from agents.presets.registry import ALGORITHMS, OURS, is_baseline
 from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, Settings, contender
 from scripts.report.tables import number, wide_console
@@ -58,7 +57,7 @@ TASKS = {
 
 def memory_exam(algorithms: Sequence[str], tasks: Sequence[str], horizons: Sequence[int], settings: Settings) -> None:
     """Train every algorithm on every task and horizon, and print one table."""
-    unknown = [name for name in algorithms if name not in ALGORITHMS or name in zoo_presets.KINDS]
+    unknown = [name for name in algorithms if name not in ALGORITHMS or is_baseline(name)]
     if unknown:
         raise ConfigError(f"the exam is for agents of ours: {', '.join(OURS)}; not {', '.join(unknown)}")
     if min(horizons) < 1:

@@ -26,10 +26,9 @@ from rich.console import Console
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
-from agents.presets.registry import ALGORITHMS, PRESETS
+from agents.presets.registry import ALGORITHMS, zoo_preset
 from agents.run import checkpoint
 from agents.run.tracking import TrackMode
-from agents.sb3 import agent, zoo_presets
 from envs.make import check_id, family
 from scripts.command_line.groups import train_settings
 from scripts.experiments.progress import Board, Running
@@ -92,7 +91,7 @@ class Contender:
     @property
     def resumable(self) -> bool:
         """Whether a half-done training can go on; those of Stable-Baselines3 begin anew."""
-        return self.algorithm not in zoo_presets.KINDS
+        return ALGORITHMS[self.algorithm][1].resumable
 
     def folder(self, parent: Path, seed: int) -> Path:
         """Return the run folder of one seed: contenders that were asked for differently never share one."""
@@ -108,10 +107,10 @@ def contender(
 
     Without a preset, Stable-Baselines3's agents take what its zoo has for the game.
     """
-    if algorithm in zoo_presets.KINDS:
-        agent.require()
+    if algorithm in ALGORITHMS:
+        ALGORITHMS[algorithm][1].require()
         check_id(env)
-        if preset is None and (algorithm, zoo_presets.entry(env, family(env))) in PRESETS:
+        if preset is None and zoo_preset(algorithm, env, family(env)) is not None:
             preset = "zoo"
     config = _without_seed(asdict(resolve(algorithm, env, preset, overrides, total_steps)))
     return Contender(label, algorithm, env, preset, tuple(overrides), config)

@@ -14,6 +14,7 @@ from agents.annotations import coerce, in_words
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.presets import registry
+from agents.presets.base import derive
 from agents.sb3 import zoo_presets
 from envs.make import check_id, family
 
@@ -49,7 +50,7 @@ def defaults(algorithm: str, env_id: str, preset: str | None = None, core: str |
     config = replace(config, env=env_id)
     if config.stop_return is None:  # the score at which Gymnasium calls this environment solved, if it has one
         config = replace(config, stop_return=gym.spec(env_id).reward_threshold)
-    return registry.memory(config, core)
+    return registry.with_core(config, core)
 
 
 def override(config: Config, overrides: Mapping[str, object], owner: str) -> Config:
@@ -79,8 +80,8 @@ def preset_name(algorithm: str, env_id: str, preset: str | None) -> str:
     kind = family(env_id)
     if preset in (None, "tiny"):
         return kind
-    if preset == "zoo" and algorithm in zoo_presets.KINDS:
-        return zoo_presets.entry(env_id, kind)
+    if preset == "zoo":
+        preset = registry.zoo_preset(algorithm, env_id, kind) or preset
     assert preset is not None
     suited = family_of_preset(algorithm, preset)
     if (algorithm, preset) in registry.PRESETS and suited not in ("", kind):
@@ -106,7 +107,7 @@ def _preset(algorithm: str, name: str) -> TrainConfig:
                 if base_kind is parent and (base, name) in registry.PRESETS:
                     changed = {f.name: own[f.name] for f in fields(parent) if own[f.name] != f.default}
                     warnings.warn(f"{algorithm} has no preset for {name} games; it takes that of {base}", stacklevel=2)
-                    return registry.derive(kind, registry.PRESETS[base, name], **changed)
+                    return derive(kind, registry.PRESETS[base, name], **changed)
     return registry.preset(algorithm, name)
 
 

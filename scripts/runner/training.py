@@ -15,12 +15,12 @@ from agents import build
 from agents.config import TrainConfig
 from agents.errors import ConfigError, RunError
 from agents.learner import Learner
+from agents.presets.registry import ALGORITHMS
 from agents.replay.buffer import Replay, ReplayLayout
 from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
 from agents.run.run import Run
 from agents.run.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
-from agents.sb3.config import SB3Config
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
 from scripts.runner import encoders, teacher_reward
@@ -105,7 +105,7 @@ def resume(folder: Path, track: TrackMode | None = None) -> TrainResult:
     console = Console()
     record = read_record(folder)
     config = config_of(folder, record)
-    if isinstance(config, SB3Config):
+    if not ALGORITHMS[record["algo"]][1].resumable:
         raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
     envs = teacher_reward.add_teacher_reward(environments(config, config.num_envs), config)
     saved = load_run(folder, "latest", envs)
@@ -204,7 +204,7 @@ def _train(
         envs.close()
     if record["videos"] and not run.signalled:
         _video(agent, run, "trained", console)
-    _farewell(run, preflight.smaller_than_published(run.config, envs.game), console)
+    _farewell(run, agent.resumable, preflight.smaller_than_published(run.config, envs.game), console)
     return TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
 
 
@@ -219,7 +219,7 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
 
 
-def _farewell(run: Run, small: str, console: Console) -> None:
+def _farewell(run: Run, resumable: bool, small: str, console: Console) -> None:
     """Say how it went, where everything is, and how to go on."""
     recent = list(run.returns)[-run.config.stop_episodes :]
     mean = sum(recent) / len(recent) if recent else float("nan")
@@ -238,5 +238,5 @@ def _farewell(run: Run, small: str, console: Console) -> None:
     for name, path in lines.items():
         if path is not None:
             console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)
-    if run.signalled and not isinstance(run.config, SB3Config):
+    if run.signalled and resumable:
         console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)
