@@ -1,4 +1,4 @@
-"""What a person sees of a running training: a live panel on a terminal, plain lines in a log file."""
+"""The progress of a training: a live panel on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as Remaining
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+
+LIVE_SECONDS, LINE_SECONDS = 0.5, 20.0
+"""Seconds between updates of the panel, and between lines of a log file."""
+COLOURS = {"env": "blue", "act": "green", "learn": "magenta", "log": "yellow"}
 
 
 class Display:
-    """Progress bar with ETA, score, speed and where the time goes; `update` may be called at every row."""
+    """Progress bar with time left, score, speed and shares of wall time; check `due` before each `update`."""
 
     def __init__(self, total_steps: int, title: str, goal: float | None = None, console: Console | None = None):
         self.console = console or Console()
@@ -22,7 +33,7 @@ class Display:
         self.live: Live | None = None
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-            TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), Remaining(), console=self.console,
+            TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
         )  # fmt: skip
         self.task = self.progress.add_task(title, total=total_steps)
 
@@ -37,34 +48,40 @@ class Display:
             self.live.__exit__(*error)
 
     def due(self) -> bool:
-        """Whether the last picture is old enough for a new one."""
-        return time.monotonic() - self.shown >= (0.5 if self.live is not None else 20.0)
+        """Whether it is time for the next update."""
+        return time.monotonic() - self.shown >= (LIVE_SECONDS if self.live is not None else LINE_SECONDS)
 
-    def update(self, env_steps: int, facts: dict[str, float], shares: dict[str, float]) -> None:
-        """Show the state of the run; `facts` are metrics by name."""
+    def update(self, env_steps: int, numbers: dict[str, float], shares: dict[str, float]) -> None:
+        """Show the progress, `numbers` by name, and `shares` of wall time, 0 to 1."""
         self.shown = time.monotonic()
         if self.live is None:
-            numbers = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
-            self.console.print(f"{self.title}: {env_steps:,}/{self.total_steps:,}  {numbers}", highlight=False)
+            words = "  ".join(f"{name} {_short(value)}" for name, value in numbers.items())
+            self.console.print(f"{self.title}: {env_steps:,}/{self.total_steps:,}  {words}", highlight=False)
             return
         self.progress.update(self.task, completed=env_steps)
-        parts: list[Any] = [self.progress, self._numbers(facts), *([self._shares(shares)] if shares else [])]
+        parts: list[Any] = [self.progress, self._numbers(numbers), *([_bar(shares)] if shares else [])]
         self.live.update(Group(*parts))
 
-    def _numbers(self, facts: dict[str, float]) -> Table:
+    def _numbers(self, numbers: dict[str, float]) -> Table:
         table = Table.grid(padding=(0, 3))
         cells = []
-        if "score" in facts:
+        if "score" in numbers:
             goal = f" of {self.goal:g}" if self.goal is not None else ""
-            cells.append(f"[bold green]score {facts['score']:.2f}[/]{goal}")
-        cells += [f"{name} [cyan]{value:,.4g}[/]" for name, value in facts.items() if name != "score"]
+            cells.append(f"[bold green]score {numbers['score']:.2f}[/]{goal}")
+        cells += [f"{name} [cyan]{_short(value)}[/]" for name, value in numbers.items() if name != "score"]
         table.add_row(*cells)
         return table
 
-    def _shares(self, shares: dict[str, float]) -> Table:
-        colours = {"env": "blue", "act": "green", "learn": "magenta", "log": "yellow"}
-        table = Table.grid(padding=(0, 1))
-        bar = "".join(f"[{colours[name]}]{'█' * round(40 * share)}[/]" for name, share in shares.items())
-        legend = "  ".join(f"[{colours[name]}]{name} {share:.0%}[/]" for name, share in shares.items())
-        table.add_row("time", bar, legend)
-        return table
+
+def _short(value: float) -> str:
+    """Return four significant digits, or a whole number from 1,000 on: 0.01234, 12,300."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _bar(shares: dict[str, float]) -> Table:
+    """Return a bar of 40 characters, coloured by share, and its legend."""
+    table = Table.grid(padding=(0, 1))
+    bar = "".join(f"[{COLOURS[name]}]{'█' * round(40 * share)}[/]" for name, share in shares.items())
+    legend = "  ".join(f"[{COLOURS[name]}]{name} {share:.0%}[/]" for name, share in shares.items())
+    table.add_row("time", bar, legend)
+    return table

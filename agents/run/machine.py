@@ -1,4 +1,4 @@
-"""What the machine can do: device, threads, precision, memory. Read once, recorded in the run, set again on resume."""
+"""The machine: device, threads, precision and free memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import platform
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
 from agents.config import TrainConfig
@@ -18,6 +17,7 @@ from agents.errors import ConfigError
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Options of mallopt(3)."""
 VERSIONED = ("torch", "gymnasium", "ale-py", "numpy", "stable-baselines3", "minatar", "minigrid", "wandb")
+"""Libraries whose version can change a result."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MachineFacts:
 
 
 def which_device(name: str) -> str:
-    """Return the device that a name means, CUDA's for `auto` where there is one; raise ConfigError if it is missing."""
+    """Return the device called `name`; auto prefers CUDA. Raise ConfigError for a missing or unknown device."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda"):
@@ -52,15 +52,15 @@ def resolve(config: TrainConfig, convolutional: bool) -> MachineFacts:
     return MachineFacts(device, min(threads, 16), bf16)
 
 
-def describe() -> str:
-    """Say what torch computes on."""
+def summary() -> str:
+    """Return one line: torch's version, its device, cores and precision."""
     cuda = torch.cuda.is_available()
     device, precision = torch.cuda.get_device_name() if cuda else "CPU", fast_bf16("cuda" if cuda else "cpu")
     return f"torch {torch.__version__} on {device}, {usable_cores()} cores, {'bf16' if precision else 'fp32'}"
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    """Return the cores that this process may use; in a container, they can be fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -71,27 +71,29 @@ def available(facts: MachineFacts) -> MachineFacts:
 
 
 def keep_large_blocks() -> None:
-    """Have glibc reuse large blocks of memory instead of giving each back to the system and faulting it in anew.
+    """Make glibc keep freed large blocks instead of returning them to the system.
 
-    A training step allocates the same activations again and again; on a CPU this makes DQN's a tenth faster.
+    Each training step allocates the same activations; without page faults, a DQN update on a CPU is a tenth faster.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another libc, another system: nothing is lost
+    with contextlib.suppress(OSError, AttributeError):  # not glibc: only the speed-up is lost
         libc = ctypes.CDLL("libc.so.6")
         for option, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1), (M_TOP_PAD, 64 << 20)):
             libc.mallopt(option, value)
 
 
 def fast_bf16(device: str) -> bool:
-    """Whether bfloat16 is faster than float32 there: tensor cores, or a CPU with avx512_bf16 or amx."""
+    """Whether bfloat16 is faster than float32 on `device`: tensor cores, or a CPU with avx512_bf16 or amx."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    # oneDNN also accepts bfloat16 on plain AVX-512, where it emulates it at a quarter of float32's speed
+    # on plain AVX-512, oneDNN emulates bfloat16 at a quarter of float32's speed
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return bool(torch.backends.mkldnn.is_available() and native)
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be taken now, honouring a container's limit."""
+    """Return the bytes of memory that are free now, within a container's limit."""
+    import psutil
+
     available = psutil.virtual_memory().available
     for limit_file, used_file in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -106,7 +108,9 @@ def available_memory() -> int:
 
 
 def hardware() -> dict[str, str | int | float | None]:
-    """Return processor, cores, memory and operating system, for the run's record."""
+    """Return processor, cores, memory, operating system and GPU, for config.json."""
+    import psutil
+
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -117,14 +121,12 @@ def hardware() -> dict[str, str | int | float | None]:
 
 
 def versions() -> dict[str, str]:
-    """Return Python's version and those of the installed libraries that can change a result."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the installed libraries in VERSIONED."""
+    installed = {"python": platform.python_version()}
     for name in VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def _processor() -> str:

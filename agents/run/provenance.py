@@ -1,4 +1,4 @@
-"""Where a run's code came from: commit, uncommitted changes, command, time."""
+"""Where a run comes from: git commit, uncommitted changes, command line and time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe() -> dict[str, Any]:
-    """Return the commit, whether the tree was changed, the command line and the time."""
+    """Return commit, whether there are uncommitted changes, command line, and time in UTC, for config.json."""
     return {
         "git": {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))},
         "command": " ".join(["python", *(shlex.quote(relative(part)) for part in sys.argv)]),
@@ -22,12 +22,12 @@ def describe() -> dict[str, Any]:
 
 
 def relative(path: str) -> str:
-    """Return a path into this repository as it is from its root; anything else unchanged."""
+    """Return a path inside this repository relative to its root; any other text unchanged."""
     return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
 
 
 def diff() -> str:
-    """Return the uncommitted changes as a patch."""
+    """Return the uncommitted changes as a patch; empty without git or changes."""
     return _git("diff", "HEAD")
 
 

@@ -1,8 +1,7 @@
-"""A run: its folder, its metrics, its schedule of checkpoints, and the ways in which it ends."""
+"""A run: its folder, counters, metrics and checkpoints, and its end: out of budget, solved or stopped."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import resource
 import signal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from agents.config import TrainConfig
@@ -26,61 +26,75 @@ from agents.run.display import Display
 from agents.run.tracking import NoTracker, Tracker
 
 LOGS = ("metrics.jsonl", "replays/train.jsonl", "replays/judged.jsonl")
-"""Files that only grow, and that a resume cuts back to the checkpoint: metrics, training games, judged games."""
+"""Append-only files, which a resume truncates to the checkpoint: metrics, training games, evaluation games."""
 SHARES = ("env", "act", "learn", "log")
 
 
+def lock(folder: Path) -> FileLock:
+    """Lock a run's folder for this process; raise ConfigError if another one trains there.
+
+    The kernel releases the lock when the process ends, however it ends; the empty file `.lock` may stay behind.
+    """
+    file = FileLock(folder / ".lock")
+    try:
+        file.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
+    return file
+
+
 class Clock:
-    """Attributes all time to env, act, learn or log: each lap belongs to what was just done."""
+    """Splits wall time into env, act, learn and log."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Start over."""
+        """Set all times to 0."""
         self.seconds = dict.fromkeys(SHARES, 0.0)
         self.last = time.perf_counter()
 
     def record_time(self, name: str) -> None:
-        """Book the time since the last lap under `name`."""
+        """Charge the time since the last call to `name`."""
         now = time.perf_counter()
         self.seconds[name] += now - self.last
         self.last = now
 
     def shares(self) -> dict[str, float]:
-        """Return each one's part of the time since the start."""
+        """Return each name's share of the recorded time, 0 to 1."""
         total = sum(self.seconds.values()) or 1.0
         return {name: seconds / total for name, seconds in self.seconds.items()}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The stretch between two checkpoints: all that is random in it follows from (seed, index)."""
+    """The env steps between two checkpoints; everything random in it follows from (seed, index)."""
 
     seed: int
     index: int
     until: int
+    """Env steps of the run at which the segment ends."""
     num_envs: int
 
     @property
     def seeds(self) -> list[int]:
-        """One seed for each environment, below 2^31 as emulators want them."""
+        """One seed per environment, below 2^31 because emulators take 31 bits."""
         state = np.random.SeedSequence([self.seed, self.index, 0]).generate_state(self.num_envs)
         return [int(number) & 0x7FFFFFFF for number in state]
 
     def rng(self, device: torch.device, use: Literal["acting", "learning"]) -> torch.Generator:
-        """Return a generator for one use; two uses draw nothing in common."""
+        """Return the generator for one use; the streams of two uses are independent."""
         generator, stream = torch.Generator(device), {"acting": 1, "learning": 3}[use]
         generator.manual_seed(int(np.random.SeedSequence([self.seed, self.index, stream]).generate_state(1)[0]))
         return generator
 
     def numpy_rng(self) -> np.random.Generator:
-        """Return a generator for sampling replay."""
+        """Return the generator that samples the replay."""
         return np.random.default_rng(np.random.SeedSequence([self.seed, self.index, 2]))
 
 
 class Run:
-    """Counts, logs and saves a training. The loops tell it what happens and ask it when to stop."""
+    """Counts, logs and saves one training. The loops report steps and updates to it and ask it when to stop."""
 
     def __init__(
         self,
@@ -93,7 +107,7 @@ class Run:
         self.folder, self.config = folder, config
         self.tracker, self.display, self.evaluate = tracker or NoTracker(), display, evaluate
         self.clock = Clock()
-        self.env_steps = self.updates = self.episodes = self.leg_index = 0
+        self.env_steps = self.updates = self.episodes = self.segment_index = 0
         self.wall_before, self.started = 0.0, time.monotonic()
         self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
         self.best_return = -np.inf
@@ -101,36 +115,33 @@ class Run:
         self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
         self.signalled, self.saved_steps = False, -1
         (folder / "replays").mkdir(parents=True, exist_ok=True)
+        self.lock = lock(folder)
         self.files = {name: open(folder / name, "ab") for name in LOGS}
-        try:
-            fcntl.flock(self.files["metrics.jsonl"], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds of training, those before a resume included."""
+        """Seconds of training, including those before a resume."""
         return self.wall_before + time.monotonic() - self.started
 
     @property
     def solved(self) -> bool:
-        """Whether the last `stop_episodes` full games reached `stop_return`."""
-        wanted, recent = self.config.stop_return, list(self.returns)[-self.config.stop_episodes :]
-        return wanted is not None and len(recent) == self.config.stop_episodes and float(np.mean(recent)) >= wanted
+        """Whether the mean of the last `stop_episodes` full games reaches `stop_return`."""
+        goal, recent = self.config.stop_return, list(self.returns)[-self.config.stop_episodes :]
+        return goal is not None and len(recent) == self.config.stop_episodes and float(np.mean(recent)) >= goal
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be learned."""
+        """Whether the training ends here: out of budget, solved, or stopped by a signal."""
         return self.env_steps >= self.config.total_steps or self.solved or self.signalled
 
     def segments(self) -> Iterator[Segment]:
-        """Yield the stretches between checkpoints until the run is over; Ctrl-C ends the running one early."""
+        """Yield segments until the run is over; Ctrl-C ends the current one early."""
         handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while not self.over:
                 period = self.config.checkpoint_steps
                 until = min((self.env_steps // period + 1) * period, self.config.total_steps)
-                yield Segment(self.config.seed, self.leg_index, until, self.config.num_envs)
+                yield Segment(self.config.seed, self.segment_index, until, self.config.num_envs)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -145,11 +156,11 @@ class Run:
         self.signalled = True
 
     def observe(self, row: Row) -> None:
-        """Count the row's steps, and log the games that ended with it."""
+        """Count the row's env steps, and log the games that ended in it."""
         self.count(int(np.count_nonzero(~row.dead)), row.next_info.get("episodes", ()))
 
     def count(self, env_steps: int, episodes: Iterable[Any]) -> None:
-        """Count steps, and log the games that ended with them."""
+        """Add `env_steps`, and log `episodes`, the `EpisodeRecord`s of the games that ended."""
         self.env_steps += env_steps
         for record in episodes:
             self.returns.append(record.episode_return)
@@ -158,17 +169,17 @@ class Run:
             self.episodes += 1
             self.log({"episode/return": record.episode_return, "episode/length": record.length})
         if self.display is not None and self.display.due():
-            self._show()
+            self._show(self.display)
 
     def learned(self, metrics: dict[str, Tensor], updates: int = 1) -> None:
-        """Count gradient updates and keep their metrics; on a CPU look at once whether the loss is still a number."""
+        """Count gradient updates and keep their metrics; on a CPU, raise RunError at once if the loss is not finite."""
         self.updates += updates
         self.latest = metrics
         if metrics["train/loss"].device.type == "cpu" and not torch.isfinite(metrics["train/loss"]):
             raise RunError(f"the loss is {float(metrics['train/loss'])} at env step {self.env_steps:,}")
 
     def log_if_due(self) -> None:
-        """Log learning and timing metrics once every `log_steps`."""
+        """Log learning and timing metrics once every `log_steps`; raise RunError if one is not finite."""
         if self.env_steps // self.config.log_steps == self.logged_steps // self.config.log_steps:
             return
         wall = self.wall_seconds
@@ -183,52 +194,55 @@ class Run:
         values["system/peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
         self.logged_steps, self.logged_wall = self.env_steps, wall
         self.log(values)
-        self.files["metrics.jsonl"].flush()  # for whoever watches
+        self.files["metrics.jsonl"].flush()  # other processes follow this file
 
     def log(self, values: dict[str, float]) -> None:
-        """Write one line of metrics, and mirror it."""
+        """Write one line of metrics, and send it to the tracker."""
         line = {"env_steps": self.env_steps, "wall_seconds": round(self.wall_seconds, 3), **values}
         self.write("metrics.jsonl", json.dumps(line))
         self.tracker.log(line)
 
     def write(self, name: str, line: str) -> None:
-        """Append one line to one of the run's logs."""
+        """Append one line to the log `name`."""
         self.files[name].write(line.encode() + b"\n")
 
     def checkpoint(self, agent: Agent, segment: Segment | None = None, replay: Replay | None = None) -> None:
-        """Save everything that the next leg follows from; `segment` None is the start of the run."""
+        """Evaluate if configured, and save agent, replay and counters; `segment` None is the start of the run."""
         if segment is not None and self.env_steps == self.saved_steps:
-            return  # stopped before anything was learned: what is saved is this very moment
+            return  # stopped before the first step of a segment: the last checkpoint is this one
         broken = checkpoint.non_finite(agent)
         if broken is not None:
             raise RunError(f"{broken} is not finite at env step {self.env_steps:,}")
-        self.leg_index = 0 if segment is None else segment.index + 1
-        self.latest = {}  # a resumed run has none either
-        judged = float(np.mean(self.returns)) if self.returns else -np.inf
+        self.segment_index = 0 if segment is None else segment.index + 1
+        self.latest = {}  # a resumed run starts without metrics too
+        score = float(np.mean(self.returns)) if self.returns else -np.inf
         if self.evaluate is not None and segment is not None:
             metrics = self.evaluate(agent)
             self.log(metrics)
-            judged = metrics["eval/return_mean"]
-        best = judged > self.best_return or segment is None
-        self.best_return = judged if best else self.best_return
+            score = metrics["eval/return_mean"]
+        best = score > self.best_return or segment is None
+        self.best_return = score if best else self.best_return
+        name = f"step_{self.env_steps:012d}"
+        checkpoint.save(self.folder / "checkpoints", name, agent, self._state(), replay, best)
+        self.saved_steps = self.env_steps
+        self.clock.record_time("log")
+
+    def _state(self) -> dict[str, Any]:
+        """Return the counters for state.json, and the length of each log in bytes once it is flushed."""
         for file in self.files.values():
             file.flush()
-        state = {
-            "env_steps": self.env_steps, "updates": self.updates, "episodes": self.episodes, "leg": self.leg_index,
+        return {
+            "env_steps": self.env_steps, "updates": self.updates, "episodes": self.episodes, "leg": self.segment_index,
             "wall_seconds": self.wall_seconds, "logged_steps": self.logged_steps, "returns": list(self.returns),
             "best_return": self.best_return if np.isfinite(self.best_return) else None,
             "offsets": {name: file.tell() for name, file in self.files.items()},
         }  # fmt: skip
-        name = f"step_{self.env_steps:012d}"
-        checkpoint.save(self.folder / "checkpoints", name, agent, state, replay, best)
-        self.saved_steps = self.env_steps
-        self.clock.record_time("log")
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's state: counters as they were, and logs cut back to that moment."""
+        """Set the counters from a checkpoint and truncate the logs to it; raise CheckpointError if one is too short."""
         self.env_steps, self.updates, self.episodes = state["env_steps"], state["updates"], state["episodes"]
         self.saved_steps = self.env_steps
-        self.leg_index, self.logged_steps = state["leg"], state["logged_steps"]
+        self.segment_index, self.logged_steps = state["leg"], state["logged_steps"]
         self.wall_before = self.logged_wall = state["wall_seconds"]
         self.returns.extend(state["returns"])
         self.best_return = -np.inf if state["best_return"] is None else state["best_return"]
@@ -240,16 +254,16 @@ class Run:
             self.files[name].seek(offset)
 
     def close(self) -> None:
-        """Flush and close the run's files."""
+        """Close the logs and release the folder."""
         for file in self.files.values():
             file.close()
+        self.lock.release()
 
-    def _show(self) -> None:
-        assert self.display is not None
-        facts = {"games": float(self.episodes), "steps/s": self.speed}
+    def _show(self, display: Display) -> None:
+        numbers = {"games": float(self.episodes), "steps/s": self.speed}
         if self.returns:
-            facts["score"] = float(np.mean(list(self.returns)[-self.config.stop_episodes :]))
+            numbers["score"] = float(np.mean(list(self.returns)[-self.config.stop_episodes :]))
         for name in ("train/loss", "train/entropy", "train/q_mean", "train/learning_rate"):
             if name in self.latest:
-                facts[name.removeprefix("train/")] = float(self.latest[name])
-        self.display.update(self.env_steps, facts, self.clock.shares())
+                numbers[name.removeprefix("train/")] = float(self.latest[name])
+        display.update(self.env_steps, numbers, self.clock.shares())

@@ -1,4 +1,4 @@
-"""Weights & Biases as a mirror of metrics.jsonl: offline without an account, never in the way of training."""
+"""Tracking with Weights & Biases: a mirror of metrics.jsonl, offline without an account."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TrackMode = Literal["offline", "online", "disabled"]
 
 
 class Tracker(Protocol):
-    """Where metrics go beside the run's own files."""
+    """A second destination for metrics, videos and the report; the run's own files are always written."""
 
     def log(self, metrics: dict[str, float]) -> None:
-        """Take one line of metrics, which has `env_steps`."""
+        """Log one line of metrics, `env_steps` among them."""
 
     def video(self, key: str, path: Path) -> None:
-        """Take a finished video file."""
+        """Log a finished video file under `key`."""
 
     def report(self, path: Path) -> None:
-        """Take the run's page."""
+        """Log the run's HTML report."""
 
     def finish(self) -> Path | None:
-        """Flush and close; return the folder that holds the tracked run, if any."""
+        """Flush and close; return the folder of the tracked run, if there is one."""
 
 
 class NoTracker:
@@ -50,29 +50,29 @@ class NoTracker:
 
 @dataclass(frozen=True)
 class Labels:
-    """How a run is found on W&B, beside its config."""
+    """Labels of a run on W&B, in addition to its config."""
 
     project: str = "joypad"
     group: str = ""
-    """Runs that belong together, as the seeds of one comparison; empty for <algo>__<env>."""
+    """Name shared by related runs, such as the seeds of one comparison; empty for <algo>__<env>."""
     tags: tuple[str, ...] = ()
-    """Beside the algorithm, the game and the protocol."""
+    """Tags in addition to algorithm, game and protocol."""
     job_type: str = "train"
 
 
 class WandbTracker:
-    """Mirrors metrics.jsonl to W&B; a failure there is a warning, never the end of a run.
+    """Mirrors metrics.jsonl to W&B; a failure of W&B is a warning and never ends a run.
 
-    A line's number is its step there, and `env_steps` every metric's x-axis. So a resumed run goes on without doubled
-    or lost lines: what W&B has already is not sent again, and what it lacks is sent first. Offline it has nothing, for
-    each start makes a folder of its own there: the new one gets all lines and replaces the old.
+    W&B's step is the number of the line in metrics.jsonl, and `env_steps` is the x-axis of every metric. A resumed run
+    therefore loses and repeats no line: lines that W&B has are skipped, lines that it lacks are sent first. Offline,
+    each start makes a new folder, which gets all lines and replaces the old one.
     """
 
     def __init__(self, folder: Path, run_id: str, config: dict[str, Any], mode: TrackMode, labels: Labels):
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        before = list((folder / "wandb").glob(f"offline-run-*-{run_id}"))
+        earlier = list((folder / "wandb").glob(f"offline-run-*-{run_id}"))
         self.wandb, self.lines = wandb, 0
         settings = wandb.Settings(console="off", x_disable_stats=True, init_timeout=30)
         self.run = wandb.init(
@@ -82,13 +82,13 @@ class WandbTracker:
         )  # fmt: skip
         self.run.define_metric("env_steps")
         self.run.define_metric("*", step_metric="env_steps")
-        self.known = self.run.step
+        self.known = self.run.step  # lines that W&B has from before a resume
         self._catch_up(folder)
-        for mirror in before:
+        for mirror in earlier:
             shutil.rmtree(mirror)
 
     def _catch_up(self, folder: Path) -> None:
-        """Send what the run's own files have and W&B has not."""
+        """Send the videos and lines of the run's own files that W&B lacks."""
         if not self.known:
             for path in sorted((folder / "videos").glob("*trained_step_*.mp4")):
                 self.video(f"video/{path.stem.split('_step_')[0]}", path)
@@ -98,26 +98,26 @@ class WandbTracker:
                     self.log(json.loads(line))
 
     def log(self, metrics: dict[str, float]) -> None:
-        """Log one line, unless W&B has it from before a resume."""
+        """Log one line unless W&B has it already."""
         if self.lines >= self.known:
             self._guard(lambda: self.run.log(metrics, step=self.lines))
         self.lines += 1
 
     def video(self, key: str, path: Path) -> None:
-        """Log a video, and make sure that a copy of it lies among the run's files."""
+        """Log a video; warn unless W&B stored a copy of it."""
         self._media(key, lambda: self.wandb.Video(str(path), format="mp4"), path)
 
     def report(self, path: Path) -> None:
-        """Log the run's page, and make sure that a copy of it lies among the run's files."""
+        """Log the HTML report; warn unless W&B stored a copy of it."""
         self._media("report", lambda: self.wandb.Html(path.read_text(), inject=False), path)
 
     def _media(self, key: str, make: Callable[[], Any], path: Path) -> None:
-        # in the last line's row, or the first that is to come: a row of its own would take a later line's number
+        # logged with the last line, or with the next one: a step of its own would take a later line's number
         self._guard(lambda: self.run.log({key: make()}, step=max(self.lines - 1, self.known)))
         size = path.stat().st_size
-        kept = (Path(self.run.dir) / "media").rglob(f"*{path.suffix}")
-        if not any(copy.stat().st_size == size for copy in kept):
-            warnings.warn(f"W&B did not take {path.name}; it is still in {path.parent}", stacklevel=3)
+        copies = (Path(self.run.dir) / "media").rglob(f"*{path.suffix}")
+        if not any(copy.stat().st_size == size for copy in copies):
+            warnings.warn(f"W&B did not store {path.name}; the file is in {path.parent}", stacklevel=3)
 
     def finish(self) -> Path | None:
         """Close the run; return its folder."""
@@ -125,26 +125,26 @@ class WandbTracker:
         self._guard(self.run.finish)
         return folder
 
-    def _guard(self, action: Any) -> None:
+    def _guard(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # a tracker must not be able to end a training
-            warnings.warn(f"W&B failed ({error}); metrics.jsonl is complete all the same", stacklevel=3)
+        except Exception as error:  # no failure of a tracker may end a training
+            warnings.warn(f"W&B failed ({error}); metrics.jsonl is complete nevertheless", stacklevel=3)
 
 
 def new_run_id() -> str:
-    """Return the id of a new run: the one that a W&B agent gives it in a sweep, or a time in milliseconds."""
+    """Return the id that a W&B sweep agent sets, or else the time in milliseconds, in hex."""
     return os.environ.get("WANDB_RUN_ID") or f"{int(time.time() * 1000):x}"
 
 
 def make_tracker(mode: TrackMode, folder: Path, run_id: str, config: dict[str, Any], labels: Labels) -> Tracker:
-    """Start a tracker; fall back to offline without an account, and to none where W&B cannot write."""
+    """Start a tracker; fall back to offline without an account, and to no tracker where W&B cannot write."""
     if mode == "disabled":
         return NoTracker()
     for attempt in dict.fromkeys((mode, "offline")):
         try:
             return WandbTracker(folder, run_id, config, attempt, labels)
-        except Exception as error:  # no account, no network, no permission: the run's own files are the truth
-            hint = ", until you `wandb login`" if "API key" in str(error) else ""
+        except Exception as error:  # no account, network or permission: the run's own files have everything
+            hint = "; run `wandb login` first" if "API key" in str(error) else ""
             warnings.warn(f"W&B cannot run {attempt}: {str(error).splitlines()[0]}{hint}", stacklevel=2)
     return NoTracker()
