@@ -7,7 +7,6 @@ jobs run `train.py`, and read the folders that it leaves.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.presets.registry import ALGORITHMS, zoo_preset
 from agents.run import checkpoint
+from agents.run.run import lock
 from agents.run.tracking import TrackMode
 from envs.make import check_id, family
 from scripts.command_line.groups import train_settings
@@ -192,12 +192,9 @@ class Job:
 
 def clear(folder: Path) -> None:
     """Remove a half-done run that cannot go on; raise ConfigError where a process is still training it."""
-    with open(folder / "metrics.jsonl", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{folder} is being trained by another process; stop that first") from error
-        shutil.rmtree(folder)
+    held = lock(folder)
+    shutil.rmtree(folder)
+    held.release()
 
 
 def start(command: Sequence[str], log: Path, threads: int) -> subprocess.Popen[bytes]:

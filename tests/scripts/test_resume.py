@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.scripts.runner import kill_once_beyond, script, started
+from agents.errors import ConfigError
+from agents.run.run import Run
+from agents.value.dqn import DQNConfig
+from tests.scripts.runner import ROOT, kill_once_beyond, script, started
 
 CASES = {
     "dqn": ("dqn",),
@@ -121,3 +126,16 @@ def test_interrupt_saves_and_resume_goes_on(tmp_path: Path) -> None:
     steps = final_state(folder)["state"]["env_steps"]
     assert 0 < steps < 400_000
     assert metrics(folder)[-1]["env_steps"] <= steps
+
+
+def test_one_process_at_a_time_trains_a_run_and_a_kill_frees_it(tmp_path: Path) -> None:
+    code = f"import pathlib, time; from agents.run.run import lock; held = lock(pathlib.Path({str(tmp_path)!r})); "
+    with subprocess.Popen([sys.executable, "-c", code + "print('locked', flush=True); time.sleep(60)"],
+                          cwd=ROOT, stdout=subprocess.PIPE) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
+            Run(tmp_path, DQNConfig())
+        process.kill()
+        process.wait()
+    Run(tmp_path, DQNConfig()).close()

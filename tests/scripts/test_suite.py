@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from agents.errors import ConfigError
 from agents.presets import registry
+from agents.run.run import lock
 from agents.value.dqn import DQN, DQNConfig
 from scripts.experiments import ablation, throughput, training_jobs
 from scripts.experiments.training_jobs import Settings
@@ -344,11 +344,13 @@ def test_stable_baselines_is_trained_judged_and_read_as_ours(bench: Any, tmp_pat
 
 
 def test_a_half_done_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
-    with open(tmp_path / "metrics.jsonl", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
-            training_jobs.clear(tmp_path)
+    held = lock(tmp_path)
+    with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
+        training_jobs.clear(tmp_path)
     assert tmp_path.is_dir()
+    held.release()
+    training_jobs.clear(tmp_path)
+    assert not tmp_path.exists()
 
 
 def test_stable_baselines_stops_at_a_good_score(bench: Any, tmp_path: Path) -> None:
