@@ -19,6 +19,7 @@ from agents.settings import ChannelName
 from scripts.command_line import errors
 from scripts.command_line.errors import run_main
 from scripts.runner import watching
+from scripts.runner.saved_run import is_run
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.episodes < 1 or not 1 <= arguments.scale <= 12 or arguments.seed < 0:
         raise ConfigError("--episodes must be at least 1, --scale 1 to 12, --seed not negative")
-    if arguments.what.is_dir():
+    if is_run(arguments.what):
         watching.watch_run(
             arguments.what, episodes=arguments.episodes, seed=arguments.seed, checkpoint=arguments.checkpoint,
             scale=arguments.scale, out=arguments.out, live=arguments.live, mission_channel=arguments.mission_channel,

@@ -114,21 +114,33 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
     """Load networks and optimizer into `agent`; return the state."""
+    state = load_weights(path, agent)
+    try:
+        tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
+        optimizer = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
+        agent.load_optimizer_state({"tensors": optimizer, "updates": state["agent_updates"]})
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise _misfit(path, error) from error
+    return state
+
+
+def load_weights(path: Path, agent: Agent) -> dict[str, Any]:
+    """Load the networks alone into `agent`; return the state."""
     state = read_state(path)
     try:
         tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
-        optimizer = {key: tensors.pop(key) for key in list(tensors) if key.startswith("optimizer.")}
         for prefix, module in agent.modules().items():
             start = f"{prefix}."
             own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
             shared = {key: own[first] for key, first in shared_tensors(module).items() if first in own}
             module.load_state_dict(own | shared)
-        by_name = {key.removeprefix("optimizer."): value for key, value in optimizer.items()}
-        agent.load_optimizer_state({"tensors": by_name, "updates": state["agent_updates"]})
     except (SafetensorError, RuntimeError, KeyError) as error:
-        summary = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} does not fit the network of this run: {summary}") from error
+        raise _misfit(path, error) from error
     return state
+
+
+def _misfit(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} does not fit the network of this run: {str(error).strip().splitlines()[0]}")
 
 
 def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None:

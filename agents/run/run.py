@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -136,7 +137,9 @@ class Run:
 
     def segments(self) -> Iterator[Segment]:
         """Yield segments until the run is over; Ctrl-C ends the current one early."""
-        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()  # Python takes signal handlers in no other thread
+        numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+        handlers = {number: signal.signal(number, self._stop) for number in numbers}
         try:
             while not self.over:
                 period = self.config.checkpoint_steps

@@ -17,7 +17,8 @@ from scripts.report import statistics as st
 from scripts.report.tables import number, wide_console
 from scripts.runner.evaluation import judge
 from scripts.runner.files import write_json
-from scripts.runner.saved_run import SavedRun, load_run, origin
+from scripts.runner.origin import origin
+from scripts.runner.saved_run import SavedRun, load_run
 
 DAMAGES = ("drop", "noise", "salt", "flicker")
 
@@ -60,7 +61,7 @@ def robustness(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         facts = {"suite": "robustness", "env": games[0], "damage": arguments.damage, "curves": curves,
                  "runs": [{"name": each.folder.name, "env_steps": each.state["env_steps"]} for each in saved],
-                 "episodes": arguments.eval_episodes, **origin()}  # fmt: skip
+                 "episodes": arguments.eval_episodes, **origin().to_json()}  # fmt: skip
         write_json(arguments.out, facts)
         lines = {name: [point["mean"] for point in points] for name, points in curves.items()}
         label = f"mean return in {games[0]}"

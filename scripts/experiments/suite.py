@@ -20,7 +20,8 @@ from scripts.report.run_data import LAST_GAMES, read_run
 from scripts.report.tables import interval, number, wide_console
 from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
 from scripts.runner.files import write_json
-from scripts.runner.saved_run import load_run, origin
+from scripts.runner.origin import origin
+from scripts.runner.saved_run import load_run
 
 EVAL_SEED = judging_seed()
 """That of `evaluate.py RUN`, which so plays the same games."""
@@ -173,7 +174,7 @@ def finish(result: dict[str, Any], failed: dict[str, str], settings: Settings) -
     if settings.out is not None:
         asked = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
         asked |= {"seeds": list(settings.seeds)}
-        write_json(settings.out, {**origin(), "settings": asked, **result, "failed": failed})
+        write_json(settings.out, {**origin().to_json(), "settings": asked, **result, "failed": failed})
     if failed:
         of = len(failed)
         raise RunError(f"{of} run{'s' if of > 1 else ''} failed: {'; '.join(failed)}; logs are in {settings.folder}")

@@ -29,7 +29,7 @@ from agents.presets.registry import preset
 from agents.run.run import Clock
 from scripts.runner.environments import environments
 from scripts.runner.files import write_json
-from scripts.runner.saved_run import origin
+from scripts.runner.origin import origin
 
 GAME = "ALE/Pong-v5"
 SB3_REPLAY = 20_000
@@ -214,7 +214,7 @@ def compare(arguments: argparse.Namespace) -> None:
         results.append(measure(algorithm, arguments.repeats, arguments.seconds, not arguments.no_sb3))
         show(results[-1], console)
     if arguments.out is not None:
-        write_json(arguments.out, {**origin(), "results": results})
+        write_json(arguments.out, {**origin().to_json(), "results": results})
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -33,9 +33,9 @@ from envs.make import check_id, family
 from scripts.command_line.groups import train_settings
 from scripts.experiments.progress import Board, Running
 from scripts.report.run_data import differing_values
-from scripts.runner import training
+from scripts.runner.files import RUNS
 
-BENCH = training.RUNS / "bench"
+BENCH = RUNS / "bench"
 SUITE_FIELDS = ("env", "seed", "total_steps", "threads")
 """Fields that a suite sets by options of its own."""
 SCRIPTS = Path(__file__).resolve().parents[1]

@@ -29,7 +29,7 @@ from agents.replay.prioritized import PrioritizedReplay
 from scripts.command_line.groups import train_settings
 from scripts.runner.environments import environments
 from scripts.runner.files import write_json
-from scripts.runner.saved_run import origin
+from scripts.runner.origin import origin
 
 REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2", "sac")
 WITH_ROLLOUTS = ("ppo", "a2c", "impala", "rnd", "pqn")
@@ -166,7 +166,7 @@ def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     for name, value in drawn.items():
         console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
     if arguments.out is not None:
-        facts = origin() | {
+        facts = origin().to_json() | {
             "threads": torch.get_num_threads(),
             "env": arguments.env,
             "overrides": list(overrides),

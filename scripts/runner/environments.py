@@ -1,7 +1,8 @@
-"""Environments from settings: the game, its wrappers, and the channels and encoders that read it."""
+"""Environments from settings: the game, its wrappers, mission channel and frozen encoders."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 from gymnasium import spaces
@@ -11,7 +12,9 @@ from agents.errors import ConfigError
 from envs.action_replays import RecordEpisodes
 from envs.make import make_envs, resolve_protocol
 from envs.wrappers import ObserveLast, ObserveMask
-from scripts.runner import encoders, mission_channels, observation_repair
+from scripts.runner.encoders import add_frozen_encoders
+from scripts.runner.mission_channels import add_mission_channel
+from scripts.runner.observation_repair import add_repair
 
 
 def environments(
@@ -22,7 +25,11 @@ def environments(
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):
         raise ConfigError(f"--observe-last shows numbered actions only; {config.env} has {envs.single_action_space}")
-    wrapped: Any = observation_repair.repaired(envs, config)
-    wrapped = encoders.freeze(mission_channels.channel(wrapped, config, custom_mission), config)
+    mission_encoder = config.encoders().get("mission")
+    wrapped: Any = add_repair(envs, config)
+    wrapped = add_mission_channel(
+        wrapped, config, Path(mission_encoder[0]) if mission_encoder is not None else None, custom_mission
+    )
+    wrapped = add_frozen_encoders(wrapped, config, config.repair)
     wrapped = ObserveLast(wrapped) if config.observe_last else wrapped
     return cast(RecordEpisodes, ObserveMask(wrapped) if config.mask_actions else wrapped)  # which have its attributes

@@ -35,7 +35,7 @@ def keep_games(saved: SavedRun, kind: str, result: Evaluation) -> None:
 
     Where that cannot be written, the verdict still counts.
     """
-    if result.fingerprint != saved.record["card"]["fingerprint"]:
+    if result.fingerprint != saved.record.fingerprint:
         return
     facts = {"kind": kind, "env_steps": saved.state["env_steps"], "weights_sha256": result.weights_sha256}
     try:

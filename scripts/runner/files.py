@@ -1,19 +1,22 @@
-"""Read and write the small files of experiments."""
+"""Where runs lie, and the small files of experiments."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from agents.errors import ConfigError
+from networks.files import write_atomically
+
+RUNS = Path(__file__).resolve().parents[2] / "runs"
+"""Default folder of run folders."""
 
 
 def read_yaml(path: Path) -> Any:
-    """Return a YAML file's content, or raise ConfigError in words."""
+    """Return a YAML file's content, or raise ConfigError."""
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
@@ -24,9 +27,4 @@ def read_yaml(path: Path) -> Any:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(values, indent=1) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, json.dumps(values, indent=1) + "\n")

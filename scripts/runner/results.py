@@ -1,9 +1,37 @@
-"""Typed results of trainings."""
+"""Typed results of trainings, and learning curves read from a run's metrics.jsonl."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over a training: three arrays of the same length K, in the order of the training."""
+
+    env_steps: np.ndarray
+    """int64 [K], env steps summed over environments."""
+    wall_seconds: np.ndarray
+    """float64 [K], seconds of training."""
+    values: np.ndarray
+    """float64 [K]."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves of a run."""
+
+    episode_returns: Curve
+    """Return of each training episode, at the env step at which it ended."""
+    eval_means: Curve
+    """Mean return of the evaluation at each checkpoint; empty for `eval_episodes=0`."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +39,7 @@ class TrainResult:
     """A finished or interrupted training."""
 
     folder: Path
-    """The run folder, which `evaluate`, `watch`, `compare` and `resume` take."""
+    """The run folder, which `resume`, `evaluate`, `record_video` and `load` take."""
     env_steps: int
     """Env steps trained for, summed over environments."""
     returns: tuple[float, ...]
@@ -22,3 +50,28 @@ class TrainResult:
     """Whether a signal (Ctrl-C) ended the training before its budget."""
     wall_seconds: float
     """Seconds of training, those before a resume included."""
+
+    @property
+    def curves(self) -> Curves:
+        """Learning curves, read from the run folder."""
+        return read_curves(self.folder)
+
+
+def read_curves(folder: Path) -> Curves:
+    """Read a run's learning curves; raise ConfigError where there are none.
+
+    The last line may be incomplete, as a killed training leaves it; it is skipped.
+    """
+    try:
+        lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]
+        rows = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}/metrics.jsonl cannot be read: {error}") from error
+    return Curves(_curve(rows, "episode/return"), _curve(rows, "eval/return_mean"))
+
+
+def _curve(rows: list[dict[str, Any]], name: str) -> Curve:
+    """Select the rows that have the metric `name`."""
+    points = [(row["env_steps"], row["wall_seconds"], row[name]) for row in rows if name in row]
+    env_steps, wall_seconds, values = zip(*points, strict=True) if points else ((), (), ())
+    return Curve(np.array(env_steps, np.int64), np.array(wall_seconds, np.float64), np.array(values, np.float64))

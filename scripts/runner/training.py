@@ -1,11 +1,11 @@
-"""One training from its pre-flight to its last line: what `train.py` calls."""
+"""One training from pre-flight to report: a new run, or the continuation of one."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,27 @@ from agents import build
 from agents.config import TrainConfig
 from agents.errors import ConfigError, RunError
 from agents.learner import Learner
-from agents.presets.registry import ALGORITHMS
-from agents.replay.buffer import Replay, ReplayLayout
+from agents.replay.buffer import Replay
 from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
 from agents.run.run import Run
-from agents.run.tracking import Labels, NoTracker, Tracker, TrackMode, make_tracker, new_run_id
+from agents.run.tracking import Labels, TrackMode, make_tracker, new_run_id
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
-from scripts.runner import encoders, teacher_reward
+from scripts.runner.custom_env import check_registered
+from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import judge
+from scripts.runner.files import RUNS
+from scripts.runner.origin import origin
 from scripts.runner.results import TrainResult
-from scripts.runner.saved_run import config_of, load_run, read_record, run_record
+from scripts.runner.run_record import InitialRun, RunRecord, Spaces, read_record
+from scripts.runner.saved_run import SavedRun, load_run, split_checkpoint
+from scripts.runner.teacher_reward import add_teacher_reward
 from scripts.runner.watching import record_video
 
-RUNS = Path(__file__).resolve().parents[2] / "runs"
-EVAL_SEED = 1_000_003
-"""Added to a run's seed for evaluation during training, so that judged games are never trained on."""
+EVAL_SEED_OFFSET = 1_000_003
+"""Added to a run's seed for evaluation during training: no training episode has the same seed."""
 
 
 @dataclass(frozen=True)
@@ -57,94 +60,84 @@ def start(
     tracking: TrackingSettings = TrackingSettings(),
     videos: bool = False,
     dry_run: bool = False,
+    initial_run: Path | None = None,
+    progress: bool = True,
 ) -> TrainResult | None:
-    """Train from scratch in `run_dir` (default: a new folder in runs/); None after a dry run.
+    """Train a new run in `run_dir` (default: a new folder in runs/); return None after a dry run.
 
-    Raises ConfigError for settings that cannot work, RunError for a training that had to stop.
+    `initial_run` is a run folder, or RUN/checkpoints/NAME, whose weights the training starts from; optimizer, schedules
+    and replay start afresh. `progress` shows the pre-flight, the live display and the closing lines. Raises ConfigError
+    for settings that cannot work, RunError for a training that had to stop.
     """
-    console = Console()
-    folder = run_dir or RUNS / run_name(algorithm, config)
-    if (folder / "config.json").exists():
-        raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give --run-dir a folder")
-    envs = teacher_reward.add_teacher_reward(environments(config, config.num_envs), config)
+    console = Console(quiet=not progress)
+    folder = _new_folder(run_dir or RUNS / run_name(algorithm, config))
+    envs = add_teacher_reward(environments(config, config.num_envs), config)
     facts = build.resolve_machine(config, envs)
-    # refuse what cannot be had before Stable-Baselines3 allocates it
+    # refuse what cannot be allocated before Stable-Baselines3 tries
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
     agent = build.build_agent(algorithm, config, envs, facts)
-    preflight.plan(agent, envs, envs.game, folder).show(console)
-    facts_of_encoders = encoders.about(config)
-    for key, told in facts_of_encoders.items():
-        words = f"{told['arch']} of {told['task']}, {told['mode']}; trained on {told['env_frames']:,} env frames"
-        console.print(f"  encoder of '{key}': {words}", highlight=False, markup=False, soft_wrap=True)
+    encoders = encoder_facts(config)
+    _show_plan(agent, envs, folder, console)
+    for key, each in encoders.items():
+        line = f"{each.arch} of {each.task}, {each.mode}; trained on {each.env_frames:,} env frames"
+        console.print(f"  encoder of '{key}': {line}", highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         return None
-    layout = build.replay_layout(config, envs, agent.carry_dim)
-    replay = _replay(config, layout, agent, folder)
+    replay = _allocate_replay(config, envs, agent, folder)
     build.center_inputs(agent, envs, config.seed)
-    record = run_record(algorithm, config, envs, facts)
-    record |= {"run_id": new_run_id(), "track": tracking.track, "videos": videos}
-    labels = Labels(tracking.project, tracking.group or f"{algorithm}__{config.env}", tracking.tags)
-    record |= {"labels": asdict(labels), "encoders": facts_of_encoders}
+    spaces = Spaces.of(envs)
+    record = RunRecord(
+        algorithm, config, envs.game.to_json(), spaces, facts, origin(), new_run_id(), tracking.track, videos,
+        Labels(tracking.project, tracking.group or f"{algorithm}__{config.env}", tracking.tags), encoders,
+        _load_initial_weights(agent, initial_run, spaces) if initial_run is not None else None,
+    )  # fmt: skip
     try:
-        run = _run(folder, encoders.kept(config, folder), NoTracker(), console)
+        run = _make_run(folder, with_copied_encoders(config, folder), console)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made ({error.strerror}); choose another --run-dir") from error
-    encoders.keep(config, folder)
+    copy_encoders(config, folder)
     run.checkpoint(agent, None, replay)
-    _write_folder(folder, record)  # what makes the folder a run comes once there is something to resume from
-    run.tracker = make_tracker(record["track"], folder, record["run_id"], _tracked(record), labels)
-    if record["videos"]:
+    record.write(folder)  # only now, with a checkpoint to resume from, is the folder a run
+    if patch := provenance.diff():
+        (folder / "git.diff").write_text(patch + "\n")
+    _track(run, record, record.track)
+    if videos:
         _video(agent, run, "untrained", console)
     return _train(agent, envs, replay, run, record, console)
 
 
-def resume(folder: Path, track: TrackMode | None = None) -> TrainResult:
-    """Continue from the latest checkpoint, bit for bit on a CPU; `track` None keeps the run's own tracking."""
-    console = Console()
-    record = read_record(folder)
-    config = config_of(folder, record)
-    if not ALGORITHMS[record["algo"]][1].resumable:
-        raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
-    envs = teacher_reward.add_teacher_reward(environments(config, config.num_envs), config)
-    saved = load_run(folder, "latest", envs)
-    wanted, recent = config.stop_return, saved.state["returns"][-config.stop_episodes :]
-    if wanted is not None and len(recent) == config.stop_episodes and sum(recent) / len(recent) >= wanted:
-        raise ConfigError(f"{folder} is solved: its last {len(recent)} games reached {wanted:g}")
-    if saved.state["env_steps"] >= config.total_steps:
-        raise ConfigError(f"{folder} has already trained for its {config.total_steps:,} env steps")
-    layout = build.replay_layout(config, envs, saved.agent.carry_dim)
-    replay = _replay(config, layout, saved.agent, folder)
+def resume(
+    folder: Path, track: TrackMode | None = None, total_steps: int | None = None, *, progress: bool = True
+) -> TrainResult:
+    """Continue a run from its latest checkpoint, bit for bit on a CPU; `track` None keeps the run's own tracking.
+
+    `total_steps` extends the run's budget. The extended run equals one of that budget from the start if no schedule
+    depends on `total_steps` and the old budget is a multiple of `checkpoint_steps`.
+    """
+    console = Console(quiet=not progress)
+    folder, name = split_checkpoint(folder)
+    old = record = read_record(folder)
+    if total_steps is not None:
+        if total_steps <= old.config.total_steps:
+            raise ConfigError(f"--total-steps must be above the run's {old.config.total_steps:,}, not {total_steps}")
+        record = replace(old, config=replace(old.config, total_steps=total_steps))
+    check_registered(record.config.env, folder)
+    config = with_copied_encoders(record.config, folder)
+    envs = add_teacher_reward(environments(config, config.num_envs), config)
+    saved = load_run(folder, "latest", envs, record)
+    _check_resumable(saved, name)
+    replay = _allocate_replay(config, envs, saved.agent, folder)
     if replay is not None:
         checkpoint.load_replay(saved.checkpoint, saved.state, replay)
-    mode = track or record["track"]
-    run = _run(folder, config, NoTracker(), console)
+    run = _make_run(folder, config, console)
     run.restore(saved.state)
-    labels = Labels(**record.get("labels", {}))
-    run.tracker = make_tracker(mode, folder, record["run_id"], _tracked(record), labels)
+    if record is not old:
+        record.write(folder)
+    _track(run, record, track or record.track)
     console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
-    if str(saved.agent.device) != record["machine_facts"]["device"]:
-        console.print(f"{record['machine_facts']['device']} is missing here: going on with {saved.agent.device}")
-    if saved.agent.device.type == "cuda":
-        console.print("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
-    for difference in _elsewhere(record):
-        console.print(f"not exactly as before: {difference}", highlight=False)
+    for line in _inexactness(saved, old):
+        console.print(line, highlight=False, soft_wrap=True)
     return _train(saved.agent, envs, replay, run, record, console)
-
-
-def _replay(config: Any, layout: ReplayLayout | None, agent: Learner, folder: Path) -> Replay | None:
-    """Allocate the replay that `layout` asks for, where there is one."""
-    if layout is None:
-        return None
-    return build.build_replay(layout, agent.device, config.replay_storage, preflight.existing(folder))
-
-
-def _elsewhere(record: dict[str, Any]) -> list[str]:
-    """Return what has changed since the run began that can change its bits: libraries and processor."""
-    now = {**machine.versions(), "processor": machine.hardware()["processor"]}
-    then = {**record["versions"], "processor": record["machine"]["processor"]}
-    return [f"{name} was {then[name]}, is {now.get(name)}" for name in then if now.get(name) != then[name]]
 
 
 def run_name(algorithm: str, config: TrainConfig) -> str:
@@ -153,45 +146,114 @@ def run_name(algorithm: str, config: TrainConfig) -> str:
     return f"{algorithm}__{name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _write_folder(folder: Path, record: dict[str, Any]) -> None:
-    temporary = folder / "config.json.tmp"
-    temporary.write_text(json.dumps(checkpoint.add_digest(record), indent=1))
-    temporary.replace(folder / "config.json")
-    patch = provenance.diff()
-    if patch:
-        (folder / "git.diff").write_text(patch + "\n")
+def _new_folder(folder: Path) -> Path:
+    """Return the folder of a new run; raise ConfigError where there is one already."""
+    if (folder / "config.json").exists():
+        raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; give --run-dir a folder")
+    return folder
 
 
-def _tracked(record: dict[str, Any]) -> dict[str, Any]:
-    card = {"fingerprint": record["card"]["fingerprint"], "protocol": record["card"]["protocol"]["name"]}
-    return {"algo": record["algo"], "env_id": record["env_id"], **record["config"], **card}
+def _show_plan(agent: Learner, envs: RecordEpisodes, folder: Path, console: Console) -> None:
+    """Print the pre-flight, which measures the speed; where it would not be seen, only warn."""
+    if not console.quiet:
+        preflight.plan(agent, envs, envs.game, folder).show(console)
+        return
+    for line in preflight.warnings_for(agent.config, envs.single_observation_space, envs.game):
+        warnings.warn(line, stacklevel=4)
 
 
-def _run(folder: Path, config: TrainConfig, tracker: Tracker, console: Console) -> Run:
-    display = Display(config.total_steps, config.env, config.stop_return, console)
-    evaluate = None
-    if config.eval_episodes:
+def _load_initial_weights(agent: Learner, run: Path, spaces: Spaces) -> InitialRun:
+    """Load the weights of another run's checkpoint; raise ConfigError or CheckpointError if they do not fit."""
+    folder, name = split_checkpoint(run)
+    record = read_record(folder)
+    if record.spaces != spaces:
+        raise ConfigError(f"{folder} has other spaces: {record.spaces}, and this training has {spaces}")
+    path = checkpoint.resolve(folder / "checkpoints", name)
+    state = checkpoint.load_weights(path, agent)
+    return InitialRun(folder.resolve().name, path.name, state["weights_sha256"])
 
-        def evaluate(agent: Learner) -> dict[str, float]:
-            result = judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED)
-            for record in result.records:
-                run.write("replays/judged.jsonl", record.to_json(kind="eval", env_steps=run.env_steps))
-            return {"eval/return_mean": result.return_mean, "eval/return_std": result.return_std}
 
-    run = Run(folder, config, tracker, display, evaluate)
+def _check_resumable(saved: SavedRun, name: str) -> None:
+    """Raise ConfigError for a run that cannot be continued, or has nothing left to do."""
+    folder, config, state = saved.folder, saved.config, saved.state
+    if not saved.agent.resumable:
+        raise ConfigError(f"{folder} is of Stable-Baselines3, which cannot go on in the middle; train it anew")
+    if name not in ("latest", saved.checkpoint.name):
+        raise ConfigError(f"a run resumes from its latest checkpoint, {saved.checkpoint.name}, not from {name}")
+    recent = state["returns"][-config.stop_episodes :]
+    solved = config.stop_return is not None and len(recent) == config.stop_episodes
+    if config.stop_return is not None and solved and sum(recent) / len(recent) >= config.stop_return:
+        raise ConfigError(
+            f"{folder} is solved: its last {len(recent)} games reached {config.stop_return:g}; "
+            "train a new run from its weights instead"
+        )
+    if state["env_steps"] >= config.total_steps:
+        raise ConfigError(
+            f"{folder} has already trained for its {config.total_steps:,} env steps; give more --total-steps"
+        )
+
+
+def _inexactness(saved: SavedRun, old: RunRecord) -> list[str]:
+    """Return one line for each reason why the continued run may differ from an unbroken one."""
+    device, config = str(saved.agent.device), saved.config
+    lines = []
+    if config.total_steps != old.config.total_steps:
+        lines.append(
+            f"extended from {old.config.total_steps:,} to {config.total_steps:,} env steps: equal to a run of that "
+            "budget only if no schedule depends on it and the old one is a multiple of --checkpoint-steps"
+        )
+    if device != old.machine_facts.device:
+        lines.append(f"{old.machine_facts.device} is missing here: going on with {device}")
+    if device.startswith("cuda"):
+        lines.append("on CUDA the continued run is equivalent, but not bit for bit the unbroken one")
+    now = {**machine.versions(), "processor": machine.hardware()["processor"]}
+    then = {**old.origin.versions, "processor": old.origin.machine["processor"]}
+    changed = (name for name in then if now.get(name) != then[name])
+    return lines + [f"not exactly as before: {name} was {then[name]}, is {now.get(name)}" for name in changed]
+
+
+def _allocate_replay(config: Any, envs: RecordEpisodes, agent: Learner, folder: Path) -> Replay | None:
+    """Allocate the replay; None for an agent that learns without one."""
+    layout = build.replay_layout(config, envs, agent.carry_dim)
+    if layout is None:
+        return None
+    return build.build_replay(layout, agent.device, config.replay_storage, preflight.existing(folder))
+
+
+def _make_run(folder: Path, config: TrainConfig, console: Console) -> Run:
+    """Open the run folder, with a display and the evaluation at each checkpoint."""
+    display = None if console.quiet else Display(config.total_steps, config.env, config.stop_return, console)
+
+    def evaluate(agent: Learner) -> dict[str, float]:
+        result = judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED_OFFSET)
+        for record in result.records:
+            run.write("replays/judged.jsonl", record.to_json(kind="eval", env_steps=run.env_steps))
+        return {"eval/return_mean": result.return_mean, "eval/return_std": result.return_std}
+
+    run = Run(folder, config, display=display, evaluate=evaluate if config.eval_episodes else None)
     return run
 
 
+def _track(run: Run, record: RunRecord, mode: TrackMode) -> None:
+    """Start the tracker, with the run's settings as its config."""
+    config = {
+        "algo": record.algo, "env_id": record.config.env, **asdict(record.config),
+        "fingerprint": record.fingerprint, "protocol": record.card["protocol"]["name"],
+    }  # fmt: skip
+    run.tracker = make_tracker(mode, run.folder, record.run_id, config, record.labels)
+
+
 def _train(
-    agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: dict[str, Any], console: Console
+    agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: RunRecord, console: Console
 ) -> TrainResult:
-    """Train, then say how it went and where everything is."""
+    """Train until the run is over; then record a video, write the report and print where everything is."""
     try:
-        assert run.display is not None
-        with run.display:
+        with run.display if run.display is not None else contextlib.nullcontext():
             agent.train(envs, run, replay)
     except (RuntimeError, ValueError) as error:
-        # sampling from a policy of NaN is torch's own error; others that are not ours are bugs, and show as such
+        # torch has no error class of its own for sampling from a policy of NaN; other RuntimeErrors are bugs
         if not isinstance(error, RunError | ValueError) and "probability tensor" not in str(error):
             raise
         where = checkpoint.non_finite(agent)
@@ -202,41 +264,49 @@ def _train(
     finally:
         run.close()
         envs.close()
-    if record["videos"] and not run.signalled:
+    result = TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
+    if record.videos and not run.signalled:
         _video(agent, run, "trained", console)
-    _farewell(run, agent.resumable, preflight.smaller_than_published(run.config, envs.game), console)
-    return TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
+    _print_summary(result, run.config, preflight.smaller_than_published(run.config, envs.game), console)
+    _finish_report(run, console)
+    if result.interrupted and agent.resumable:
+        console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)
+    return result
 
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
-    """Record one game; a failure to do so is told, and does not end the training."""
+    """Record one game; a failure is a warning, and training goes on."""
     try:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
-        video = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED)
+        video = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED_OFFSET)
         run.tracker.video(f"video/{name}", path)
         console.print(f"video of the {name} agent, score {video.score:g}: {path}", highlight=False)
     except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
 
 
-def _farewell(run: Run, resumable: bool, small: str, console: Console) -> None:
-    """Say how it went, where everything is, and how to go on."""
-    recent = list(run.returns)[-run.config.stop_episodes :]
-    mean = sum(recent) / len(recent) if recent else float("nan")
-    how = "solved" if run.solved else "stopped" if run.signalled else "done"
-    games = f"mean of the last {len(recent)} games {mean:.2f}" if recent else "no game has ended yet"
-    console.print(f"{how} after {run.env_steps:,} env steps and {run.wall_seconds:.0f} s: {games}", highlight=False)
-    if small:
-        console.print(small, highlight=False)
-    lines = {"run": run.folder, "videos": run.folder / "videos" if (run.folder / "videos").is_dir() else None}
+def _print_summary(result: TrainResult, config: TrainConfig, note: str, console: Console) -> None:
+    """Print how the training ended and its last scores."""
+    recent = result.returns[-config.stop_episodes :]
+    how = "solved" if result.solved else "stopped" if result.interrupted else "done"
+    mean = (
+        f"mean of the last {len(recent)} games {sum(recent) / len(recent):.2f}" if recent else "no game has ended yet"
+    )
+    line = f"{how} after {result.env_steps:,} env steps and {result.wall_seconds:.0f} s: {mean}"
+    console.print(line, highlight=False)
+    if note:
+        console.print(note, highlight=False)
+
+
+def _finish_report(run: Run, console: Console) -> None:
+    """Write the report, close the tracker, and print the paths of all that the run left."""
+    paths = {"run": run.folder, "videos": run.folder / "videos" if (run.folder / "videos").is_dir() else None}
     try:
-        page = lines["report"] = write_report([run.folder], run.folder / "report.html")
-        run.tracker.report(page)
+        paths["report"] = write_report([run.folder], run.folder / "report.html")
+        run.tracker.report(run.folder / "report.html")
     except (OSError, ValueError) as error:
         warnings.warn(f"no report: {error}", stacklevel=2)
-    lines["W&B folder"] = run.tracker.finish()
-    for name, path in lines.items():
+    paths["W&B folder"] = run.tracker.finish()
+    for name, path in paths.items():
         if path is not None:
             console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)
-    if run.signalled and resumable:
-        console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Watching: play, keep the actions, render the replay. Every video comes from a verified action replay."""
+"""Videos of agents and of recorded games; every video is rendered from a verified action replay."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from scripts.runner.evaluation import keep_games, seed_of
 from scripts.runner.saved_run import load_run
 
 Overlay = Callable[[int, float], list[str]]
+"""(step, score) -> lines of text over the picture."""
 
 
 def watch_run(
@@ -37,25 +38,37 @@ def watch_run(
     mission_channel: ChannelName | None = None,
     interpreter: Path | None = None,
     mission: str | None = None,
-) -> None:
-    """Play `episodes` full games with a run's agent; write a video of each, or show them `live` in a window.
+    progress: bool = True,
+) -> list[Path]:
+    """Play `episodes` full games with a run's agent; return a video of each, or show them `live` in a window.
 
-    `mission_channel` and `interpreter` replace the run's own; `mission` (text or a WAV file) replaces the game's.
+    `folder` may be RUN/checkpoints/NAME. `mission_channel` and `interpreter` replace the run's own; `mission` (text or
+    a WAV file) replaces the game's. `progress` prints a line for each game and video.
     """
     saved = load_run(folder, checkpoint)
     config = mission_channels.with_channel(saved.config, mission_channel, interpreter)
     envs = environments(config, 1, threads=1, custom_mission=mission)
     understood = mission_channels.interpreted_mission(config, mission) if mission is not None else None
-    if understood is not None:
-        print(f'the agent is told "{understood}"')
+    if progress and understood is not None:
+        print(f'the agent receives the mission "{understood}"')
+    videos = []
     for game in range(episodes):
         result = evaluate(saved.agent, envs, 1, seed_of(seed + game, 0xA7C4))
         record, overlay = result.records[0], score_and_value(result.values[0], understood)
-        print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
+        if progress:
+            print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{seed + game}_return_{record.episode_return:g}"
         keep_games(saved, "watch", result)
-        _present(record, [], (out or saved.folder / "videos") / f"{name}.mp4", overlay, scale, live)
+        if live:
+            show(record, [], scale)
+            continue
+        path = (out or saved.folder / "videos") / f"{name}.mp4"
+        video = _write(record, [], path, overlay, scale)
+        if progress:
+            _print_video(path, video)
+        videos.append(path)
     envs.close()
+    return videos
 
 
 def watch_replay(
@@ -67,11 +80,14 @@ def watch_replay(
     out: Path | None = None,
     live: bool = False,
 ) -> None:
-    """Simulate a recorded game again and check it; then write its video or show it, unless only to `verify` it."""
+    """Simulate a recorded game again, checking score and frames; then write its video or show it, unless `verify`.
+
+    `episode` is best, last or a number. Raises ReplayError for a replay that does not match its digests.
+    """
     if not path.exists():
         raise ConfigError(f"{path} does not exist; give a run folder, or a .jsonl from its replays folder")
     records = load_replays(path)
-    number = _chosen(records, episode)
+    number = _episode_number(records, episode)
     record, previous = records[number], previous_episodes(records, number)
     if verify:
         verify_replay(record, previous, make_env)
@@ -79,11 +95,15 @@ def watch_replay(
         return
     folder = out or path.resolve().parent.parent / "videos"
     name = f"{path.stem}_episode_{number}_return_{record.episode_return:g}.mp4"
-    _present(record, previous, folder / name, lambda step, score: [f"score {score:g}"], scale, live)
+    if live:
+        show(record, previous, scale)
+        return
+    video = _write(record, previous, folder / name, lambda step, score: [f"score {score:g}"], scale)
+    _print_video(folder / name, video)
 
 
 def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> Recording:
-    """Let the agent play one full game and write it as a video."""
+    """Play one full game with the agent and write its video; return it."""
     envs = environments(config, 1, threads=1)
     try:
         result = evaluate(agent, envs, 1, seed)
@@ -92,23 +112,17 @@ def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> 
     return _write(result.records[0], [], path, score_and_value(result.values[0]))
 
 
-def score_and_value(values: Sequence[float], said: str | None = None) -> Overlay:
-    """Return the overlay: the score so far, and the agent's value of what it sees; above it what it was told."""
+def score_and_value(values: Sequence[float], mission: str | None = None) -> Overlay:
+    """Return the overlay: a custom mission, the score so far and the agent's value of the observation."""
 
     def overlay(step: int, score: float) -> list[str]:
         value = f"  value {values[step]:.2f}" if step < len(values) else ""
-        return [*([said] if said is not None else []), f"score {score:g}{value}"]
+        return [*([mission] if mission is not None else []), f"score {score:g}{value}"]
 
     return overlay
 
 
-def _present(
-    record: EpisodeRecord, previous: list[EpisodeRecord], path: Path, overlay: Overlay, scale: int, live: bool
-) -> None:
-    if live:
-        show(record, previous, scale)
-        return
-    video = _write(record, previous, path, overlay, scale)
+def _print_video(path: Path, video: Recording) -> None:
     sound = "with sound" if video.has_audio else "silent"
     print(f"  {path} ({video.width}x{video.height}, {video.seconds:.0f} s, {sound})")
 
@@ -122,7 +136,7 @@ def _write(
     return video
 
 
-def _chosen(records: list[EpisodeRecord], which: str) -> int:
+def _episode_number(records: list[EpisodeRecord], which: str) -> int:
     if which == "best":
         return max(range(len(records)), key=lambda number: records[number].episode_return)
     if which == "last":
@@ -133,7 +147,7 @@ def _chosen(records: list[EpisodeRecord], which: str) -> int:
 
 
 def show(record: EpisodeRecord, previous: list[EpisodeRecord], scale: int) -> None:
-    """Play a recorded game in a window, at its own speed; closing the window ends it."""
+    """Show a recorded game in a window, in real time; closing the window ends it."""
     import pygame
 
     try:

@@ -29,7 +29,7 @@ def record(arguments: argparse.Namespace) -> None:
     if len(arguments.runs) != 1 or arguments.data is None:
         raise ConfigError("record takes the folder of a speech-to-text run, and --data FOLDER for the recordings")
     stored = store.load(arguments.runs[0])
-    mission_channels.giver("speech", stored)
+    mission_channels.channel_renderer("speech", stored)
     understand = mission_channels.interpreter(stored)
     console = wide_console()
     if not any(arguments.data.rglob("*.trans.txt")):

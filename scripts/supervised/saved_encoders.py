@@ -21,7 +21,7 @@ from networks.supervised.fit import FitConfig, fit
 from networks.supervised.models import Ensemble, Supervised
 from networks.supervised.simplify import count_nonzero, prune, quantize
 from scripts.report.tables import number, wide_console
-from scripts.runner.saved_run import origin
+from scripts.runner.origin import origin
 from scripts.supervised.tasks.base import Collected, DataOptions, Task
 from scripts.supervised.tasks.registry import TASKS, task
 from scripts.supervised.train_task import center, heads_only, judgement, on_device, restored, say_line, whole
@@ -132,7 +132,7 @@ def simplify(arguments: argparse.Namespace) -> None:
             table.add_row(label, *cost, *figures)
     wide_console().print(table)
     if arguments.run_dir is not None:
-        facts = {**stored.config, "simplified_from": stored.sha256, "variant": label, **origin()}
+        facts = {**stored.config, "simplified_from": stored.sha256, "variant": label, **origin().to_json()}
         facts = {key: value for key, value in facts.items() if key not in ("spec", "files")}
         labels = {key: list(values) for key, values in what.labels.items()}
         parts = (facts, {"test": found}, labels, what.vocabularies, bool(arguments.quantize))

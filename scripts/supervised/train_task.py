@@ -32,8 +32,8 @@ from networks.torsos.normalize import Normalize
 from scripts.command_line.options import parse
 from scripts.report import plots
 from scripts.report.tables import wide_console
-from scripts.runner import training
-from scripts.runner.saved_run import origin
+from scripts.runner.files import RUNS
+from scripts.runner.origin import origin
 from scripts.supervised.tasks.base import Collected, DataOptions, Goal, Task
 from scripts.supervised.tasks.registry import TASKS, task
 
@@ -45,7 +45,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
         raise ConfigError(f"{what.name} takes no {arguments.runs[0]}; options begin with --")
     config = parse(type(what.config), rest, prog=what.name, default=what.config)
     config.validate()
-    folder = arguments.run_dir or training.RUNS / f"{what.name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = arguments.run_dir or RUNS / f"{what.name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     if (folder / "encoder").exists() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder} is taken; choose another --run-dir")
     if arguments.examples is not None and arguments.examples < 50:
@@ -107,7 +107,7 @@ def train(arguments: argparse.Namespace, rest: list[str]) -> None:
             **collected.facts, "env_frames": frames,
             "fingerprints": [part.fingerprint for part in collected.splits],
         },
-        "config": asdict(config), "seconds": seconds, **origin(),
+        "config": asdict(config), "seconds": seconds, **origin().to_json(),
     }  # fmt: skip
     changing = liveliness(model.encoder, what.seen(collected.splits.test))
     if changing["dead"] > 0.5:

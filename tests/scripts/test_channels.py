@@ -128,7 +128,7 @@ def test_a_run_keeps_its_interpreter(chinese: Path, tmp_path: Path) -> None:
 def test_a_person_tells_an_agent_what_to_do(agent: Path, tmp_path: Path) -> None:
     done = call("watch", agent, "--say", "Go to the red ball", "--out", tmp_path)
     assert done.code == 0, done.err
-    assert 'the agent is told "Go to the red ball"' in done.out
+    assert 'the agent receives the mission "Go to the red ball"' in done.out
     assert len(list(tmp_path.glob("*.mp4"))) == 1
     assert_one_line(call("watch", agent, "--say", "fetch me a cappuccino", "--out", tmp_path), 2, "vocabulary drift")
 
@@ -157,7 +157,7 @@ def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
     assert given.shape == (48_000,)
     length = np.flatnonzero(given)[-1] + 1
     assert len(wave) / 22_050 - 0.3 < length / 8_000 <= len(wave) / 22_050 + 0.01  # espeak ends in silence
-    with pytest.raises(ValueError, match=r"at most 0\.5 s are heard"):
+    with pytest.raises(ValueError, match=r"the network takes 0\.5 s at most"):
         mission_channels.spoken(str(tmp_path / "say.wav"), 0, 4_000, 8_000)
     (tmp_path / "broken.wav").write_bytes(b"RIFF....")
     with pytest.raises(ValueError, match="cannot be read as sound"):
@@ -179,9 +179,9 @@ def test_voices_are_different_and_known(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "nobody reads": (("--mission-channel", "zh"), ("nobody here reads missions by zh", "--interpreter RUN")),
-    "other language": (("--mission-channel", "fr", "--interpreter", "{zh}"), ("given by fr", "reads zh")),
-    "speech": (("--mission-channel", "speech", "--interpreter", "{zh}"), ("given by speech", "reads zh")),
+    "nobody reads": (("--mission-channel", "zh"), ("no network reads missions by zh", "--interpreter RUN")),
+    "other language": (("--mission-channel", "fr", "--interpreter", "{zh}"), ("come by fr", "reads zh")),
+    "speech": (("--mission-channel", "speech", "--interpreter", "{zh}"), ("come by speech", "reads zh")),
     "no folder": (("--mission-channel", "zh", "--interpreter", "nowhere"), ("holds no encoder",)),
 }
 
