@@ -1,1 +1,1 @@
-"""Read run folders and write the comparison page."""
+"""Read run folders, compare runs, and write the report page."""

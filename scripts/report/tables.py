@@ -1,4 +1,4 @@
-"""Tables on the console: figures, intervals and their width."""
+"""Console tables: width, numbers and intervals."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rich.console import Console
 
 
 def wide_console() -> Console:
-    """Return a console that does not squeeze a table into 80 columns where nobody's window asks for that."""
+    """Return a console; 200 columns wide if output goes to a file or pipe and COLUMNS is not set."""
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200
+        console.width = 200  # rich would squeeze tables into 80 columns
     return console
 
 
 def number(value: float | None) -> str:
-    """Return a figure as a table shows it: two decimals while they matter."""
+    """Return a number with two decimals, or none from 1,000 on; "-" for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
 
 
 def interval(ends: tuple[float, float] | None) -> str:
-    """Return an interval as a table shows it."""
+    """Return "[low, high]"; "-" for None."""
     return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"

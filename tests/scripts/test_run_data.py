@@ -15,7 +15,7 @@ from scripts.report.run_data import (
     group_runs,
     number_duplicates,
     read_run,
-)  # fmt: skip
+)
 
 
 def write_run(folder: Path, lines: list[str], seed: int = 0, fingerprint: str = "aaa", **config: object) -> Path:
