@@ -65,7 +65,7 @@ def replay_layout(config: TrainConfig, envs: gym.vector.VectorEnv, carry_dim: in
 
 def replay_class(layout: ReplayLayout) -> type[Replay]:
     """Return the kind of replay that the layout is of."""
-    return PrioritizedReplay if layout.prioritized else Replay
+    return PrioritizedReplay if layout.sampling == "prioritized" else Replay
 
 
 def spills(layout: ReplayLayout, storage: str) -> bool:

@@ -1,8 +1,8 @@
-"""The data that flows through the suite, and who may touch it.
+"""The data that flows between environments, replay and agents.
 
 `interact` (loops.py) yields one `Row` per step of a vector of environments. A replay turns rows into `Transitions` or
-`Sequences`, the on-policy loop stacks them into a `Rollout`, and an `Agent` learns from those. Nothing else is passed
-around. Observations are arrays, or flat dicts of arrays when the observation space is a Dict.
+`Sequences`, the on-policy loop stacks them into a `Rollout`, and an `Agent` learns from those. Observations are arrays,
+or flat dicts of arrays when the observation space is a Dict.
 
 Autoreset is Gymnasium's NEXT_STEP everywhere: the observation after the last step of an episode is an ordinary row
 that is marked `dead` (its action is ignored, its reward is 0), so `next_obs` of row t is always `obs` of row t+1, and
@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Obs = Any  # np.ndarray, or dict[str, np.ndarray]; torch tensors once on the device
+Obs = Any  # np.ndarray, or dict[str, np.ndarray]; torch tensors on the learner's device
+Metrics = dict[str, Tensor]
+"""Scalars by name, such as train/loss."""
 
 
 class Row(NamedTuple):
@@ -27,14 +29,14 @@ class Row(NamedTuple):
     obs: Obs
     info: dict[str, Any]
     first: np.ndarray
-    """`obs` opens an episode; the agent's memory is to be cleared."""
+    """True where `obs` opens an episode, so the carry is cleared; bool."""
     dead: np.ndarray
-    """`obs` is the end of an episode already told; the step only resets, and must be masked out."""
+    """True where `obs` is the final one of an episode: the step only resets, and is masked out of learning; bool."""
     carry: Tensor
-    """The agent's memory before it saw `obs`, [N, C]; C is 0 for a feed-forward agent."""
+    """Recurrent state before `obs`, [N, C]; C is 0 for a feed-forward agent."""
     action: np.ndarray
     extras: dict[str, np.ndarray]
-    """What the agent noted when acting (value, log_prob); read by that agent's own update, and by the recorder."""
+    """Outputs of the agent when acting (value, log_prob), for its own update and for the recorder."""
     reward: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
@@ -51,30 +53,33 @@ class Transitions(NamedTuple):
     reward: Tensor
     """Discounted sum of the m <= n rewards."""
     discount: Tensor
-    """gamma^m, or 0 where the episode terminated: the weight of the value of `next_obs`."""
+    """Weight of the value of `next_obs`: gamma^m, or 0 where the episode terminated."""
     next_obs: Any
     weight: Tensor
     """Importance-sampling weight of the loss."""
     indices: np.ndarray
-    """Where the replay keeps them; goes back with new priorities."""
+    """Places in the replay, for `update_priorities`."""
 
 
 class Sequences(NamedTuple):
-    """A minibatch of B stretches: K rows of burn-in, L rows to learn from, n rows after; [L, B, ...] but as noted."""
+    """A minibatch of B sequences: K rows of burn-in, L rows to learn from, n rows after.
+
+    Tensors are [L, B, ...] unless noted.
+    """
 
     obs: Any
     """[K + L + n, B, ...]"""
     first: Tensor
     """[K + L + n, B]"""
     carry: Tensor
-    """[B, C], the memory stored when the first row of burn-in was acted on."""
+    """Recurrent state stored when the first row of burn-in was acted on, [B, C]."""
     action: Tensor
     reward: Tensor
     discount: Tensor
     bootstrap: Tensor
-    """Row, in 0 .. L + n - 1 after the burn-in, of the observation whose value is bootstrapped from."""
+    """Row of `next_obs`, 0 .. L + n - 1 counted from the end of the burn-in."""
     mask: Tensor
-    """1 where the row is to be learned from, 0 where it is dead."""
+    """1 where the row is learned from, 0 where it is dead."""
     weight: Tensor
     """[B]"""
     indices: np.ndarray
@@ -82,7 +87,7 @@ class Sequences(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """T consecutive rows of N environments on the learner's device: tensors are [T, N, ...] but as noted."""
+    """T consecutive rows of N environments on the learner's device; tensors are [T, N, ...] unless noted."""
 
     obs: Any
     first: Tensor
@@ -95,13 +100,13 @@ class Rollout(NamedTuple):
     terminated: Tensor
     truncated: Tensor
     next_obs: Any
-    """[N, ...], after the last row."""
+    """After the last row, [N, ...]."""
     next_first: Tensor
     """[N]"""
     next_carry: Tensor
     """[N, C]"""
     env_steps: int
-    """Env steps of the whole run up to here, which schedules go by."""
+    """Env steps of the run so far, for schedules."""
 
 
 class ScoreProtocol(Protocol):
@@ -145,23 +150,23 @@ class GameSpec(Protocol):
 
 
 class Agent(Protocol):
-    """What the loops need of an agent. State that flows is an argument; only what is learned lives inside."""
+    """Interface between the loops and an agent. Recurrent state is an argument; only weights live inside."""
 
     device: torch.device
 
     def initial_carry(self, batch: int) -> Tensor:
-        """Return the empty memory of `batch` players, [batch, C]."""
+        """Return the zero carry of `batch` environments, [batch, C]."""
 
     def act(
         self, obs: Obs, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Return actions [N], the new carry, and extras; `env_steps` None means judge, don't explore."""
+        """Return actions [N, ...], the new carry [N, C], and extras [N]; `env_steps` None means evaluation."""
 
     def set_encoders_trainable(self, env_steps: int) -> None:
-        """Let learn from now on what was to learn from this env step on; called before updates."""
+        """Unfreeze the pretrained encoders once `unfreeze_at` is reached; called before updates."""
 
-    def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Learn from one batch; return metrics (scalar tensors) and new priorities [B] where there are any."""
+    def update(self, batch: Any, rng: torch.Generator) -> tuple[Metrics, Tensor | None]:
+        """Learn from one batch; return metrics (scalar tensors) and, from a replay's batch, new priorities [B]."""
 
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """Return the networks by name, for saving, hashing and finding a non-finite value."""
@@ -170,4 +175,4 @@ class Agent(Protocol):
         """Return the optimizer and the counters as tensors and plain numbers."""
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take back what `optimizer_state` returned."""
+        """Restore the state that `optimizer_state` returned."""

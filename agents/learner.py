@@ -1,11 +1,11 @@
-"""What every agent of ours shares: a model, an optimizer, a counter, and a way to save them."""
+"""Base of all agents: model, optimizer, gradient step, and their state for checkpoints."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -16,9 +16,11 @@ from torch.optim import Optimizer
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
+from agents.interface import Metrics
 from agents.replay.buffer import Replay
 from agents.run.machine import MachineFacts
 from agents.run.run import Run
+from agents.settings import OptimizerName, OptimizerSettings
 from networks.cores import build_core
 from networks.encoders import reuse
 from networks.fusion import LINEAR, fuse
@@ -29,8 +31,7 @@ from networks.torsos.build import build_torso
 from networks.torsos.normalize import Normalize
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
-OptimizerName = Literal["adam", "radam", "rmsprop"]
-OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+OPTIMIZERS: dict[OptimizerName, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),
     "radam": (torch.optim.RAdam, {"foreach": True}),
     "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99, "foreach": True}),
@@ -56,7 +57,7 @@ class Learner(ABC):
 
     @property
     def num_actions(self) -> int:
-        """Number of actions; raise ConfigError where they are not numbered, as an agent of action values wants them."""
+        """Number of discrete actions; ConfigError where the action space is another or has an action mask."""
         space, masked = self.action_space, ACTION_MASK in getattr(self.observation_space, "spaces", {})
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             raise ConfigError(
@@ -69,18 +70,18 @@ class Learner(ABC):
 
     @property
     def carry_dim(self) -> int:
-        """Numbers of memory of one player."""
+        """Width of the carry of one environment; 0 for a feed-forward agent."""
         return self.model.carry_dim
 
     @abstractmethod
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Choose actions; see `agents.interface.Agent`."""
+        """Choose actions; see `agents.interface.Agent.act`."""
 
     @abstractmethod
-    def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Learn from one batch; see `agents.interface.Agent`."""
+    def update(self, batch: Any, rng: torch.Generator) -> tuple[Metrics, Tensor | None]:
+        """Learn from one batch; see `agents.interface.Agent.update`."""
 
     @abstractmethod
     def train(self, envs: gym.vector.VectorEnv, run: Run, replay: Replay | None) -> None:
@@ -96,7 +97,10 @@ class Learner(ABC):
         return None
 
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:
-        """Build the torso that the config names; `style` as in `networks.inputs.Style`."""
+        """Build the config's torso, with its encoders and fusion; `style` has further fields of `Style`.
+
+        Raise ConfigError where torso, encoders or fusion do not fit the observations.
+        """
         try:
             look = Style(**{"hidden": self.config.hidden, "activation": activation, **style})
             torso = build_torso(self.observation_space, self.config.torso_name, look)
@@ -105,7 +109,7 @@ class Learner(ABC):
                 if mode != "freeze":
                     stored = reuse.load_for(key, Path(path), self.observation_space)
                     torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reading))
-                elif reading is None:  # frozen ones stand beside the environments, which show their features
+                elif reading is None:  # frozen encoders run beside the environment
                     part = reuse.check_key(key, self.observation_space)
                     torso = reuse.put_into(torso, key, reuse.read_features(part, reading))
             return fuse(torso, self.observation_space, self.config.fusion)
@@ -113,109 +117,108 @@ class Learner(ABC):
             raise ConfigError(str(error)) from error
 
     def assemble(self, torso: Torso, head: Callable[[int], nn.Module]) -> Model:
-        """Put the config's core between `torso` and the head, which is made for the core's width."""
+        """Return torso, the config's core, and `head(width)` over the core's output."""
         core = build_core(self.config.core, torso.out_dim, self.config.core_size)
         return Model(torso, core, head(core.out_dim), self.bf16)
 
     def place(self, model: AnyNetwork) -> AnyNetwork:
-        """Move the model to the device, convolutions with their channels last.
+        """Move the model to the device, with channels last for convolutions, and set eval mode.
 
-        It stays in eval mode outside of updates: spectral normalisation refines its estimates in train mode, and a
-        network that is only looked at must not change.
+        Only updates use train mode: there spectral normalisation refines its estimates, which acting must not do.
         """
         return model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def initial_carry(self, batch: int) -> Tensor:
-        """Return the empty memory of `batch` players, [batch, C]."""
+        """Return the zero carry of `batch` environments, [batch, C]."""
         return self.model.initial_carry(batch)
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """Move an array to the learner's device."""
+        """Return the array as a tensor on the learner's device."""
         return to_tensor(array, self.device)
 
     @torch.no_grad()
     def forward(
         self, obs: Any, first: np.ndarray, carry: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Any, Tensor]:
-        """Run the model on one row of observations, without gradient."""
+        """Run the model on one row without gradient: obs [N, ...], first [N], carry [N, C]; see `Network.forward`."""
         return self.model(map_tree(self.tensor, obs), carry, self.tensor(first), noise)
 
     def normalizers(self) -> list[Normalize]:
-        """Return the input normalisations of every network, for `fit`; those of trained encoders are their own."""
+        """Return the input normalisations of every network, for `fit`, without those inside pretrained encoders."""
         networks = self.modules().values()
-        theirs = {id(part) for network in networks for each in reuse.pretrained(network) for part in each.modules()}
+        pretrained = {id(part) for network in networks for each in reuse.pretrained(network) for part in each.modules()}
         parts = [part for network in networks for part in network.modules()]
-        return [part for part in parts if isinstance(part, Normalize) and id(part) not in theirs]
+        return [part for part in parts if isinstance(part, Normalize) and id(part) not in pretrained]
 
     def restore_encoders(self) -> None:
-        """Give trained encoders their weights back, once the agent has drawn its own."""
+        """Load the weights of pretrained encoders again, after the agent's initialisation has overwritten them."""
         for network in self.modules().values():
             for each in reuse.pretrained(network):
                 each.restore()
 
     def set_encoders_trainable(self, env_steps: int) -> None:
-        """Have trained encoders learn from `unfreeze_at` on, and not before: the agent's first gradients are noise."""
-        learns = env_steps >= self.config.unfreeze_at
-        if learns != self.encoders_trainable:
-            self.encoders_trainable = learns
+        """Unfreeze the pretrained encoders once `unfreeze_at` is reached: the agent's first gradients are noise."""
+        trainable = env_steps >= self.config.unfreeze_at
+        if trainable != self.encoders_trainable:
+            self.encoders_trainable = trainable
             for each in reuse.pretrained(self.model):
-                each.encoder.requires_grad_(learns)
+                each.encoder.requires_grad_(trainable)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks by name."""
         return {"model": self.model}
 
-    def make_optimizer(self, learning_rate: float, epsilon: float, name: OptimizerName = "adam") -> Optimizer:
-        """Return the optimizer over the model. Its rate is a tensor: schedules change it without a trip to the host."""
-        self.learning_rate = torch.tensor(learning_rate, dtype=torch.float32, device=self.device)
-        kind, options = OPTIMIZERS[name]
-        if name != "adam":
-            # capturable keeps a step count on a GPU, where asking for it would wait for all that is queued there
+    def make_optimizer(self, settings: OptimizerSettings) -> Optimizer:
+        """Return the optimizer of the model. Its rate is a tensor, which schedules change without a device sync."""
+        self.learning_rate = torch.tensor(settings.learning_rate, dtype=torch.float32, device=self.device)
+        kind, options = OPTIMIZERS[settings.optimizer]
+        if settings.optimizer != "adam":
+            # capturable keeps the step count on the GPU; reading it on the host would wait for all queued kernels
             options = {**options, "capturable": self.device.type == "cuda"}
-        optimizer = kind(self._groups(), lr=self.learning_rate, eps=epsilon, **options)
-        self._hold_rates(optimizer)
+        optimizer = kind(self._groups(), lr=self.learning_rate, eps=settings.optimizer_epsilon, **options)
+        self._share_learning_rate(optimizer)
         return optimizer
 
-    def _hold_rates(self, optimizer: Optimizer) -> None:
-        """Have the schedule's tensor be the rate of each group, or what a slower one's is made from."""
+    def _share_learning_rate(self, optimizer: Optimizer) -> None:
+        """Make `self.learning_rate` itself the rate of each group; slower groups get a scaled copy."""
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate if group["factor"] == 1.0 else self.learning_rate * group["factor"]
 
-    def _layers(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Return the layers of encoders that learn layer by layer, each with its part of the learning rate."""
+    def _encoder_layers(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the parameters of each layer of layerwise encoders, with the layer's factor on the learning rate."""
         config = self.config
         if "layerwise" not in (mode for _, mode in config.encoders().values()):
             return []
-        found = []
+        layers = []
         for each in reuse.pretrained(self.model):
             groups = each.encoder.layer_groups()
             known = {id(parameter) for group in groups for parameter in group.parameters()}
-            stray = [parameter for parameter in each.encoder.parameters() if id(parameter) not in known]
-            for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), stray]):
+            others = [parameter for parameter in each.encoder.parameters() if id(parameter) not in known]
+            for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), others]):
                 if parameters:
-                    found.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))
-        return found
+                    layers.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))
+        return layers
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Return the optimizer's groups: what learns at the agent's rate, then each slower layer."""
-        layers = self._layers()
+        """Return the optimizer's parameter groups: all at the full rate, then each layer of layerwise encoders."""
+        layers = self._encoder_layers()
         slow = {id(parameter) for parameters, _ in layers for parameter in parameters}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in slow]
         return [{"params": parameters, "factor": factor} for parameters, factor in ((rest, 1.0), *layers)]
 
     def gradient_clip_groups(self) -> list[nn.Module]:
-        """Return the parts of the model whose gradients have norms of their own, to be scaled down each by itself."""
+        """Return the parts of the model whose gradients are clipped separately."""
         return [self.model]
 
     def gradient_step(self, loss: Tensor, max_grad_norm: float) -> Tensor:
-        """Take one gradient step down `loss`; return the norm of the gradient (the largest part's) before scaling."""
+        """Take one optimizer step on the scalar `loss`; return the gradient norm (largest group) before clipping."""
         self.optimizer.zero_grad()
         loss.backward()
-        parts = self.gradient_clip_groups()
         for group in self.optimizer.param_groups:
             if group["factor"] != 1.0:
                 torch.mul(self.learning_rate, group["factor"], out=group["lr"])
-        grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in parts]
+        groups = self.gradient_clip_groups()
+        grad_norms = [nn.utils.clip_grad_norm_(part.parameters(), max_grad_norm) for part in groups]
         self.optimizer.step()
         return torch.stack(grad_norms).amax()
 
@@ -229,17 +232,29 @@ class Learner(ABC):
         return {"tensors": {**tensors, "learning_rate": self.learning_rate}, "updates": self.updates}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take back what `optimizer_state` returned."""
+        """Restore the state that `optimizer_state` returned."""
         states: dict[int, dict[str, Tensor]] = {}
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, value in state["tensors"].items():
             if name != "learning_rate":
                 index, key = name.split(".", 1)
-                if value.dim():  # a moment lies in memory as its parameter does: fused kernels walk both side by side
+                if value.dim():  # same strides as the parameter: fused kernels step through both together
                     value = torch.empty_like(parameters[int(index)]).copy_(value)
                 states.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.learning_rate.copy_(state["tensors"]["learning_rate"])
-        self._hold_rates(self.optimizer)  # loading copies the rate
+        self._share_learning_rate(self.optimizer)  # load_state_dict copies the rate
         self.updates = int(state["updates"])
+
+
+@torch.no_grad()
+def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """Move the target network's weights towards the online network's by the fraction `tau`; 1 copies them.
+
+    Buffers are copied. In place, for `load_state_dict` would compare all shapes on each call.
+    """
+    for weight, source in zip(target.parameters(), online.parameters(), strict=True):
+        weight.copy_(source) if tau == 1.0 else weight.lerp_(source, tau)
+    for buffer, current in zip(target.buffers(), online.buffers(), strict=True):
+        buffer.copy_(current)

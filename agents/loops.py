@@ -1,4 +1,4 @@
-"""One generator that plays, and the two loops that learn from it."""
+"""`interact` steps agent and environments; two training loops consume its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from agents.exploration import updates_due
+from agents.config import ReplayConfig, RolloutConfig
+from agents.exploration import linear_schedule, updates_due
 from agents.interface import Agent, Rollout, Row
 from agents.replay.buffer import Replay
 from agents.run.run import Run
@@ -25,10 +26,10 @@ def interact(
     env_steps: int | None = None,
     record_time: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Row]:
-    """Play for ever, from fresh episodes: training, evaluation and recording all consume this.
+    """Yield one row per step of all environments, for ever, starting with a reset.
 
-    `env_steps` counts on from a number when training, and is None when judging. `record_time(name)` charges the time
-    since its last call to `name`.
+    Training, evaluation and recording all consume these rows. `env_steps` is the count so far in training, and None in
+    evaluation. `record_time(name)` charges the time since its last call to `name`.
     """
     obs, info = envs.reset(seed=list(seeds))  # type: ignore[arg-type]
     first, dead = np.ones(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
@@ -51,7 +52,7 @@ def interact(
 
 
 def learning_view(row: Row, clip_rewards: bool, life_loss_ends: bool) -> Row:
-    """Return the row as the learner sees it: signs for rewards, lost lives as ends. The game itself is untouched."""
+    """Return the row with the rewards and ends that the agent learns from; the game itself goes on as it is."""
     reward, terminated = learning_signal(
         row.reward, row.terminated, row.info, row.next_info, clip_rewards, life_loss_ends, ~row.dead
     )
@@ -67,7 +68,10 @@ def learning_signal(
     life_loss_ends: bool,
     alive: np.ndarray | bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rewards float32 and ends as the learner sees them, for the environments that are `alive`."""
+    """Return rewards (float32) and terminations (bool) to learn from, [N] each.
+
+    `clip_rewards` takes signs; `life_loss_ends` adds lost lives to the ends of environments that are `alive`.
+    """
     reward = np.asarray(reward, np.float32)
     if clip_rewards:
         reward = np.sign(reward)
@@ -76,9 +80,8 @@ def learning_signal(
     return reward, terminated
 
 
-def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run) -> None:
-    """Add rows to the replay and make the gradient updates that they make due, until the run is over."""
-    config: Any = run.config
+def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run, config: ReplayConfig) -> None:
+    """Add each row to the replay and make the updates that are due, until the run is over."""
     for segment in run.segments():
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
@@ -90,7 +93,10 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
             run.clock.record_time("log")
             agent.set_encoders_trainable(run.env_steps)
             for _ in range(updates_due(config.replay_ratio, config.learning_starts, run.env_steps, run.updates)):
-                batch = replay.sample(config.batch_size, sampling, config.beta(run.env_steps))
+                beta = linear_schedule(
+                    config.importance_exponent, config.importance_exponent_end, config.total_steps, run.env_steps
+                )
+                batch = replay.sample(config.batch_size, sampling, beta)
                 metrics, priorities = agent.update(batch, learning)
                 run.learned(metrics)
                 replay.update_priorities(batch.indices, priorities)
@@ -102,9 +108,8 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
         run.checkpoint(agent, segment, replay)
 
 
-def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
-    """Collect a rollout, learn from it, forget it, until the run is over."""
-    config: Any = run.config
+def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run, config: RolloutConfig) -> None:
+    """Collect a rollout and learn from it, until the run is over."""
     for segment in run.segments():
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
@@ -126,7 +131,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run) -> None:
 
 
 class RolloutCollector:
-    """T rows stacked into tensors whose memory is used again for the next T."""
+    """Stacks T rows into one rollout, in buffers that are reused for the next."""
 
     def __init__(self, length: int, device: torch.device):
         self.length, self.device, self.size = length, device, 0
@@ -134,8 +139,8 @@ class RolloutCollector:
         self.last: Row | None = None
 
     def add(self, row: Row) -> None:
-        """Copy one row; the first call allocates."""
-        kept = {
+        """Copy one row into the buffers, which the first call allocates."""
+        arrays = {
             "obs": row.obs,
             "first": row.first,
             "dead": row.dead,
@@ -147,8 +152,8 @@ class RolloutCollector:
             "truncated": row.truncated,
         }
         if not self.buffers:
-            self.buffers = {key: map_tree(self._allocate, value) for key, value in kept.items()}
-        for key, value in kept.items():
+            self.buffers = {key: map_tree(self._allocate, value) for key, value in arrays.items()}
+        for key, value in arrays.items():
             buffer = self.buffers[key]
             if isinstance(value, dict):
                 for part, array in value.items():
@@ -161,7 +166,7 @@ class RolloutCollector:
         return np.empty((self.length, *array.shape), array.dtype)
 
     def rollout(self, env_steps: int = 0) -> Rollout:
-        """Return the T rows as tensors on the device, and start over."""
+        """Return the T rows as tensors on the device, and make room for the next T."""
         assert self.size == self.length
         assert self.last is not None
         self.size = 0

@@ -1,4 +1,4 @@
-"""Losses: pure functions on tensors, elementwise unless their name says otherwise."""
+"""Losses and what they are made of: pure functions on tensors, elementwise unless the docstring gives shapes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,39 @@ from torch.nn import functional as F
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `x` over the rows whose `mask` is 1; both of one shape."""
+    """Mean of `x` over the rows whose `mask` is 1, 0 without such rows; both have one shape, the result is a scalar."""
     return (x * mask).sum() / mask.sum().clamp(min=1.0)
 
 
 def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
-    """Variance of `x` over the rows whose `mask` is 1, 0 where there are none."""
+    """Variance of `x` over the rows whose `mask` is 1, 0 without such rows; a scalar."""
     return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
 
 def masked_normalize(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """`x` with mean 0 and standard deviation 1 over the rows whose `mask` is 1."""
+    """Shift and scale `x` to mean 0 and standard deviation 1 over the rows whose `mask` is 1; the shape of `x`."""
     mean = masked_mean(x, mask)
     # Bessel's correction, as in the reference implementations of PPO
     variance = ((x - mean) ** 2 * mask).sum() / (mask.sum() - 1.0).clamp(min=1.0)
     return (x - mean) / (variance.sqrt() + epsilon)
 
 
+def sequence_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean [B] of each sequence over its rows whose `mask` is 1; `x` and `mask` are [L, B]."""
+    return (x * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1.0)
+
+
+def sequence_priority(error: Tensor, mask: Tensor, eta: float) -> Tensor:
+    """eta max |error| + (1 - eta) mean |error| of each sequence (Kapturowski et al. 2019, section 2.3): [L, B] -> [B].
+
+    `error` holds absolute values; rows whose `mask` is 0 do not count.
+    """
+    largest = (error * mask).amax(dim=0)
+    return eta * largest + (1.0 - eta) * (error * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1.0)
+
+
 def greedy_weights(q: Tensor) -> Tensor:
-    """1 for the best action of `q` [..., A], 0 for the others."""
+    """One-hot [..., A] of the best action of `q` [..., A]."""
     return F.one_hot(q.argmax(dim=-1), q.shape[-1]).to(q.dtype)
 
 
@@ -37,19 +51,19 @@ def soft_policy(q: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which tames large returns (Pohlen et al. 2018)."""
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, a compression of large returns (Pohlen et al. 2018)."""
     return x.sign() * ((x.abs() + 1.0).sqrt() - 1.0) + epsilon * x
 
 
 def unrescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Return the inverse of `rescale` (Pohlen et al. 2018, proposition A.2)."""
     root = (1.0 + 4.0 * epsilon * (x.abs() + 1.0 + epsilon)).sqrt()
-    # (root - 1) / (2 epsilon), written so that no two numbers of one size are subtracted
+    # (root - 1) / (2 epsilon), without the cancellation of two numbers of similar size
     return x.sign() * ((2.0 * (x.abs() + 1.0 + epsilon) / (root + 1.0)) ** 2 - 1.0)
 
 
 def symlog(x: Tensor) -> Tensor:
-    """sign(x) ln(1 + |x|), which tames large returns more than `rescale` does (Hafner et al. 2023, equation 1)."""
+    """sign(x) ln(1 + |x|), a stronger compression than `rescale` (Hafner et al. 2023, equation 1)."""
     return x.sign() * x.abs().log1p()
 
 
@@ -59,10 +73,10 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
-    """Put a distribution on `values` with `probs`, both [..., M], onto the evenly spaced atoms `support` [K].
+    """Project a distribution over `values` with `probs`, both [..., M], on evenly spaced atoms `support` [K]: [..., K].
 
-    Every probability is split between the two atoms beside its value (Bellemare et al. 2017, algorithm 1); values
-    beyond the support count as its ends. Returns [..., K].
+    Each probability is split between the two atoms nearest to its value (Bellemare et al. 2017, algorithm 1); values
+    beyond the support are clipped to its ends.
     """
     step = support[1] - support[0]
     place = ((values.clamp(support[0], support[-1]) - support[0]) / step).clamp(0.0, len(support) - 1.0)
@@ -75,9 +89,9 @@ def project(values: Tensor, probs: Tensor, support: Tensor) -> Tensor:
 
 
 def quantile_huber(quantiles: Tensor, taus: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
-    """Quantile regression loss (Dabney et al. 2018, equation 10; kappa 0 is equation 8): [...].
+    """Quantile regression loss [...] (Dabney et al. 2018, equation 10; kappa 0 is equation 8).
 
-    `quantiles` and their `taus` are [..., N], `target` [..., M]; summed over quantiles, averaged over targets.
+    `quantiles` and their `taus` are [..., N], `target` is [..., M]; summed over quantiles, averaged over targets.
     """
     error = target[..., None, :] - quantiles[..., :, None]  # [..., N, M]
     asymmetry = (taus[..., :, None] - (error.detach() < 0).to(error.dtype)).abs()
@@ -86,18 +100,18 @@ def quantile_huber(quantiles: Tensor, taus: Tensor, target: Tensor, kappa: float
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:
-    """Huber loss: error^2 / 2 within `delta`, linear beyond; `delta` 0 stands for error^2 / 2 throughout."""
+    """Huber loss: error^2 / 2 within `delta`, linear beyond; `delta` 0 makes it error^2 / 2 throughout."""
     return 0.5 * error**2 if delta == 0 else F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
 
 
 def ppo_policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Clipped surrogate, to be minimised (Schulman et al. 2017, equation 7)."""
+    """Negated clipped surrogate (Schulman et al. 2017, equation 7)."""
     ratio = (log_prob - old_log_prob).exp()
     return torch.max(-advantage * ratio, -advantage * ratio.clamp(1.0 - clip, 1.0 + clip))
 
 
 def ppo_value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None) -> Tensor:
-    """(value - target)^2 / 2; with `clip` the worse of that and of the value moved by at most `clip`."""
+    """(value - target)^2 / 2; with `clip` the larger of that and the same with the value's change clipped to `clip`."""
     loss = 0.5 * (value - target) ** 2
     if clip is None:
         return loss

@@ -17,9 +17,9 @@ def gae(
 ) -> Tensor:
     """Generalized advantage estimates [T, N] (Schulman et al. 2016, equation 16).
 
-    `value` is [T, N] and `next_value` [N] the value after the last row. Under NEXT_STEP autoreset the row after a
-    truncated step is the final observation, so its value is bootstrapped from like any other; the sum of later
-    residuals ends at both kinds of end.
+    `value` is [T, N]; `next_value` [N] is the value after the last row. Under NEXT_STEP autoreset the row after a
+    truncated step holds the final observation, so its value is bootstrapped from as usual; the sum of later residuals
+    stops at terminations and truncations alike.
     """
     advantage = torch.empty_like(reward)
     running = torch.zeros_like(next_value)
@@ -36,10 +36,10 @@ def gae(
 def rewards_to_go(
     reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Discounted sum of the rewards to the end of the episode [T, N], and where that end was seen [T, N].
+    """Discounted sum of rewards to the end of the episode [T, N], and whether that end is in the rollout [T, N] bool.
 
-    Arguments as for `gae`. A truncated episode goes on with the value of its final observation; the return of one that
-    was still running after the last row is not known, and 0 is returned for it.
+    Arguments as in `gae`. A truncated episode continues with the value of its final observation; the return of an
+    episode still running after the last row is unknown, and 0 here.
     """
     total, known = torch.zeros_like(reward), torch.zeros_like(terminated)
     running, ends = torch.zeros_like(next_value), torch.zeros_like(terminated[0])
@@ -66,8 +66,8 @@ def vtrace(
 ) -> tuple[Tensor, Tensor]:
     """V-trace targets and policy-gradient advantages, [T, N] (Espeholt et al. 2018, section 4.1 and 4.2).
 
-    `ratio` [T, N] is the learner's probability of each action over the actor's, `trace` the lambda of remark 2. As in
-    `gae` the row after a truncated step is its final observation, whose value is bootstrapped from.
+    `ratio` [T, N] is the learner's probability of each action over the actor's; `trace` is the lambda of remark 2. The
+    row after a truncated step holds the final observation, whose value is bootstrapped from, as in `gae`.
     """
     rho, c = ratio.clamp(max=rho_bar), trace * ratio.clamp(max=c_bar)
     discount = gamma * (1.0 - terminated.to(reward.dtype))
@@ -78,7 +78,7 @@ def vtrace(
         delta = rho[t] * (reward[t] + discount[t] * next_value - value[t])
         correction = delta + discount[t] * (1.0 - ends[t]) * c[t] * correction
         target[t] = value[t] + correction
-        # beyond the end of an episode lies another: what follows a cut is worth what the critic says of it
+        # the next row belongs to another episode there, so its target must not be used
         follows = torch.where(truncated[t], next_value, next_target)
         advantage[t] = rho[t] * (reward[t] + discount[t] * follows - value[t])
         next_value, next_target = value[t], target[t]

@@ -14,6 +14,7 @@ from networks.cores import CoreName
 
 ChannelName = Literal["text", "zh", "fr", "speech", "none"]
 EncoderMode = Literal["freeze", "finetune", "layerwise"]
+OptimizerName = Literal["adam", "radam", "rmsprop"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,26 @@ class EncoderSettings(Settings):
         if strange:
             raise ConfigError(f"--encoder-mode is given for {', '.join(strange)}, which has no --encoder")
         return found
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(Settings):
+    """Optimizer and its gradients."""
+
+    learning_rate: float = 1e-4
+    """Step size of the optimizer."""
+    optimizer: OptimizerName = "adam"
+    """adam, radam (rectified) or rmsprop."""
+    optimizer_epsilon: float = 1e-8
+    """Added to the denominator of each step, for numerical stability."""
+    max_grad_norm: float = 10.0
+    """Gradients of a larger norm are scaled down to it."""
+
+    def validate(self) -> None:
+        """Raise ConfigError at the first impossible value."""
+        for name in ("learning_rate", "optimizer_epsilon", "max_grad_norm"):
+            self.require(getattr(self, name) > 0, name, "must be above 0")
+        super().validate()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Scales in which a critic learns values, so that rewards of any size can be learned from.
+"""Transforms of a critic's targets, so that it learns from rewards of any size.
 
-The critic predicts `encode(value)`; advantages and reports are in the game's own rewards, after `decode`. What a scale
-has learned is saved with the agent.
+The critic predicts `encode(value)`; advantages and metrics are in units of the reward, after `decode`. The state of a
+scale is saved with the agent.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ ValueScaleName = Literal["none", "symlog", "rescale", "normalize"]
 
 
 class ValueScale(nn.Module):
-    """Values as they are."""
+    """Identity."""
 
     @property
     def unit(self) -> Tensor | float:
-        """Size of an advantage that counts as 1."""
+        """Divisor of advantages, in units of the reward."""
         return 1.0
 
     def encode(self, value: Tensor) -> Tensor:
-        """Return what the critic is to predict."""
+        """Return the critic's target for a value in units of the reward."""
         return value
 
     def decode(self, prediction: Tensor) -> Tensor:
-        """Return the value that a prediction means."""
+        """Return the value in units of the reward for the critic's prediction."""
         return prediction
 
     def update(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
-        """Learn from returns [T, N] whose `mask` is 1; `layer` is the critic's last one."""
+        """Update the statistics with the returns [T, N] whose `mask` is 1; `layer` is the critic's last."""
 
 
 class Symlog(ValueScale):
     """sign(v) ln(1 + |v|) (Hafner et al. 2023)."""
 
     def encode(self, value: Tensor) -> Tensor:
-        """Take the logarithm of the size."""
+        """symlog(value)."""
         return symlog(value)
 
     def decode(self, prediction: Tensor) -> Tensor:
-        """Undo that."""
+        """symexp(prediction)."""
         return symexp(prediction)
 
 
@@ -53,19 +53,19 @@ class Rescale(ValueScale):
     """sign(v) (sqrt(1 + |v|) - 1) + 0.001 v (Pohlen et al. 2018)."""
 
     def encode(self, value: Tensor) -> Tensor:
-        """Take the square root of the size, roughly."""
+        """h(value)."""
         return rescale(value)
 
     def decode(self, prediction: Tensor) -> Tensor:
-        """Undo that."""
+        """The inverse of h."""
         return unrescale(prediction)
 
 
 class Normalized(ValueScale):
-    """Mean 0 and standard deviation 1 over the returns seen so far, as in rl_games' `normalize_value`.
+    """Mean 0 and standard deviation 1 over all returns so far, as in rl_games' `normalize_value`.
 
-    When the statistics move, the critic's last layer is changed so that it means what it meant before (van Hasselt et
-    al. 2016, "Learning values across many orders of magnitude", section 2).
+    When the statistics change, the critic's last layer is adjusted so that decoded values stay the same (PopArt: van
+    Hasselt et al. 2016, "Learning values across many orders of magnitude", section 2).
     """
 
     LEAST_STD = 1e-2
@@ -76,17 +76,17 @@ class Normalized(ValueScale):
 
     @property
     def mean(self) -> Tensor:
-        """Of all returns so far."""
+        """Mean of all returns so far."""
         return self.moments.mean
 
     @property
     def std(self) -> Tensor:
-        """Of all returns so far, within reason."""
+        """Standard deviation of all returns so far, at least LEAST_STD."""
         return self.moments.variance.sqrt().clamp(min=self.LEAST_STD)
 
     @property
     def unit(self) -> Tensor:
-        """The deviation: the policy learns from normalised advantages too (Hessel et al. 2019, PopArt-IMPALA)."""
+        """The standard deviation: advantages are normalised too (Hessel et al. 2019, PopArt-IMPALA)."""
         return self.std
 
     def encode(self, value: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ class Normalized(ValueScale):
         return (value - self.mean) / self.std
 
     def decode(self, prediction: Tensor) -> Tensor:
-        """Undo that."""
+        """prediction * std + mean."""
         return prediction * self.std + self.mean
 
     @torch.no_grad()
     def update(self, returns: Tensor, mask: Tensor, layer: nn.Linear) -> None:
-        """Merge the returns into the statistics, and keep the critic's meaning."""
+        """Merge the returns into the statistics, and adjust the layer so that decoded values stay the same."""
         mean, std = self.mean.clone(), self.std
         self.moments.merge(returns[mask > 0])
         layer.weight.mul_(std / self.std)

@@ -1,6 +1,6 @@
-"""Cores: what an agent remembers between observations. The memory ("carry") is one tensor [B, carry_dim].
+"""Cores: the recurrent part of a model. Its state, the carry, is one tensor [B, carry_dim].
 
-The identity core has a carry of width 0, so a feed-forward agent and a recurrent one are the same agent.
+The identity core has a carry of width 0, so that feed-forward and recurrent agents share all code.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ CoreName = Literal["none", "gru", "lstm"]
 
 
 class Core(nn.Module):
-    """Any module from features [T, B, F], carry [B, carry_dim] and first [T, B] to features [T, B, out_dim]."""
+    """Base of cores: features [T, B, F], carry [B, carry_dim], first [T, B] -> features [T, B, out_dim], new carry."""
 
     out_dim: int
     carry_dim: int
 
 
 class IdentityCore(Core):
-    """No memory."""
+    """No recurrence."""
 
     def __init__(self, in_dim: int):
         super().__init__()
@@ -34,7 +34,7 @@ class IdentityCore(Core):
 
 
 class RecurrentCore(Core):
-    """A GRU or LSTM that is cleared where an episode begins, also in the middle of a sequence."""
+    """A GRU or LSTM whose carry is reset where an episode begins, also in the middle of a sequence."""
 
     def __init__(self, kind: Literal["gru", "lstm"], in_dim: int, hidden: int):
         super().__init__()
@@ -45,7 +45,7 @@ class RecurrentCore(Core):
     def forward(self, x: Tensor, carry: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """[T, B, F], carry [B, C], first [T, B] -> features [T, B, hidden] and the carry after row T-1.
 
-        The sequence is cut only where some row begins an episode, so the library's fused unroll does the rest.
+        The sequence is split only where some environment begins an episode, so that the fused kernels do the rest.
         """
         starts = [0, *(first[1:].any(dim=1).nonzero().flatten() + 1).tolist(), len(x)]
         outputs = []
@@ -65,5 +65,5 @@ class RecurrentCore(Core):
 
 
 def build_core(name: CoreName, in_dim: int, hidden: int) -> Core:
-    """Build the core called `name` over features of width `in_dim`."""
+    """Build the core `name` over features of width `in_dim`."""
     return IdentityCore(in_dim) if name == "none" else RecurrentCore(name, in_dim, hidden)

@@ -13,11 +13,11 @@ from networks.cores import Core
 from networks.torsos.base import Torso
 
 ACTION_MASK = "action_mask"
-"""Part of a Dict observation that says which actions are legal, one truth value for each."""
+"""Key of a Dict observation's mask of legal actions, [A] bool."""
 
 
 class Network(nn.Module, ABC):
-    """What an agent runs: from observations [B, ...] or [T, B, ...] and a memory to outputs and the new memory."""
+    """Base of networks with a recurrent state: observations and carry in, outputs and the new carry out."""
 
     @property
     @abstractmethod
@@ -25,21 +25,23 @@ class Network(nn.Module, ABC):
         """Width of the carry; 0 when feed-forward."""
 
     def initial_carry(self, batch: int) -> Tensor:
-        """Return an empty memory [batch, carry_dim]."""
+        """Return a zero carry [batch, carry_dim]."""
         return torch.zeros(batch, self.carry_dim, device=next(self.parameters()).device)
 
     @abstractmethod
     def forward(
         self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Any, Tensor]:
-        """Observations [B, ...] with first [B], or [T, B, ...] with [T, B]; carry [B, C]; outputs lead alike.
+        """Run one step, or a sequence; return outputs and the new carry [B, C].
 
-        A head that draws numbers (noisy layers, quantile levels) draws them from `noise`; without it, it is certain.
+        `obs` [B, ...] with `first` [B], or [T, B, ...] with [T, B]; outputs have the same leading axes. `carry` [B, C]
+        precedes the first row. Random heads (noisy layers, quantile levels) draw from `noise`; without it they are
+        deterministic.
         """
 
 
 class Model(Network):
-    """Observation -> features -> memory -> output.
+    """Observation -> torso -> core -> head.
 
     `bf16` runs the torso and core under bfloat16 autocast; heads, losses and weights stay float32.
     """
@@ -57,9 +59,9 @@ class Model(Network):
     def forward(
         self, obs: Any, carry: Tensor, first: Tensor, noise: torch.Generator | None = None
     ) -> tuple[Any, Tensor]:
-        """See `Network`: torso on all rows at once, core over time, head.
+        """See `Network`. Torso and head run on all rows at once, the core over time.
 
-        The part `action_mask` of a Dict goes past torso and core to the head.
+        The part `action_mask` of a Dict observation goes directly to the head.
         """
         single = first.dim() == 1
         if single:
@@ -77,12 +79,12 @@ class Model(Network):
 
 
 def map_tree(function: Any, tree: Any) -> Any:
-    """Apply `function` to an array, or to each value of a dict of arrays."""
+    """Apply `function` to an array, or to each array of a dict."""
     return {key: function(value) for key, value in tree.items()} if isinstance(tree, dict) else function(tree)
 
 
 def he_init(model: Model) -> None:
-    """He et al. 2015 (fan in, normal) for all layers but the head's, whose gain is 1; zero biases. As in PQN's code."""
+    """Initialise in place: He et al. 2015 (fan in, normal), gain 1 in the head, zero biases; as in PQN's code."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             last = name.startswith("head.")
@@ -92,7 +94,7 @@ def he_init(model: Model) -> None:
 
 
 def orthogonal_init(model: Model, head_gains: dict[str, float]) -> None:
-    """Orthogonal weights with gain sqrt(2), zero biases; gains by name for the head's layers (PPO's details 2, 3)."""
+    """Initialise in place: orthogonal, gain sqrt(2) or `head_gains` by layer name, zero biases (PPO's details 2, 3)."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             gain = head_gains.get(name.removeprefix("head."), math.sqrt(2.0))

@@ -1,6 +1,6 @@
-"""What all agents with a policy and a critic share: the networks, acting, advantages, and the entropy bonus.
+"""Base of the agents with a policy and a critic: networks, acting, advantages, and the policy-gradient loss.
 
-The loss here is the plain policy gradient, that of a2c.py and reinforce.py; ppo.py and impala.py have others.
+a2c.py and reinforce.py use the loss as it is; ppo.py and impala.py have their own.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import numpy as np
 from gymnasium import spaces
 from torch import Generator, Tensor, nn
 
+from agents.config import RolloutConfig
 from agents.errors import ConfigError
 from agents.exploration import linear_schedule
-from agents.interface import Rollout
+from agents.interface import Metrics, Rollout
 from agents.losses import huber, masked_mean, masked_normalize, masked_variance
-from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
+from agents.on_policy import RolloutLearner
 from agents.run.machine import MachineFacts
 from agents.value_scale import SCALES, ValueScaleName
 from networks.heads.policies import Policy, PolicyOutput, PolicyValueHead
@@ -30,19 +31,19 @@ class ActorCriticConfig(RolloutConfig):
     """Settings of agents with a policy and a critic."""
 
     gae_lambda: float = 0.95
-    """Decay of the sum of residuals."""
+    """Decay of later residuals in the advantage (GAE's lambda)."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus at the start."""
     entropy_coef_end: float | None = None
-    """Its weight at the end of training, reached in a straight line; None keeps it as it is."""
+    """Weight of the entropy bonus at total_steps, reached linearly; None keeps it constant."""
     value_coef: float = 0.5
     """Weight of the value loss, which is half the squared error."""
     eval_greedy: bool = False
-    """Take the likeliest action when judged, instead of drawing one."""
+    """Take the most probable action in evaluation, instead of sampling."""
     normalize_advantage: bool = False
-    """Give the advantages of each minibatch mean 0 and deviation 1; else they are in units of the critic's scale."""
+    """Normalise the advantages of each minibatch to mean 0 and deviation 1, instead of by the critic's scale."""
     value_scale: ValueScaleName = "none"
-    """What the critic predicts: values as they are, their symlog or rescale, or normalize(d) by all returns so far."""
+    """Transform of the critic's targets: none, symlog, rescale, or normalize by mean and deviation of past returns."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -53,18 +54,18 @@ class ActorCriticConfig(RolloutConfig):
         self.require(0.0 <= self.gae_lambda <= 1.0, "gae_lambda", "must lie in 0 to 1")
 
     def entropy_weight(self, progress: float) -> float:
-        """Return the weight of the entropy bonus when a part `progress` of the training is over."""
+        """Return the weight of the entropy bonus once the fraction `progress` of the training is over."""
         end = self.entropy_coef if self.entropy_coef_end is None else self.entropy_coef_end
         return linear_schedule(self.entropy_coef, end, 1.0, progress)
 
     @property
     def bounds_reward_scale(self) -> bool:
-        """Whether large rewards are brought to a size that can be learned from."""
+        """Whether rewards of any size give targets of a size that can be learned."""
         return self.clip_rewards or self.value_scale != "none"
 
 
 class ActorCritic(RolloutLearner):
-    """A policy and the values of states; separate networks on vectors, shared ones on images and with a memory."""
+    """A policy and a critic, with separate networks on vectors and a shared one on images or with a core."""
 
     config: ActorCriticConfig
 
@@ -86,24 +87,24 @@ class ActorCritic(RolloutLearner):
         self.model = self.place(model)
         self.policy: Policy = model.head.policy  # type: ignore[assignment]
         self.value_scale = SCALES[config.value_scale]().to(self.device)
-        self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, config.optimizer)
+        self.optimizer = self.make_optimizer(config)
 
     def equip(self, model: Model) -> None:
-        """Give the model what a subclass learns beside policy and values, before its weights are drawn."""
+        """Add a subclass's further modules to the model, before its weights are initialised."""
 
     def head(self, width: int, twin: bool) -> PolicyValueHead:
         """Return the head over features of this width."""
         return PolicyValueHead(width, self.action_space, twin)
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the network, and the critic's scale where it is learned."""
-        learned = {"value_scale": self.value_scale} if self.value_scale.state_dict() else {}
-        return {"model": self.model, **learned}
+        """Return the network, and the critic's scale where it has a state."""
+        scale = {"value_scale": self.value_scale} if self.value_scale.state_dict() else {}
+        return {"model": self.model, **scale}
 
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Draw from the policy, or take its likeliest action when judged; extras: `value` [N], `log_prob` [N]."""
+        """Sample from the policy, or take its mode in a greedy evaluation; extras: `value` [N], `log_prob` [N]."""
         output, carry = self.forward(obs, first, carry)
         greedy = env_steps is None and self.config.eval_greedy
         action = self.policy.mode(output.policy) if greedy else self.policy.sample(output.policy, rng)
@@ -112,37 +113,40 @@ class ActorCritic(RolloutLearner):
         return action.cpu().numpy(), carry, {name: x.cpu().numpy() for name, x in extras.items()}
 
     def values(self, output: PolicyOutput) -> dict[str, Tensor]:
-        """Return what is noted of the critic when acting, [N] each."""
+        """Return the critic's extras of acting, [N] each."""
         return {"value": self.value(output)}
 
     def value(self, output: PolicyOutput) -> Tensor:
-        """Return the critic's value [...], in the rewards that are learned from."""
+        """Return the critic's value [...] in units of the reward."""
         return self.value_scale.decode(output.value)
 
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
-        """Return what was noted when acting, the advantages, and the returns that the critic is to predict."""
-        noted = {name: rollout.extras[name] for name in ("log_prob", "value")}
+        """Return log-probabilities and values from acting, advantages and the critic's targets, [T, N] each."""
+        acting = {name: rollout.extras[name] for name in ("log_prob", "value")}
         advantage = self.advantage(rollout, self.config.gae_lambda)
-        return {**noted, "advantage": advantage, "target": noted["value"] + advantage}
+        return {**acting, "advantage": advantage, "target": acting["value"] + advantage}
 
-    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Policy gradient, half the squared error of the values, and entropy bonus."""
-        output, _ = self.model(part["obs"], carry, part["first"])
-        log_prob = self.policy.log_prob(output.policy, part["action"])
-        policy_loss = -self.scaled_advantage(part["advantage"], part["mask"]) * log_prob
-        value_loss = huber(output.value - self.value_scale.encode(part["target"]), 0.0)
-        return self.combine(policy_loss, value_loss, output, part, progress)
+    def update_value_scale(self, rows: dict[str, Any]) -> None:
+        """Update the critic's scale from the targets."""
+        self.value_scale.update(rows["target"], rows["mask"], self.model.head.value)  # type: ignore[arg-type]
+
+    def loss(self, output: PolicyOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
+        """Return the policy gradient's loss, plus half the squared error of the values, less the entropy bonus."""
+        log_prob = self.policy.log_prob(output.policy, batch["action"])
+        policy_loss = -self.scaled_advantage(batch["advantage"], batch["mask"]) * log_prob
+        value_loss = huber(output.value - self.value_scale.encode(batch["target"]), 0.0)
+        return self.total_loss(policy_loss, value_loss, output, batch["mask"], progress)
 
     def scaled_advantage(self, advantage: Tensor, mask: Tensor) -> Tensor:
-        """Return what the policy is to go by, from advantages in rewards; both [L, M]."""
+        """Normalise advantages [L, M] over the minibatch, or divide them by the critic's scale."""
         if self.config.normalize_advantage:
             return masked_normalize(advantage, mask)
         return advantage / self.value_scale.unit
 
-    def combine(self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, part: dict[str, Any],
-                progress: float) -> tuple[Tensor, Metrics]:  # fmt: skip
-        """Return the whole loss and its parts, from the two losses [L, M] and the entropy of the policy."""
-        mask = part["mask"]
+    def total_loss(
+        self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, mask: Tensor, progress: float
+    ) -> tuple[Tensor, Metrics]:
+        """Return policy loss + value_coef * value loss - entropy_coef * entropy, means of [L, M], and these three."""
         entropy = masked_mean(self.policy.entropy(output.policy), mask)
         policy_loss, value_loss = masked_mean(policy_loss, mask), masked_mean(value_loss, mask)
         loss = policy_loss + self.config.value_coef * value_loss - self.config.entropy_weight(progress) * entropy
@@ -152,8 +156,7 @@ class ActorCritic(RolloutLearner):
         }  # fmt: skip
 
     def summary(self, rows: dict[str, Any]) -> Metrics:
-        """Return how much of the variance of the returns the values explain; the critic's scale learns from them."""
+        """Return the share of the targets' variance that the values explain."""
         mask, target = rows["mask"], rows["target"]
-        self.value_scale.update(target, mask, self.model.head.value)  # type: ignore[arg-type]
-        left = masked_variance(target - rows["value"], mask) / masked_variance(target, mask).clamp(min=1e-8)
-        return {"train/explained_variance": 1.0 - left}
+        residual = masked_variance(target - rows["value"], mask)
+        return {"train/explained_variance": 1.0 - residual / masked_variance(target, mask).clamp(min=1e-8)}

@@ -1,10 +1,10 @@
-"""PPO (Schulman et al. 2017) with the details that its results rest on (Huang et al. 2022, "The 37 implementation
+"""PPO (Schulman et al. 2017) with the details behind its published results (Huang et al. 2022, "The 37 implementation
 details of PPO"): orthogonal initialisation, GAE with bootstrapped time limits, advantages normalised per minibatch,
 value clipping, entropy bonus, global gradient clipping, annealed learning rate; separate networks for policy and value
 on vectors, a shared one on images; with a core, whole sequences from the stored carry.
 
-Differs from the paper: 4 epochs and clip 0.1 on Atari as in its authors' code; the learning rate can instead follow the
-KL divergence between old and new policy (`schedule="kl"`, as in rl_games); rows that only reset are masked out.
+Differences from the paper: 4 epochs and clip 0.1 on Atari as in its authors' code; optionally the learning rate follows
+the KL divergence between old and new policy (`schedule="kl"`, as in rl_games); rows that only reset are masked out.
 Published: Pong 20.7, Breakout 274 after 40M frames.
 
     python scripts/train.py ppo --env CartPole-v1
@@ -20,9 +20,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.losses import masked_mean, ppo_policy_loss, ppo_value_loss
-from agents.on_policy import Metrics
+from agents.interface import Metrics
+from agents.losses import masked_mean, masked_normalize, ppo_policy_loss, ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
+from networks.heads.policies import PolicyOutput
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class PPOConfig(ActorCriticConfig):
     """Settings of PPO."""
 
     schedule: Literal["linear", "constant", "kl"] = "linear"  # type: ignore[assignment]
-    """linear falls to 0 at total_steps; kl multiplies or divides by 1.5 to keep the KL divergence near target_kl."""
+    """Learning rate: linear falls to 0 at total_steps; kl changes by a factor of 1.5 to keep the KL near target_kl."""
     target_kl: float = 0.01
-    """KL divergence of one epoch that the kl schedule aims at."""
+    """kl schedule: target KL divergence of one epoch."""
     max_learning_rate: float = 1e-2
-    """Highest step size that the kl schedule may reach."""
+    """kl schedule: upper bound of the learning rate."""
     clip: float = 0.1
-    """Bound on the change of an action's probability ratio."""
+    """Clip range of the probability ratio."""
     clip_value: bool = True
-    """Also bound the change of the critic's prediction, by `clip`."""
+    """Clip the change of the critic's prediction by the same range."""
     normalize_advantage: bool = True
-    """Per minibatch."""
+    """Normalise the advantages of each minibatch to mean 0 and deviation 1, instead of by the critic's scale."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -49,7 +50,7 @@ class PPOConfig(ActorCriticConfig):
             self.require(getattr(self, name) > 0, name, "must be above 0")
 
     def schedule_line(self) -> str:
-        """Say what becomes of the learning rate."""
+        """Return the learning rate's schedule, for the pre-flight."""
         if self.schedule == "kl":
             return f"learning rate {self.learning_rate:g} to what keeps KL near {self.target_kl:g}"
         return super().schedule_line()
@@ -60,24 +61,38 @@ class PPO(ActorCritic):
 
     config: PPOConfig
 
-    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Clipped surrogate, value loss and entropy bonus over a minibatch of columns."""
-        config, mask, encode = self.config, part["mask"], self.value_scale.encode
-        output, _ = self.model(part["obs"], carry, part["first"])
-        log_prob = self.policy.log_prob(output.policy, part["action"])
-        advantage = self.scaled_advantage(part["advantage"], mask)
-        policy_loss = ppo_policy_loss(log_prob, part["log_prob"], advantage, config.clip)
+    def loss(self, output: PolicyOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
+        """Return the clipped surrogate, plus the value loss, less the entropy bonus (equation 9 of the paper).
+
+        `output` and the rows of `batch` are [L, M, ...]; log_prob, value and advantage of `batch` are those of acting.
+        """
+        config, mask = self.config, batch["mask"]
+        log_prob, old_log_prob = self.policy.log_prob(output.policy, batch["action"]), batch["log_prob"]
+
+        if config.normalize_advantage:
+            advantage = masked_normalize(batch["advantage"], mask)
+        else:
+            advantage = batch["advantage"] / self.value_scale.unit
+        policy_loss = masked_mean(ppo_policy_loss(log_prob, old_log_prob, advantage, config.clip), mask)
+
+        old_value, target = self.value_scale.encode(batch["value"]), self.value_scale.encode(batch["target"])
         value_clip = config.clip if config.clip_value else None
-        value_loss = ppo_value_loss(output.value, encode(part["value"]), encode(part["target"]), value_clip)
-        loss, metrics = self.combine(policy_loss, value_loss, output, part, progress)
+        value_loss = masked_mean(ppo_value_loss(output.value, old_value, target, value_clip), mask)
+
+        entropy = masked_mean(self.policy.entropy(output.policy), mask)
+        loss = policy_loss + config.value_coef * value_loss - config.entropy_weight(progress) * entropy
+
         with torch.no_grad():
-            log_ratio = log_prob - part["log_prob"]
+            log_ratio = log_prob - old_log_prob
             approx_kl = masked_mean(log_ratio.exp() - 1.0 - log_ratio, mask)  # Schulman's k3 estimator
             clipped = masked_mean(((log_ratio.exp() - 1.0).abs() > config.clip).float(), mask)
-        return loss, {**metrics, "train/approx_kl": approx_kl, "train/clip_fraction": clipped}
+        return loss, {
+            "train/policy_loss": policy_loss.detach(), "train/value_loss": value_loss.detach(),
+            "train/entropy": entropy.detach(), "train/approx_kl": approx_kl, "train/clip_fraction": clipped,
+        }  # fmt: skip
 
     def after_epoch(self, metrics: Metrics) -> None:
-        """Lower the rate where the policy moved more than twice the target KL, raise it where less than half."""
+        """With the kl schedule, lower the rate at more than twice the target KL and raise it at less than half."""
         if self.config.schedule != "kl":
             return
         kl, target = metrics["train/approx_kl"], self.config.target_kl

@@ -1,10 +1,10 @@
-"""REINFORCE (Williams 1992): actions are made likelier by the whole return that followed them, less a baseline.
+"""REINFORCE (Williams 1992): the Monte Carlo policy gradient, with the state value as baseline.
 
-The return of a step is known once its episode has ended, so steps of episodes that are still running when the rollout
-ends are left out: a rollout should be several times as long as an episode, or long ones hardly count. The baseline
-(section 4 there; the value of the state, as in Sutton & Barto 2018, section 13.4) lowers the variance, and stands for
-what a time limit cut off. Differs from the paper: advantages are whitened over the rollout, entropy is rewarded.
-CartPole 483 within 200k steps (SLM-Lab).
+The return of a step is known once its episode has ended, so steps of episodes still running at the end of the rollout
+are left out: a rollout should be several times as long as an episode, or long episodes hardly count. The baseline
+(section 4 of the paper; the value of the state, as in Sutton & Barto 2018, section 13.4) lowers the variance, and
+replaces the rewards after a time limit. Differences from the paper: advantages are normalised over the rollout, and
+there is an entropy bonus. Published: CartPole 483 within 200k steps (SLM-Lab).
 
     python scripts/train.py reinforce --env CartPole-v1
     python scripts/train.py reinforce --env CartPole-v1 --no-baseline
@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.interface import Rollout
-from agents.on_policy import Metrics
+from agents.interface import Metrics, Rollout
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from agents.returns import rewards_to_go
+from networks.heads.policies import PolicyOutput
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class ReinforceConfig(ActorCriticConfig):
     rollout_length: int = 512
     """Rows collected from each environment between updates: several episodes."""
     epochs: int = 1
-    """Passes over each rollout; more than one would be off-policy."""
+    """Always 1: further passes would be off-policy."""
     minibatches: int = 1
-    """Minibatches in a pass; more than one would be off-policy."""
+    """Always 1: further minibatches would be off-policy."""
     baseline: bool = True
-    """Subtract the value of the state from the return; otherwise time limits count as ends."""
+    """Subtract the value of the state from the return; without it, time limits count as terminations."""
     normalize_advantage: bool = True
-    """Over the rollout."""
+    """Normalise the advantages of each rollout to mean 0 and deviation 1, instead of by the critic's scale."""
     gae_lambda: float = 1.0
-    """Always 1: the return itself."""
+    """Always 1: the Monte Carlo return."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
         super().validate()
         for name in ("epochs", "minibatches", "gae_lambda"):
-            self.require(getattr(self, name) == 1, name, "must be 1: REINFORCE is on-policy and takes whole returns")
+            self.require(getattr(self, name) == 1, name, "must be 1: REINFORCE is on-policy and uses whole returns")
 
 
 class Reinforce(ActorCritic):
@@ -55,7 +55,7 @@ class Reinforce(ActorCritic):
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
-        """Return the returns of steps whose episode has ended, and which steps these are."""
+        """Return values, returns and advantages [T, N]; `mask` leaves out steps whose episode has not ended."""
         value = rollout.extras["value"]
         last = self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])
         if not self.config.baseline:
@@ -66,7 +66,7 @@ class Reinforce(ActorCritic):
         mask = (known & ~rollout.dead).float()
         return {"value": value, "target": target, "advantage": target - value, "mask": mask}
 
-    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Note what share of the rows is learned from, beside the policy gradient and the baseline's error."""
-        loss, metrics = super().loss(part, carry, progress)
-        return loss, {**metrics, "train/known_fraction": part["mask"].mean()}
+    def loss(self, output: PolicyOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
+        """Add the fraction of rows with a known return to the metrics of the policy gradient."""
+        loss, metrics = super().loss(output, batch, progress)
+        return loss, {**metrics, "train/known_fraction": batch["mask"].mean()}

@@ -1,12 +1,12 @@
-"""PPO with random network distillation (Burda et al. 2019, "Exploration by random network distillation"): what is new
-is worth seeing, for games whose rewards are too rare to be found by chance.
+"""PPO with random network distillation (Burda et al. 2019, "Exploration by random network distillation"): a bonus for
+new observations, in games whose rewards are too rare to be found by chance.
 
-A network learns to say what another, random one says of an observation; it is wrong about what it has seldom seen, and
-its squared error is paid as a second reward. That one does not end with an episode, has a discount and a critic of its
-own, and is divided by the running standard deviation of its discounted sum. Differs from the paper: whole observations
-instead of the newest frame; statistics of the inputs begin with the first rollout instead of random play; the row that
-only resets counts as a step; gradients of the predictor are scaled down apart. Montezuma's Revenge 8,152 after 1.97
-billion frames.
+A predictor network learns the outputs of a fixed random network; its squared error is large on rarely seen
+observations, and is added as a second reward, the novelty. Novelty is non-episodic, has its own discount and critic,
+and is divided by the running standard deviation of its discounted sum. Differences from the paper: whole observations
+instead of the newest frame; input statistics start with the first rollout instead of random play; the row that only
+resets counts as a step; the predictor's gradients are clipped separately. Published: Montezuma's Revenge 8,152 after
+1.97 billion frames.
 
     python scripts/train.py rnd --env MiniGrid-KeyCorridorS3R3-v0
 """
@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.interface import Rollout
-from agents.on_policy import Metrics
+from agents.interface import Metrics, Rollout
 from agents.policy.ppo import PPO, PPOConfig
 from agents.returns import gae
 from networks.heads.policies import PolicyOutput, PolicyValueHead
@@ -30,16 +29,17 @@ from networks.torsos.base import Torso
 from networks.torsos.composite import normalized_parts
 
 FEATURES = 128
-"""Numbers that are predicted."""
+"""Outputs of the random network and of its predictor."""
 
 
 class Novelty(nn.Module):
-    """A random network, one that learns to predict it, and the scale of its errors.
+    """A fixed random network, its predictor, and the scale of the prediction errors.
 
-    `torsos` are two of one make, for observations as the agent sees them; `num_envs` streams of rewards are told apart.
+    `torsos` are two of the same architecture; discounted sums are kept for each of `num_envs` environments.
     """
 
     running: Tensor
+    """Discounted sum of the errors of each environment, [num_envs]."""
 
     def __init__(self, torsos: tuple[Torso, Torso], num_envs: int, gamma: float):
         super().__init__()
@@ -52,14 +52,14 @@ class Novelty(nn.Module):
         self.register_buffer("running", torch.zeros(num_envs))
 
     def error(self, obs: Any) -> Tensor:
-        """Mean squared error of the prediction, [B], of observations [B, ...]."""
+        """Return the mean squared error of the prediction [B] for observations [B, ...]."""
         return (self.predictor(obs) - self.target(obs)).square().mean(dim=-1)
 
     @torch.no_grad()
     def reward(self, obs: Any, last_obs: Any, shape: tuple[int, int]) -> Tensor:
-        """Return what the observation after each row of a rollout is worth, of this `shape` [T, N]; learn the scales.
+        """Return the novelty of the observation after each row, of `shape` (T, N), and update input and reward scales.
 
-        `obs` are the rollout's observations [T, N, ...] and `last_obs` [N, ...] those after it.
+        `obs` are the rollout's observations [T, N, ...], `last_obs` [N, ...] those after it.
         """
         rows = map_tree(lambda x: x.flatten(0, 1), obs)
         for torso in (self.target[0], self.predictor[0]):
@@ -68,7 +68,7 @@ class Novelty(nn.Module):
         first, last = self.error(map_tree(lambda x: x[shape[1] :], rows)), self.error(last_obs)
         error = torch.cat([first, last]).view(shape)
         sums = []
-        for row in error:
+        for row in error:  # [N]
             self.running.mul_(self.gamma).add_(row)
             sums.append(self.running.clone())
         self.returns.merge(torch.cat(sums))
@@ -80,7 +80,7 @@ class RNDConfig(PPOConfig):
     """Settings of PPO with random network distillation."""
 
     novelty_coef: float = 0.5
-    """Weight of advantages in novelty beside those in rewards."""
+    """Weight of the novelty's advantages; those of the rewards have weight 1."""
     novelty_gamma: float = 0.99
     """Discount of novelty."""
 
@@ -92,7 +92,7 @@ class RNDConfig(PPOConfig):
 
 
 class RND(PPO):
-    """PPO for rewards and for novelty."""
+    """PPO with rewards and novelty."""
 
     config: RNDConfig
     novelty: Novelty
@@ -102,23 +102,23 @@ class RND(PPO):
         return PolicyValueHead(width, self.action_space, twin, novelty=True)
 
     def equip(self, model: Model) -> None:
-        """Add the networks that tell what is new."""
+        """Add the random network and its predictor."""
         torsos = self.build_torso(nn.ReLU), self.build_torso(nn.ReLU)
         self.novelty = Novelty(torsos, self.config.num_envs, self.config.novelty_gamma)
         model.add_module("novelty", self.novelty)
 
     def gradient_clip_groups(self) -> list[nn.Module]:
-        """Return agent and predictor: the prediction is to be learned whatever the rewards do."""
+        """Return agent and predictor: large policy gradients must not slow the predictor down."""
         return [nn.ModuleList([self.model.torso, self.model.core, self.model.head]), self.novelty.predictor]
 
     def values(self, output: PolicyOutput) -> dict[str, Tensor]:
-        """Return what is noted of the critics when acting, [N] each."""
+        """Return the values of both critics, [N] each."""
         assert output.novelty_value is not None
         return {**super().values(output), "novelty_value": output.novelty_value}
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
-        """Return what the loss needs; advantages in novelty are added to those in rewards."""
+        """Return PPO's tensors with the novelty's advantages added, novelty and its critic's targets, [T, N] each."""
         rows, value = super().prepare(rollout), rollout.extras["novelty_value"]
         last = self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0].novelty_value
         reward = self.novelty.reward(rollout.obs, rollout.next_obs, (len(value), value.shape[1]))
@@ -127,16 +127,15 @@ class RND(PPO):
         total = rows["advantage"] + self.config.novelty_coef * advantage
         return {**rows, "advantage": total, "novelty": reward, "novelty_target": value + advantage}
 
-    def combine(self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, part: dict[str, Any],
-                progress: float) -> tuple[Tensor, Metrics]:  # fmt: skip
-        """Add the losses of the second critic and of the prediction, over all rows: no row is without novelty."""
-        loss, metrics = super().combine(policy_loss, value_loss, output, part, progress)
+    def loss(self, output: PolicyOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
+        """Add the losses of the novelty critic and of the predictor to PPO's; they cover all rows, dead ones too."""
+        loss, metrics = super().loss(output, batch, progress)
         assert output.novelty_value is not None
-        value_loss = 0.5 * (output.novelty_value - part["novelty_target"]).square().mean()
-        error = self.novelty.error(map_tree(lambda x: x.flatten(0, 1), part["obs"])).mean()
+        value_loss = 0.5 * (output.novelty_value - batch["novelty_target"]).square().mean()
+        error = self.novelty.error(map_tree(lambda x: x.flatten(0, 1), batch["obs"])).mean()
         metrics |= {"train/novelty_value_loss": value_loss.detach(), "train/novelty_error": error.detach()}
         return loss + self.config.value_coef * value_loss + error, metrics
 
     def summary(self, rows: dict[str, Any]) -> Metrics:
-        """Return the mean of what novelty paid, too."""
+        """Return the mean novelty too."""
         return {**super().summary(rows), "train/novelty": rows["novelty"].mean()}

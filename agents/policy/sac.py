@@ -1,17 +1,17 @@
-"""Soft actor-critic for numbered actions (Christodoulou 2019): a policy that is learned from replay by the values of
-twin critics, paid for its entropy at a temperature that is learned too. Expectations over actions are exact sums.
+"""Soft actor-critic for discrete actions (Christodoulou 2019): a replay, twin critics, a policy with an entropy bonus,
+and a learned temperature. Expectations over actions are exact sums.
 
-Actor and critics have networks, and with a core memories, of their own (Ni et al. 2022). What is known to go wrong is a
-switch: the lesser of two critics is too low (`q_average`), values run away (`q_clip`; both Zhou et al. 2022, whose
-entropy penalty is left out), a bonus for later entropy blurs them (`entropy_in_target`; Asad et al. 2025), and the
-entropy aimed at is too high once training is long (`target_entropy_scale`: 0.98 in the paper, 0.89 in CleanRL).
+Actor and critics have separate networks and, with a core, separate memories (Ni et al. 2022). Known weaknesses have a
+setting each: the minimum of two critics underestimates (`q_average`), values diverge (`q_clip`; both Zhou et al. 2022,
+whose entropy penalty is left out), the bonus for later entropy blurs the values (`entropy_in_target`; Asad et al.
+2025), and the target entropy is too high in long trainings (`target_entropy_scale`: 0.98 in the paper, 0.89 in
+CleanRL).
 
-Differs from CleanRL's sac_atari.py: all losses are summed and make one step of one optimizer, so the actor learns from
-the critics before their step; gradients of critics and actor are clipped apart, the temperature's are not; the
-temperature's loss is linear in its logarithm, as in the SAC authors' later code; an agent that is judged takes the
-likeliest action, as Christodoulou's does; n-step returns have neither correction nor the entropy of the steps between;
-priorities are means of both errors. CleanRL's scores 19 on Pong and 344 on Breakout after 20M frames (no sticky
-actions; while training).
+Differences from CleanRL's sac_atari.py: one optimizer takes one step on the sum of all losses, so the actor learns from
+the critics before their step; gradients of critics and actor are clipped separately, the temperature's are not; the
+temperature's loss is linear in its logarithm, as in the SAC authors' later code; evaluation takes the most probable
+action, as Christodoulou's does; n-step returns have no correction, and no entropy of the steps between; priorities are
+means of both errors. CleanRL's scores 19 on Pong and 344 on Breakout after 20M frames (no sticky actions, in training).
 
     python scripts/train.py sac --env CartPole-v1
     python scripts/train.py sac --env ALE/Pong-v5
@@ -28,9 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.interface import Sequences, Transitions
-from agents.losses import masked_mean, ppo_value_loss
-from agents.off_policy import Metrics, Outputs, ReplayConfig, ReplayLearner
+from agents.augment import augment_batch
+from agents.config import ReplayConfig
+from agents.interface import Metrics, Sequences, Transitions
+from agents.learner import update_target
+from agents.losses import masked_mean, ppo_value_loss, sequence_mean, sequence_priority
+from agents.off_policy import ReplayLearner
+from agents.value.dqn import BatchForward
 from networks.heads.critics import ActorAndCritics, Critics
 from networks.heads.policies import PolicyHead
 from networks.heads.q_values import QHead
@@ -42,21 +46,21 @@ class SACConfig(ReplayConfig):
     """Settings of discrete SAC."""
 
     learning_rate: float = 3e-4
-    """Adam's step size, for actor, critics and temperature."""
-    adam_epsilon: float = 1e-4
-    """Adam's epsilon."""
+    """Step size of the optimizer, for actor, critics and temperature."""
+    optimizer_epsilon: float = 1e-4
+    """Added to the denominator of each step, for numerical stability."""
     batch_size: int = 64
     """Transitions, or sequences, in a minibatch."""
     target_period: int = 2000
     """Updates between copies of the critics to the target network."""
     alpha: float = 1.0
-    """Temperature at the start: what a nat of entropy is worth, in rewards."""
+    """Initial temperature: reward per nat of entropy."""
     target_entropy_scale: float = 0.89
-    """Mean entropy that the temperature is learned to bring about, of the most there is; 0 leaves alpha as it is."""
+    """Target entropy of the learned temperature, as a fraction of the maximum; 0 keeps alpha constant."""
     q_average: bool = False
-    """Go by the mean of the critics instead of the lesser."""
+    """Use the mean of the critics instead of the minimum."""
     q_clip: float = 0.0
-    """Bound on the change of a value from the target network's that a loss rewards; 0: none."""
+    """Clip range of a value around the target network's, as in PPO's value loss; 0: no clipping."""
     entropy_in_target: bool = True
     """Count the entropy of later steps as reward."""
 
@@ -68,7 +72,7 @@ class SACConfig(ReplayConfig):
         self.require(self.q_clip >= 0, "q_clip", "must not be negative")
 
     def schedule_line(self) -> str:
-        """Say what becomes of the entropy."""
+        """Return temperature and target entropy, for the pre-flight."""
         aim = f"entropy to {self.target_entropy_scale:.0%} of the most" if self.target_entropy_scale else "fixed"
         return f"random until {self.learning_starts:,} steps, alpha {self.alpha:g}, {aim}, {super().schedule_line()}"
 
@@ -86,90 +90,115 @@ class SAC(ReplayLearner):
         return ActorAndCritics(critics, actor, self.config.alpha)
 
     def network(self, head: Any) -> Model:
-        """Return a torso, the memory if there is one, and this head."""
+        """Return a torso, the core and this head."""
         return self.assemble(self.build_torso(nn.ReLU), head)
 
     @property
     def target_source(self) -> Network:
-        """The critics: only values are bootstrapped from the target network."""
+        """The critics: the target network has no policy."""
         return self.model.critics
 
-    @property
-    def action_selector(self) -> Network:
-        """The actor, whose next actions the values are averaged over."""
-        return self.model.actor
-
-    @property
-    def needs_target_at_obs(self) -> bool:
-        """Whether values are kept near the target network's."""
-        return self.config.q_clip > 0
-
     def gradient_clip_groups(self) -> list[nn.Module]:
-        """Return critics and actor: large errors of the ones must not slow the other down."""
+        """Return critics and actor: large errors of the critics must not slow the actor down."""
         return [self.model.critics, self.model.actor]
 
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Sample, uniformly until learning starts; take the likeliest action when judged; extras: `value` [N]."""
+        """Sample, uniformly until learning starts; take the most probable action in evaluation; extras: `value` [N]."""
         output, carry = self.forward(obs, first, carry)
         policy = output.logits.softmax(dim=-1)
         value = (policy * self.combined(output.q)).sum(dim=-1)
         if env_steps is None:
             action = policy.argmax(dim=-1)
         else:
-            chances = policy if env_steps >= self.config.learning_starts else torch.ones_like(policy)
-            action = torch.multinomial(chances, 1, generator=rng).squeeze(1)
+            weights = policy if env_steps >= self.config.learning_starts else torch.ones_like(policy)
+            action = torch.multinomial(weights, 1, generator=rng).squeeze(1)
         return action.cpu().numpy(), carry, {"value": value.cpu().numpy()}
 
     def combined(self, q: Tensor) -> Tensor:
-        """Return one value of each action, [..., A], from those of all critics [..., C, A]."""
+        """Reduce the critics' values [..., C, A] to one value of each action, [..., A]."""
         return q.mean(dim=-2) if self.config.q_average else q.amin(dim=-2)
 
-    def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the sum of all losses with gradient, and without it mean |TD error| and value of the actions taken."""
-        loss, error, q = self.critic_loss(batch, out)
-        log_policy = out.here.logits.log_softmax(dim=-1)
-        loss = loss + self.actor_loss(log_policy, self.combined(out.here.q.detach()))
-        if self.config.target_entropy_scale:
-            loss = loss + self.temperature_loss(log_policy.detach())
-        return loss, error, q
+    def update(self, batch: Transitions | Sequences, rng: torch.Generator) -> tuple[Metrics, Tensor]:
+        """Take one gradient step on a minibatch from the replay; return metrics and the new priorities [B]."""
+        config = self.config
+        if config.augment:
+            batch = augment_batch(batch, rng)
 
-    def critic_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Half the squared errors, summed over critics; the mean |error| and the mean value, without gradient."""
-        rows = batch.action[..., None, None].expand(*out.here.q.shape[:-1], 1)
-        q = out.here.q.gather(-1, rows).squeeze(-1)  # [..., C]
-        target = self.target_value(batch, out)[..., None]
-        before = q if out.back is None else out.back.q.gather(-1, rows).squeeze(-1)
-        loss = ppo_value_loss(q, before, target, self.config.q_clip or None).sum(dim=-1)
-        return loss, (q.detach() - target).abs().mean(dim=-1), q.detach().mean(dim=-1)
+        # Policy [..., A] and values [..., C, A] at obs carry a gradient.
+        self.model.train()
+        forward = BatchForward(batch, config.burn_in, rng)
+        online = forward.at_obs(self.model)
+        with torch.no_grad():
+            target_next = forward.at_next_obs(self.target)
+            # the pass over a sequence holds the next policy already; transitions need the actor alone at next_obs
+            online_next = forward.at_next_obs(self.model if isinstance(batch, Sequences) else self.model.actor)
+            target = forward.at_obs(self.target) if config.q_clip > 0 else None
+
+        # One loss for each row: critics, actor and temperature share no parameters.
+        log_policy = online.logits.log_softmax(dim=-1)
+        returns = self.soft_returns(batch, online_next.logits, target_next.q)
+        loss, td_error, q = self.critic_loss(batch.action, online.q, returns, None if target is None else target.q)
+        loss = loss + self.actor_loss(log_policy, self.combined(online.q.detach()))
+        if config.target_entropy_scale:
+            loss = loss + self.temperature_loss(log_policy.detach())
+        entropy = policy_entropy(log_policy.detach())
+        if isinstance(batch, Sequences):  # [L, B] -> [B]
+            loss, q = sequence_mean(loss, batch.mask), sequence_mean(q, batch.mask)
+            td_error = sequence_priority(td_error, batch.mask, config.priority_eta)
+        mask = batch.mask if isinstance(batch, Sequences) else torch.ones_like(entropy)
+
+        # Gradient step on the mean loss; importance weights correct the bias of prioritized sampling.
+        mean_loss = (loss * batch.weight).mean()
+        grad_norm = self.gradient_step(mean_loss, config.max_grad_norm)
+        self.model.eval()
+        self.updates += 1
+
+        if self.updates % config.target_period == 0:
+            update_target(self.target, self.model.critics, config.target_tau)
+
+        return {
+            "train/loss": mean_loss.detach(), "train/q_mean": q.mean(), "train/grad_norm": grad_norm,
+            "train/alpha": self.model.log_alpha.detach().exp(), "train/entropy": masked_mean(entropy, mask),
+        }, td_error  # fmt: skip
 
     @torch.no_grad()
-    def target_value(self, batch: Transitions | Sequences, out: Outputs) -> Tensor:
-        """r + discount * sum_a pi(a|s') (Q'(s', a) - alpha log pi(a|s')), [...]."""
-        log_policy = out.ahead.logits.log_softmax(dim=-1)
-        values = self.combined(out.there.q)
+    def soft_returns(self, batch: Transitions | Sequences, next_logits: Tensor, next_q: Tensor) -> Tensor:
+        """r + discount * sum_a pi(a|s') (Q'(s', a) - alpha log pi(a|s')), [B] or [L, B].
+
+        `next_logits` [..., A] are the online actor's, `next_q` [..., C, A] the target critics'.
+        """
+        log_policy = next_logits.log_softmax(dim=-1)
+        values = self.combined(next_q)
         if self.config.entropy_in_target:
             values = values - self.model.log_alpha.exp() * log_policy
         return batch.reward + batch.discount * (log_policy.exp() * values).sum(dim=-1)
+
+    def critic_loss(
+        self, action: Tensor, q: Tensor, returns: Tensor, target_q: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return per row half the squared errors summed over critics, mean |error| and mean value of `action`.
+
+        `q` and `target_q` are [..., C, A] at `obs`; only the loss carries a gradient. With `target_q`, the target
+        network's, the change of a value from it is clipped.
+        """
+        rows = action[..., None, None].expand(*q.shape[:-1], 1)
+        taken, target = q.gather(-1, rows).squeeze(-1), returns[..., None]  # [..., C]
+        before = taken if target_q is None else target_q.gather(-1, rows).squeeze(-1)
+        loss = ppo_value_loss(taken, before, target, self.config.q_clip or None).sum(dim=-1)
+        return loss, (taken.detach() - target).abs().mean(dim=-1), taken.detach().mean(dim=-1)
 
     def actor_loss(self, log_policy: Tensor, q: Tensor) -> Tensor:
         """sum_a pi(a|s) (alpha log pi(a|s) - Q(s, a)), [...]."""
         return (log_policy.exp() * (self.model.log_alpha.detach().exp() * log_policy - q)).sum(dim=-1)
 
     def temperature_loss(self, log_policy: Tensor) -> Tensor:
-        """log alpha * (entropy less what it should be), [...]: alpha rises while the entropy is too low."""
-        aim = self.config.target_entropy_scale * math.log(self.num_actions)
-        return self.model.log_alpha * (entropy(log_policy) - aim)
-
-    @torch.no_grad()
-    def summary(self, batch: Transitions | Sequences, out: Outputs) -> Metrics:
-        """Return the temperature, and the mean entropy of the policy on the rows learned from."""
-        found = entropy(out.here.logits.log_softmax(dim=-1))
-        mask = batch.mask if isinstance(batch, Sequences) else torch.ones_like(found)
-        return {"train/alpha": self.model.log_alpha.exp(), "train/entropy": masked_mean(found, mask)}
+        """log alpha * (entropy - target entropy), [...]: alpha rises while the entropy is too low."""
+        target_entropy = self.config.target_entropy_scale * math.log(self.num_actions)
+        return self.model.log_alpha * (policy_entropy(log_policy) - target_entropy)
 
 
-def entropy(log_policy: Tensor) -> Tensor:
-    """Entropy [...] of the policies whose log probabilities are [..., A], in nats."""
+def policy_entropy(log_policy: Tensor) -> Tensor:
+    """Entropy [...] in nats of policies with log-probabilities [..., A]."""
     return -(log_policy.exp() * log_policy).sum(dim=-1)

@@ -22,7 +22,7 @@ SUPPORT: Changes = {"v_min": -10.0, "v_max": 10.0}
 # a replay of 1M frames
 DQN_ATARI = DQNConfig(
     total_steps=10_000_000, num_envs=8, checkpoint_steps=500_000, log_steps=10_000, learning_rate=6.25e-5,
-    adam_epsilon=1.5e-4, replay_capacity=1_000_000, learning_starts=20_000, replay_ratio=0.25, target_period=2_000,
+    optimizer_epsilon=1.5e-4, replay_capacity=1_000_000, learning_starts=20_000, replay_ratio=0.25, target_period=2_000,
     epsilon_steps=250_000, clip_rewards=True, life_loss_ends=True, huber_delta=0.0,
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ DER = derive(
 )  # fmt: skip
 
 # Learning rate and Adam epsilon of Dabney et al. 2018 for agents of quantiles
-QUANTILE: Changes = {"learning_rate": 5e-5, "adam_epsilon": 3.125e-4}
+QUANTILE: Changes = {"learning_rate": 5e-5, "optimizer_epsilon": 3.125e-4}
 # A quarter of the paper's batch, but each row is learned from four times: there are fewer of them
 R2D2_ATARI: Changes = {
     "sequence_length": 80, "burn_in": 40, "batch_size": 16, "head_hidden": 512, "core_size": 512,
@@ -50,7 +50,7 @@ R2D2_ATARI: Changes = {
 }  # fmt: skip
 # Clark et al. 2024: 64 environments, one update of 256 for each step of all of them
 BTR_IMAGES: Changes = {
-    "num_envs": 64, "batch_size": 256, "replay_ratio": 1 / 64, "learning_rate": 1e-4, "adam_epsilon": 0.005 / 256,
+    "num_envs": 64, "batch_size": 256, "replay_ratio": 1 / 64, "learning_rate": 1e-4, "optimizer_epsilon": 0.005 / 256,
     "target_period": 500,
 }  # fmt: skip
 BTR_ATARI: Changes = {
@@ -105,7 +105,7 @@ IMPALA_ATARI = ImpalaConfig(
 
 # CleanRL's sac_atari.py, whose target networks are copied every 8000 env steps
 SAC_ATARI = derive(
-    SACConfig, DQN_ATARI, learning_rate=3e-4, adam_epsilon=1e-4, batch_size=64, target_period=2_000,
+    SACConfig, DQN_ATARI, learning_rate=3e-4, optimizer_epsilon=1e-4, batch_size=64, target_period=2_000,
 )  # fmt: skip
 
 DQN_CHANGES: dict[str, Changes] = {

@@ -21,13 +21,13 @@ NONE: Mapping[str, Changes] = MappingProxyType({})
 
 # Hessel et al. 2018, table 1
 RAINBOW: Changes = {
-    "double": True, "dueling": True, "noisy": True, "prioritized": True, "n_step": 3, "epsilon_start": 0.0,
+    "double": True, "dueling": True, "noisy": True, "replay_sampling": "prioritized", "n_step": 3, "epsilon_start": 0.0,
     "epsilon_end": 0.0, "eval_epsilon": 0.0,
 }  # fmt: skip
 
 # Clark et al. 2024, table of hyperparameters: one update of 256 for 64 environments' step, constant learning rate
 BTR: Changes = {
-    "double": False, "munchausen": True, "dueling": True, "noisy": True, "prioritized": True,
+    "double": False, "munchausen": True, "dueling": True, "noisy": True, "replay_sampling": "prioritized",
     "priority_exponent": 0.2, "n_step": 3, "quantiles": 8, "gamma": 0.997, "eval_epsilon": 0.01,
 }  # fmt: skip
 
@@ -35,9 +35,9 @@ BTR: Changes = {
 # here losses are averaged
 R2D2: Changes = {
     "core": "lstm", "double": True, "dueling": True, "n_step": 5, "gamma": 0.997, "value_rescale": True,
-    "prioritized": True, "priority_exponent": 0.9, "importance_exponent": 0.6, "clip_rewards": False,
+    "replay_sampling": "prioritized", "priority_exponent": 0.9, "importance_exponent": 0.6, "clip_rewards": False,
     "importance_exponent_end": 0.6, "life_loss_ends": False, "observe_last": True, "exploration": "ladder",
-    "huber_delta": 0.0, "adam_epsilon": 1e-5,
+    "huber_delta": 0.0, "optimizer_epsilon": 1e-5,
 }  # fmt: skip
 
 # R2D2 at the size of one machine

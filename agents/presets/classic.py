@@ -45,7 +45,7 @@ REINFORCE_CLASSIC = ReinforceConfig(
 
 IMPALA_CLASSIC = ImpalaConfig(
     total_steps=500_000, num_envs=16, checkpoint_steps=100_000, log_steps=2_000, learning_rate=1e-3, optimizer="adam",
-    adam_epsilon=1e-5, rollout_length=32, minibatches=4, entropy_coef=0.001, max_grad_norm=1.0,
+    optimizer_epsilon=1e-5, rollout_length=32, minibatches=4, entropy_coef=0.001, max_grad_norm=1.0,
 )  # fmt: skip
 
 # DQN's settings with twice the learning rate, chosen among three on CartPole; half of the maximum entropy as target:

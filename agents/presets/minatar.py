@@ -15,7 +15,7 @@ from agents.value.pqn import PQNConfig
 # The replay of Young & Tian 2019 (section 4: 100k). They make an update of 32 at every step, with RMSProp at 2.5e-4 and
 # epsilon 1 -> 0.1 over 100k; here one of 128 in 32 steps, an eighth of their samples, with other rates
 DQN_MINATAR = DQNConfig(
-    total_steps=3_000_000, num_envs=32, checkpoint_steps=250_000, learning_rate=5e-4, adam_epsilon=1e-5,
+    total_steps=3_000_000, num_envs=32, checkpoint_steps=250_000, learning_rate=5e-4, optimizer_epsilon=1e-5,
     batch_size=128, replay_capacity=100_000, learning_starts=5_000, replay_ratio=1 / 32, target_period=250,
     epsilon_steps=50_000, epsilon_end=0.05, double=True,
 )  # fmt: skip

@@ -19,12 +19,12 @@ DQN_MINIGRID = replace(
 # rl-starter-files: 16 x 128, 1e-3, 4 epochs of 256
 PPO_MINIGRID = PPOConfig(
     total_steps=500_000, num_envs=16, checkpoint_steps=100_000, learning_rate=1e-3, schedule="constant", clip=0.2,
-    minibatches=8, adam_epsilon=1e-8,
+    minibatches=8, optimizer_epsilon=1e-8,
 )  # fmt: skip
 
 # Missions on symbols: kernels made from the mission, and step sizes under which no policy collapses (docs/results)
 PPO_MISSIONS = replace(
-    PPO_MINIGRID, total_steps=200_000, torso="planes", fusion="kernels", learning_rate=5e-4, adam_epsilon=1e-5
+    PPO_MINIGRID, total_steps=200_000, torso="planes", fusion="kernels", learning_rate=5e-4, optimizer_epsilon=1e-5
 )
 
 PRESETS: Presets = {

@@ -1,8 +1,8 @@
-"""A ring of rows that stores each frame once; stacks, n-step returns and sequences are built when sampled.
+"""Replay: a ring of rows that stores each frame once; stacks, n-step returns and sequences are built when sampled.
 
 About 7 GB per million Atari steps, where two stacks of four frames per transition would take 56 GB. A transition never
-straddles two episodes, and none is lost at an episode's end: the row after the end (dead under NEXT_STEP autoreset)
-holds the final observation, so the last n-1 steps have their shorter returns like any other.
+spans two episodes, and none is lost at an episode's end: the row after the end (dead under NEXT_STEP autoreset) holds
+the final observation, so the last n-1 steps have ordinary, shorter returns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,30 +20,31 @@ from gymnasium import spaces
 from agents.interface import Row, Sequences, Transitions
 from networks.tensors import to_tensor
 
+ReplaySampling = Literal["uniform", "prioritized"]
 FLAGS = {"action": np.int32, "reward": np.float32, "terminated": bool, "truncated": bool, "dead": bool, "age": np.int32}
-"""Per row and environment, beside the observation; `age` counts rows since the episode's first."""
+"""Arrays per row and environment beside the observation; `age` counts rows since the episode's first."""
 
 
 @dataclass(frozen=True)
 class ReplayLayout:
-    """What a replay has to hold; enough to know its size before it exists."""
+    """Shapes and settings of a replay, from which its size is known before it is allocated."""
 
     observation_space: spaces.Space
     num_envs: int
     capacity: int
-    """Env steps held."""
+    """Env steps held in the replay."""
     n_step: int = 1
     gamma: float = 0.99
     frame_stack: int = 1
-    """Frames along an image's first axis of which a new row brings only the last; other arrays are not stacked."""
+    """Frames along an image's first axis, of which each row stores the last only; other arrays are not stacked."""
     sequence_length: int = 1
-    """Rows learned from; 1 samples Transitions, more samples Sequences that start where a carry was stored."""
+    """Rows learned from in a sample: 1 gives Transitions; more gives Sequences, which start where a carry is stored."""
     carry_dim: int = 0
     burn_in: int = 0
-    """Rows before those, that only refresh the carry."""
-    prioritized: bool = False
+    """Rows before those, which only refresh the carry."""
+    sampling: ReplaySampling = "uniform"
     priority_exponent: float = 0.5
-    """Samples are drawn in proportion to priority to this power (alpha)."""
+    """prioritized: samples are drawn in proportion to priority ** this (alpha)."""
 
     @property
     def window(self) -> int:
@@ -59,12 +60,12 @@ class ReplayLayout:
 
     @property
     def stride(self) -> int:
-        """Rows between two starts of a sample: 1, but for sequences, which overlap by half and start at a carry."""
+        """Rows between two sample starts: 1 for transitions; sequences overlap by half."""
         return max(self.sequence_length // 2, 1)
 
     @property
     def slots(self) -> int:
-        """Places of sample starts of one environment."""
+        """Sample starts of one environment."""
         return self.rows // self.stride
 
     def stacked(self, space: spaces.Space) -> bool:
@@ -72,7 +73,7 @@ class ReplayLayout:
         return self.frame_stack > 1 and isinstance(space, spaces.Box) and len(space.shape) == 3
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Return name -> (shape, dtype) of every array; observations are under `obs` or `obs.KEY`."""
+        """Return name -> (shape, dtype) of every array; observations are named `obs` or `obs.KEY`."""
         lead = (self.rows, self.num_envs)
         shapes: dict[str, tuple[tuple[int, ...], Any]] = {name: (lead, dtype) for name, dtype in FLAGS.items()}
         for name, space in self.observations().items():
@@ -83,27 +84,27 @@ class ReplayLayout:
         return shapes
 
     def observations(self) -> dict[str, Any]:
-        """Return the observation's parts by array name."""
+        """Return the spaces of the observation's parts by array name."""
         space = self.observation_space
         return {f"obs.{key}": part for key, part in space.items()} if isinstance(space, spaces.Dict) else {"obs": space}
 
     @property
     def nbytes(self) -> int:
-        """Exact bytes of memory the replay will take."""
+        """Exact size of the replay in bytes."""
         stored = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in self.shapes().values())
-        return stored + (16 * self.leaves if self.prioritized else 0)
+        return stored + (16 * self.leaves if self.sampling == "prioritized" else 0)
 
     @property
     def leaves(self) -> int:
-        """Places in the sum tree: one for each start of a sample, to the next power of two."""
+        """Leaves of the sum tree: one for each sample start, rounded up to a power of two."""
         return 1 << (self.slots * self.num_envs - 1).bit_length()
 
 
 class Replay:
-    """Uniform replay over `layout.rows` rows; row r of the run lies at r modulo that.
+    """Uniform replay over `layout.rows` rows; row r of the run is stored at r modulo that.
 
-    With `spill`, a folder, observations live in files on its disk that the system pages in and out; the files have no
-    name, so nothing is left behind however the process ends.
+    Minibatches are tensors on `device`. With a folder `spill`, observations are memory-mapped files on its disk; the
+    files have no name, so nothing is left behind however the process ends.
     """
 
     def __init__(self, layout: ReplayLayout, device: torch.device | str = "cpu", spill: Path | None = None):
@@ -112,9 +113,9 @@ class Replay:
         self.next_row = 0
         """Rows added since the run began."""
         self.saved_row = 0
-        """Rows that some checkpoint already holds."""
+        """Rows that a checkpoint holds already."""
         self.pieces: list[dict[str, Any]] = []
-        """The files that hold them, as the last checkpoint lists them."""
+        """Files of these rows, as listed in the last checkpoint."""
 
     def _allocate(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         if self.spill is None or not name.startswith("obs"):
@@ -124,16 +125,14 @@ class Replay:
 
     @property
     def oldest_row(self) -> int:
-        """First row still held."""
+        """Oldest row still in the ring."""
         return max(self.next_row - self.layout.rows, 0)
 
     @property
     def starts(self) -> tuple[int, int]:
-        """First and end of the sample starts that have what follows them; start k is row k * stride."""
-        layout = self.layout
-        return -(-self.oldest_row // layout.stride), (
-            self.next_row - layout.n_step - layout.window
-        ) // layout.stride + 1
+        """First and end of the sample starts whose window and bootstrap row are stored; start k is row k * stride."""
+        stride, last_row = self.layout.stride, self.next_row - self.layout.n_step - self.layout.window
+        return -(-self.oldest_row // stride), last_row // stride + 1
 
     def add(self, row: Row) -> None:
         """Store one row of all environments."""
@@ -148,7 +147,7 @@ class Replay:
         self._advance()
 
     def truncate_episodes(self, next_obs: Any) -> None:
-        """End every running episode here: truncated, with `next_obs` kept to bootstrap from."""
+        """Truncate all running episodes after the last row; `next_obs` [N, ...] is stored to bootstrap from."""
         if self.next_row == 0:
             return
         at, before = self.next_row % self.layout.rows, (self.next_row - 1) % self.layout.rows
@@ -162,7 +161,7 @@ class Replay:
         self._advance()
 
     def _advance(self) -> None:
-        """Count the row that was just written."""
+        """Count the row just written."""
         self.next_row += 1
 
     def _store_obs(self, at: int, obs: Any) -> None:
@@ -171,9 +170,10 @@ class Replay:
             self.arrays[name][at] = part[:, -1] if self.layout.stacked(space) else part
 
     def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Transitions | Sequences:
-        """Draw a minibatch, with replacement, from all starts that have what follows them; see `update_priorities`.
+        """Draw a minibatch with replacement; its `indices` go back to `update_priorities`.
 
-        `beta` is the exponent of the importance-sampling weights, of which a uniform draw has no need.
+        `beta` is the exponent of the importance-sampling weights, which are 1 in uniform replay. ValueError where the
+        replay holds too few rows.
         """
         row, env = self._draw(batch_size, rng)
         index = row * self.layout.num_envs + env
@@ -192,19 +192,19 @@ class Replay:
         )
 
     def update_priorities(self, indices: np.ndarray, priorities: torch.Tensor | None) -> None:
-        """Note how much there was to learn from each sample of a minibatch; a uniform replay has no use for it."""
+        """Set the priorities [B] of a minibatch's samples; uniform replay has none."""
 
     def _weights(self, row: np.ndarray, env: np.ndarray, beta: float) -> np.ndarray:
-        """Importance-sampling weights [B], float32."""
+        """Return importance-sampling weights [B], float32."""
         return np.ones(len(row), np.float32)
 
     def _propose(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw (start, environment) pairs, [count] each."""
+        """Draw sample starts and environments, [count] each."""
         low, high = self.starts
         return rng.integers(low, high, count), rng.integers(self.layout.num_envs, size=count)
 
     def _draw(self, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw (absolute row, environment) pairs, [B] each, again and again until all can be used."""
+        """Draw rows of the run and environments, [B] each, again until all are usable."""
         low, high = self.starts
         if high <= low:
             raise ValueError(f"the replay holds {self.next_row} rows, too few to sample; raise learning_starts")
@@ -219,13 +219,13 @@ class Replay:
         raise ValueError("the replay holds no usable start; raise learning_starts or replay_capacity")
 
     def _usable(self, row: np.ndarray, env: np.ndarray) -> np.ndarray:
-        """Whether the row is alive and its frame stack is whole, [B] bool. A sequence masks its own dead rows."""
+        """Whether the row is alive and its frame stack complete, [B] bool; sequences may start dead, and mask it."""
         needed = np.minimum(self._at("age", row, env), self.layout.frame_stack - 1)
-        whole = row - needed >= self.oldest_row
-        return whole & (~self._at("dead", row, env) if self.layout.sequence_length == 1 else True)
+        complete = row - needed >= self.oldest_row
+        return complete & (~self._at("dead", row, env) if self.layout.sequence_length == 1 else True)
 
     def _n_step(self, row: np.ndarray, env: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rewards summed over the m <= n steps before an end, gamma^m (0 if terminated), and m; arrays like `row`."""
+        """Return the sum of m <= n rewards, up to an end; gamma^m, 0 if terminated; and m. Arrays like `row`."""
         total = np.zeros(row.shape, np.float32)
         discount = np.ones(row.shape, np.float32)
         steps = np.zeros(row.shape, np.int64)
@@ -267,7 +267,7 @@ class Replay:
         return parts["obs"] if "obs" in parts else {name.removeprefix("obs."): part for name, part in parts.items()}
 
     def _stack(self, name: str, row: np.ndarray, env: np.ndarray) -> np.ndarray:
-        """Observations [*row.shape, ...]; stacked frames from before the episode are black, as in the environment."""
+        """Return observations [*row.shape, ...]; frames from before the episode are black, as in the environment."""
         array = self.arrays[name]
         frames = array.reshape(-1, *array.shape[2:])
         stack = self.layout.frame_stack
@@ -283,10 +283,10 @@ class Replay:
         return to_tensor(array, self.device, dtype)
 
     def unsaved(self, max_bytes: int = 64 << 20) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Yield the rows that no checkpoint holds yet, as (first row, arrays) pieces of about `max_bytes` each."""
+        """Yield (first row, arrays) of the rows that no checkpoint holds yet, in pieces of about `max_bytes`."""
         begin = max(self.saved_row, self.oldest_row)
         per_row = max(self.layout.nbytes // self.layout.rows, 1)
-        # whole strides of rows, so that each stored carry travels with exactly one piece
+        # whole strides of rows, so that each stored carry belongs to exactly one piece
         size = max(max_bytes // per_row // self.layout.stride, 1) * self.layout.stride
         for start in range(begin, self.next_row, size):
             yield start, self._piece(np.arange(start, min(start + size, self.next_row)))
@@ -300,7 +300,7 @@ class Replay:
         return piece
 
     def restore(self, first_row: int, piece: dict[str, np.ndarray]) -> None:
-        """Put back a piece that `unsaved` gave; pieces come in order."""
+        """Restore a piece from `unsaved`; pieces come in order."""
         rows = np.arange(first_row, first_row + len(piece["action"]))
         at = rows % self.layout.rows
         for name, array in self.arrays.items():
@@ -312,8 +312,8 @@ class Replay:
         self.next_row = self.saved_row = int(rows[-1]) + 1
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what changes all over the replay, and so is saved whole at each checkpoint: nothing here."""
+        """Return arrays that change throughout, and are saved whole at each checkpoint: none in uniform replay."""
         return {}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take back what `state` returned, after all rows."""
+        """Restore the arrays that `state` returned, after all rows."""

@@ -1,7 +1,7 @@
-"""Prioritized replay (Schaul et al. 2016, proportional variant), on the same ring: a sum tree says what is drawn.
+"""Prioritized replay (Schaul et al. 2016, proportional variant): the ring of buffer.py, sampled through a sum tree.
 
-Differs from the paper: priorities are what the agent returns, without a constant added but a floor of 1e-6; weights are
-divided by the largest of their minibatch, as in the authors' later code.
+Differences from the paper: priorities have a floor of 1e-6 instead of an added constant; weights are divided by the
+largest of their minibatch, as in the authors' later code.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from agents.replay.buffer import Replay, ReplayLayout
 
 FLOOR = 1e-6
-"""Least priority of something that can be drawn."""
+"""Least priority of a sample."""
 
 
 class SumTree:
-    """Non-negative float64 weights whose every node is the exact float sum of its two children, vectorised in numpy."""
+    """Non-negative float64 weights; each node is the float sum of its two children. Vectorised in numpy."""
 
     def __init__(self, leaves: int):
         assert leaves & (leaves - 1) == 0, "a power of two"
@@ -36,7 +36,7 @@ class SumTree:
         return self.nodes[self.offset :]
 
     def set(self, index: np.ndarray, weight: np.ndarray | float) -> None:
-        """Give the leaves `index` [B] new weights; the last counts where one is named twice."""
+        """Set the weights of the leaves `index` [B]; where an index repeats, the last weight counts."""
         node, nodes = index + self.offset, self.nodes
         nodes[node] = weight
         for _ in range(self.offset.bit_length() - 1):
@@ -52,7 +52,7 @@ class SumTree:
             self.nodes[begin : 2 * begin] = pairs[:, 0] + pairs[:, 1]
 
     def find(self, value: np.ndarray) -> np.ndarray:
-        """Return for each value [B] in 0 to `total` the leaf in whose part of the running sum it lies."""
+        """Return for each value [B] in [0, total) the leaf whose interval of the cumulative sum contains it."""
         node, value, nodes = np.ones(len(value), np.int64), value.copy(), self.nodes
         for _ in range(self.offset.bit_length() - 1):
             node *= 2
@@ -64,34 +64,34 @@ class SumTree:
 
 
 class PrioritizedReplay(Replay):
-    """Draws in proportion to priority ** alpha; what is new has the highest priority seen so far."""
+    """Samples in proportion to priority ** alpha; new rows have the highest priority so far."""
 
     def __init__(self, layout: ReplayLayout, device: torch.device | str = "cpu", spill: Path | None = None):
         super().__init__(layout, device, spill)
         self.tree = SumTree(layout.leaves)
         self.max_weight = 1.0
-        """Highest priority ** alpha seen so far."""
+        """Highest priority ** alpha so far."""
 
     def _leaf(self, start: np.ndarray | int, env: np.ndarray) -> np.ndarray:
         return start % self.layout.slots * self.layout.num_envs + env
 
     def _advance(self) -> None:
-        """Let in the starts that the new row completed, and forget the one whose place it took."""
+        """Add the sample starts that the new row completes, and remove those that it overwrites."""
         low, high = self.starts
         super()._advance()
         new_low, new_high = self.starts
         env = np.arange(self.layout.num_envs)
-        gone = [(self._leaf(start, env), np.zeros(len(env))) for start in range(low, min(new_low, high))]
-        come = []
+        removed = [(self._leaf(start, env), np.zeros(len(env))) for start in range(low, min(new_low, high))]
+        added = []
         for start in range(max(high, new_low), new_high):
-            alive = self._usable(np.full(len(env), start * self.layout.stride), env)
-            come.append((self._leaf(start, env), np.where(alive, self.max_weight, 0.0)))
-        if gone or come:  # first what is gone: a new start may take its very place
-            leaves, weights = (np.concatenate(parts) for parts in zip(*gone, *come, strict=True))
+            usable = self._usable(np.full(len(env), start * self.layout.stride), env)
+            added.append((self._leaf(start, env), np.where(usable, self.max_weight, 0.0)))
+        if removed or added:  # removed first: an added start may reuse its leaf
+            leaves, weights = (np.concatenate(parts) for parts in zip(*removed, *added, strict=True))
             self.tree.set(leaves, weights)
 
     def _propose(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw one value from each of `count` equal parts of the sum."""
+        """Draw one sample from each of `count` equal intervals of the total weight (stratified)."""
         if self.tree.total <= 0.0:
             raise ValueError("the replay holds no usable start; raise learning_starts or replay_capacity")
         value = (np.arange(count) + rng.random(count)) / count * self.tree.total
@@ -101,18 +101,18 @@ class PrioritizedReplay(Replay):
         return last - (last - slot) % self.layout.slots, env
 
     def _usable(self, row: np.ndarray, env: np.ndarray) -> np.ndarray:
-        """Whether the row can be drawn; rounding at the border of two leaves may lead to one that weighs nothing."""
+        """Whether the row can be sampled, [B]; rounding in `find` may end at a leaf of weight 0."""
         low, high = self.starts
         start = row // self.layout.stride
         return super()._usable(row, env) & (start >= low) & (start < high)
 
     def _weights(self, row: np.ndarray, env: np.ndarray, beta: float) -> np.ndarray:
-        """(least weight of the minibatch / weight) ** beta: those of the paper, divided by their largest."""
+        """(least weight of the minibatch / weight) ** beta, [B]: the weights of the paper, divided by their largest."""
         weight = np.maximum(self.tree.leaves[self._leaf(row // self.layout.stride, env)], FLOOR**2)
         return ((weight.min() / weight) ** beta).astype(np.float32)
 
     def update_priorities(self, indices: np.ndarray, priorities: torch.Tensor | None) -> None:
-        """Give the samples `indices` of a minibatch, which must still be held, the priorities [B] that it returned."""
+        """Set the priorities [B] of samples that are still in the ring; ValueError if one is not finite."""
         assert priorities is not None
         weight = np.maximum(priorities.double().cpu().numpy(), FLOOR) ** self.layout.priority_exponent
         if not np.isfinite(weight).all():
@@ -122,12 +122,12 @@ class PrioritizedReplay(Replay):
         self.max_weight = max(self.max_weight, float(weight.max()))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all weights: they change everywhere between two checkpoints."""
-        held = self.layout.slots * self.layout.num_envs
-        return {"weights": self.tree.leaves[:held].copy(), "max_weight": np.array([self.max_weight])}
+        """Return all weights: they change throughout between two checkpoints."""
+        used = self.layout.slots * self.layout.num_envs
+        return {"weights": self.tree.leaves[:used].copy(), "max_weight": np.array([self.max_weight])}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take back what `state` returned, after all rows."""
+        """Restore the arrays that `state` returned, after all rows."""
         self.tree.leaves[: len(state["weights"])] = state["weights"]
         self.tree.rebuild()
         self.max_weight = float(state["max_weight"][0])

@@ -1,77 +1,87 @@
-"""DQN (Mnih et al. 2015) and what it grew into, each a field: double Q-learning (van Hasselt et al. 2016), n-step
-returns (Sutton 1988; Hessel et al. 2018), dueling heads (Wang et al. 2016), noisy layers (Fortunato et al. 2018),
-prioritized replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), augmented images (Kostrikov et
-al. 2021), and a recurrent core (DRQN, Hausknecht & Stone 2015) with what R2D2 (Kapturowski et al. 2019) adds to it:
-burn-in, rescaled values, one epsilon per environment, priorities of sequences.
+"""DQN (Mnih et al. 2015), with its extensions as settings: double Q-learning (van Hasselt et al. 2016), n-step returns
+(Sutton 1988; Hessel et al. 2018), dueling heads (Wang et al. 2016), noisy layers (Fortunato et al. 2018), prioritized
+replay (Schaul et al. 2016), Munchausen targets (Vieillard et al. 2020), image augmentation (Kostrikov et al. 2021), and
+a recurrent core (DRQN, Hausknecht & Stone 2015) with R2D2's burn-in, value rescaling, epsilon ladder and sequence
+priorities (Kapturowski et al. 2019).
 
-Differs from the papers: Adam instead of RMSProp; several environments side by side; schedules in env steps; losses of a
-sequence are averaged over its rows; noise is drawn for every row of a batch, for both streams of a dueling head alike;
-the Munchausen term is that of the first of n steps. Replay, target network and sequences are off_policy.py's; `backup`
-is shared by all variants, which override the head and `td_loss` (c51.py, qr_dqn.py, iqn.py).
-The published agent scores 18.9 on Pong and 401 on Breakout after 200M frames (no sticky actions).
+Differences from the papers: Adam instead of RMSProp; several environments in parallel; schedules in env steps; the loss
+of a sequence is the mean over its rows; noise is drawn for each row of a batch, and shared by both streams of a dueling
+head; the Munchausen term covers the first of n steps. C51, QR-DQN and IQN override the head and `td_loss`.
+Published: Pong 18.9, Breakout 401 after 200M frames (no sticky actions).
 
     python scripts/train.py dqn --env CartPole-v1
-    python scripts/train.py dqn --env ALE/Pong-v5 --double --n-step 3 --prioritized
+    python scripts/train.py dqn --env ALE/Pong-v5 --double --n-step 3 --replay-sampling prioritized
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.augment import augment_batch
+from agents.config import ReplayConfig
 from agents.exploration import epsilon_greedy, epsilon_ladder, linear_schedule
-from agents.interface import Sequences, Transitions
-from agents.losses import greedy_weights, huber, rescale, soft_policy, unrescale
-from agents.off_policy import Outputs, ReplayConfig, ReplayLearner
+from agents.interface import Metrics, Sequences, Transitions
+from agents.learner import update_target
+from agents.losses import (
+    greedy_weights,
+    huber,
+    rescale,
+    sequence_mean,
+    sequence_priority,
+    soft_policy,
+    unrescale,
+)
+from agents.off_policy import ReplayLearner
 from networks.heads.q_values import QHead
-from networks.model import Network
+from networks.model import Network, map_tree
 
 
 @dataclass(frozen=True)
 class DQNConfig(ReplayConfig):
-    """Settings of DQN and its switches."""
+    """Settings of DQN and its extensions."""
 
     double: bool = False
-    """Let the online network choose the action that the target network values."""
+    """Double DQN: the online network selects the bootstrap action, the target network values it."""
     dueling: bool = False
-    """Split the head into a value and advantages."""
+    """Split the head into a state value and advantages."""
     noisy: bool = False
-    """Explore by noisy layers in the head."""
+    """Explore with noisy layers in the head."""
     noisy_sigma: float = 0.5
-    """Their noise at the start (sigma_0)."""
+    """Initial noise of these layers (sigma_0)."""
     head_hidden: int = 0
-    """Units of a hidden layer in the head (of each of its streams), in place of the one after convolutions; 0: none."""
+    """Units of a hidden layer in the head (in each stream), in place of the one after convolutions; 0: none."""
     munchausen: bool = False
     """Add the log-probability of the action taken to the reward, and bootstrap softly; `double` has no effect then."""
     munchausen_alpha: float = 0.9
     """Weight of that log-probability."""
     munchausen_tau: float = 0.03
-    """Temperature of the softmax policy that the log-probability is of."""
+    """Temperature of the softmax policy behind that log-probability."""
     munchausen_clip: float = -1.0
-    """Least value of tau * log-probability."""
+    """Lower bound of tau * log-probability."""
     huber_delta: float = 1.0
-    """Error beyond which DQN's loss is linear; 0 makes it squared throughout."""
+    """DQN's loss is linear in errors beyond this; 0 makes it squared throughout."""
     value_rescale: bool = False
-    """Learn the square root (roughly) of returns, instead of clipping rewards."""
+    """Learn (roughly) the square root of returns, instead of clipping rewards."""
     exploration: Literal["linear", "ladder"] = "linear"
-    """linear lets epsilon fall; ladder gives every environment its own, from epsilon_base to its 8th power."""
+    """Epsilon: linear decays over epsilon_steps; ladder is constant and different for each environment."""
     epsilon_base: float = 0.4
-    """Highest epsilon of the ladder."""
+    """ladder: highest epsilon; the lowest is its 8th power."""
     epsilon_start: float = 1.0
-    """Chance of a random action at the start."""
+    """linear: probability of a random action at the start."""
     epsilon_end: float = 0.01
-    """Chance of a random action once explored."""
+    """linear: probability of a random action after epsilon_steps."""
     epsilon_steps: int = 100_000
-    """Env steps from the one to the other."""
+    """linear: env steps of the decay."""
     eval_epsilon: float = 0.001
-    """Chance of a random action when judged."""
+    """Probability of a random action in evaluation."""
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides for a run of seconds."""
         return {**super().tiny(), "head_hidden": min(self.head_hidden, 16)}
 
     def validate(self) -> None:
@@ -90,7 +100,7 @@ class DQNConfig(ReplayConfig):
         self.require(not alone, "exploration", "takes several environments (--num-envs) for its ladder")
 
     def epsilon(self, env_steps: int | None, count: int) -> float | Tensor:
-        """Return the chance of a random action of each of `count` players; None is for being judged."""
+        """Return the probability of a random action for `count` environments; `env_steps` None means evaluation."""
         if env_steps is None:
             return self.eval_epsilon
         if self.exploration == "ladder":
@@ -99,11 +109,11 @@ class DQNConfig(ReplayConfig):
 
     @property
     def bounds_reward_scale(self) -> bool:
-        """Whether large rewards are brought to a size that can be learned from."""
+        """Whether rewards of any size give targets of a size that can be learned."""
         return self.clip_rewards or self.value_rescale
 
     def schedule_line(self) -> str:
-        """Say how exploration goes."""
+        """Return exploration and learning rate, for the pre-flight."""
         end = linear_schedule(self.epsilon_start, self.epsilon_end, self.epsilon_steps, self.total_steps)
         falling = f"epsilon {self.epsilon_start:g} to {end:g}"
         ladder = f"epsilon {self.epsilon_base:g} to {self.epsilon_base**8:.2g}, one per environment"
@@ -111,7 +121,7 @@ class DQNConfig(ReplayConfig):
         return f"{ladder if self.exploration == 'ladder' else falling}{noise}, {super().schedule_line()}"
 
     def warnings(self) -> list[str]:
-        """Return one line for each of these settings that would waste the run."""
+        """Return one line for each setting that would waste the run."""
         falling = self.exploration == "linear" and self.epsilon_start > self.epsilon_end
         end = linear_schedule(self.epsilon_start, self.epsilon_end, self.epsilon_steps, self.total_steps)
         known = (
@@ -124,14 +134,27 @@ class DQNConfig(ReplayConfig):
         return super().warnings() + [line for holds, line in known if holds]
 
 
+class Outputs(NamedTuple):
+    """Outputs of both networks for one minibatch: [B, ...], or [L, B, ...] for sequences."""
+
+    online: Any
+    """Online network at `obs`, with gradient."""
+    target_next: Any
+    """Target network at `next_obs`."""
+    online_next: Any
+    """Online network at `next_obs`; None without Double DQN."""
+    target: Any
+    """Target network at `obs`; None unless `needs_target_at_obs`."""
+
+
 class DQN(ReplayLearner):
     """Deep Q-network."""
 
     config: DQNConfig
 
     def build(self) -> Network:
-        """Return the torso, the memory if there is one, and the head."""
-        # with a memory between torso and head, the layer after the convolutions stays: the memory reads it
+        """Return torso, core and head."""
+        # with a core between torso and head, the layer after the convolutions stays: it is the core's input
         flat = self.config.head_hidden > 0 and self.config.core == "none"
         return self.assemble(self.build_torso(nn.ReLU, flat=flat), self.head)
 
@@ -140,7 +163,7 @@ class DQN(ReplayLearner):
         return QHead(width, self.num_actions, **self.streams())
 
     def streams(self) -> dict[str, Any]:
-        """Return the settings that all Q heads share."""
+        """Return the arguments that all Q heads share."""
         config = self.config
         sigma = config.noisy_sigma if config.noisy else 0.0
         return {"hidden": config.head_hidden, "dueling": config.dueling, "sigma": sigma}
@@ -148,51 +171,130 @@ class DQN(ReplayLearner):
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Choose epsilon-greedily; extras: `value`, the greedy action value [N]."""
+        """Act epsilon-greedily; extras: `value`, the greedy action value [N]."""
         output, carry = self.forward(obs, first, carry, None if env_steps is None else rng)
         action = epsilon_greedy(output.q, self.config.epsilon(env_steps, len(first)), rng)
-        value = self.in_rewards(output.q.amax(dim=1))
+        value = self.unscaled(output.q.amax(dim=1))
         return action.cpu().numpy(), carry, {"value": value.cpu().numpy()}
 
-    def in_rewards(self, q: Tensor) -> Tensor:
-        """Return values in rewards, where the network's are square roots of these."""
-        return unrescale(q) if self.config.value_rescale else q
+    def update(self, batch: Transitions | Sequences, rng: torch.Generator) -> tuple[Metrics, Tensor]:
+        """Take one gradient step on a minibatch from the replay; return metrics and the new priorities [B].
 
-    @property
-    def action_selector(self) -> Network | None:
-        """The online network, for Double DQN."""
-        return self.model if self.config.double else None
+        `rng` draws augmentation, noise of layers and quantile levels.
+        """
+        config = self.config
+        if config.augment:
+            batch = augment_batch(batch, rng)
+
+        # Action values at obs and next_obs; only the online network's at obs carry a gradient.
+        self.model.train()
+        forward = BatchForward(batch, config.burn_in, rng)
+        online = forward.at_obs(self.model)
+        with torch.no_grad():
+            target_next = forward.at_next_obs(self.target)
+            online_next = forward.at_next_obs(self.model) if config.double else None
+            target = forward.at_obs(self.target) if self.needs_target_at_obs else None
+
+        # Loss of each row against its bootstrapped target; a sequence has the mean loss of its rows.
+        loss, td_error, q = self.td_loss(batch, Outputs(online, target_next, online_next, target))
+        if isinstance(batch, Sequences):  # [L, B] -> [B]
+            loss, q = sequence_mean(loss, batch.mask), sequence_mean(q, batch.mask)
+            td_error = sequence_priority(td_error, batch.mask, config.priority_eta)
+
+        # Gradient step on the mean loss; importance weights correct the bias of prioritized sampling.
+        mean_loss = (loss * batch.weight).mean()
+        grad_norm = self.gradient_step(mean_loss, config.max_grad_norm)
+        self.model.eval()
+        self.updates += 1
+
+        if self.updates % config.target_period == 0:
+            update_target(self.target, self.model, config.target_tau)
+
+        metrics = {"train/loss": mean_loss.detach(), "train/q_mean": self.unscaled(q).mean(),
+                   "train/grad_norm": grad_norm}  # fmt: skip
+        return metrics, td_error
 
     @property
     def needs_target_at_obs(self) -> bool:
-        """Whether the target network is asked about the very rows that are learned from."""
+        """Whether `td_loss` uses the target network's values at `obs`."""
         return self.config.munchausen
 
     def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Return loss with gradient, and without it |TD error| and the values of the actions taken: [B] or [L, B]."""
-        q = out.here.q.gather(-1, batch.action[..., None]).squeeze(-1)
-        weights, values = self.backup(batch, out, out.there.q[..., None])
-        error = q - (weights * values.squeeze(-1)).sum(dim=-1)
+        """Return per row the loss, |TD error| and the value of the action taken: [B] or [L, B].
+
+        Only the loss carries a gradient. Huber loss of Q(s, a) - target (Mnih et al. 2015, algorithm 1).
+        """
+        q = out.online.q.gather(-1, batch.action[..., None]).squeeze(-1)
+        weights, returns = self.backup(batch, out, out.target_next.q[..., None])
+        target = (weights * returns.squeeze(-1)).sum(dim=-1)
+        error = q - target
         return huber(error, self.config.huber_delta), error.detach().abs(), q.detach()
 
     @torch.no_grad()
     def backup(self, batch: Transitions | Sequences, out: Outputs, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how much each next action counts [..., A], and its return from here [..., A, K], from its `values`.
+        """Return weights [..., A] of the next actions and the returns [..., A, K] that follow each: the Bellman backup.
 
-        The Bellman operator of all variants: `values` are action values (K = 1), atoms or quantiles. Greedy in the
-        target network's values: DQN; in the online network's: Double DQN. Munchausen: softmax of the target network's
-        values, with scaled log-probabilities of the action taken added to the reward, and of the next action subtracted
-        from its value.
+        `values` [..., A, K] of `next_obs` are action values (K = 1), atoms or quantiles. The weights are 1 for one
+        action: the target network's best (DQN) or the online network's (Double DQN). Munchausen (Vieillard et al. 2020,
+        equation 4): weights are the softmax of the target network's values; the scaled log-probability of the action
+        taken is added to the reward, that of each next action subtracted from its value.
         """
         config, reward = self.config, batch.reward
         if config.value_rescale:
             values = unrescale(values)
         if config.munchausen:
-            weights, entropy = soft_policy(out.there.q, config.munchausen_tau)
-            values = values - entropy[..., None]
-            taken = soft_policy(out.back.q, config.munchausen_tau)[1].gather(-1, batch.action[..., None]).squeeze(-1)
+            weights, log_policy_next = soft_policy(out.target_next.q, config.munchausen_tau)
+            values = values - log_policy_next[..., None]
+            log_policy = soft_policy(out.target.q, config.munchausen_tau)[1]
+            taken = log_policy.gather(-1, batch.action[..., None]).squeeze(-1)
             reward = reward + config.munchausen_alpha * taken.clamp(config.munchausen_clip, 0.0)
         else:
-            weights = greedy_weights(out.there.q if out.ahead is None else out.ahead.q)
-        backed_up = reward[..., None, None] + batch.discount[..., None, None] * values
-        return weights, rescale(backed_up) if config.value_rescale else backed_up
+            weights = greedy_weights(out.target_next.q if out.online_next is None else out.online_next.q)
+        returns = reward[..., None, None] + batch.discount[..., None, None] * values
+        return weights, rescale(returns) if config.value_rescale else returns
+
+    def unscaled(self, q: Tensor) -> Tensor:
+        """Return action values in units of the reward."""
+        return unrescale(q) if self.config.value_rescale else q
+
+
+class BatchForward:
+    """Runs networks on one minibatch, at `obs` and at `next_obs`, alike for transitions and sequences.
+
+    For transitions each call is a pass. A sequence holds `next_obs` among its own rows: each network runs over all rows
+    once, from the stored carry, and both methods pick rows of that pass. Its first call decides about gradients.
+    """
+
+    def __init__(self, batch: Transitions | Sequences, burn_in: int, rng: torch.Generator):
+        self.batch, self.burn_in, self.rng = batch, burn_in, rng
+        self.passes: dict[Network, Any] = {}
+
+    def at_obs(self, network: Network) -> Any:
+        """Return the network's output at the rows learned from: [B, ...] or [L, B, ...]."""
+        if isinstance(self.batch, Transitions):
+            return self._feed_forward(network, self.batch.obs)
+        output, length = self._unroll(network, self.batch), len(self.batch.action)
+        return type(output)(*(x[:length] for x in output))
+
+    def at_next_obs(self, network: Network) -> Any:
+        """Return the network's output at the rows bootstrapped from, without gradient: [B, ...] or [L, B, ...]."""
+        if isinstance(self.batch, Transitions):
+            return self._feed_forward(network, self.batch.next_obs)
+        output, rows = self._unroll(network, self.batch), self.batch.bootstrap  # rows [L, B]
+        column = torch.arange(rows.shape[1], device=rows.device)
+        return type(output)(*(x.detach()[rows, column] for x in output))
+
+    def _feed_forward(self, network: Network, obs: Any) -> Any:
+        first = torch.zeros_like(self.batch.action, dtype=torch.bool)
+        return network(obs, network.initial_carry(len(first)), first, self.rng)[0]
+
+    def _unroll(self, network: Network, batch: Sequences) -> Any:
+        """Return the output [L + n, B, ...] of all rows after the burn-in, which refreshes the carry."""
+        if network not in self.passes:
+            burn_in, carry = self.burn_in, batch.carry[:, : network.carry_dim]
+            if burn_in:
+                with torch.no_grad():
+                    carry = network(map_tree(lambda x: x[:burn_in], batch.obs), carry, batch.first[:burn_in])[1]
+            obs = map_tree(lambda x: x[burn_in:], batch.obs)
+            self.passes[network] = network(obs, carry, batch.first[burn_in:], self.rng)[0]
+        return self.passes[network]

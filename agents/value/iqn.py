@@ -1,11 +1,11 @@
-"""IQN (Dabney et al. 2018b): quantiles of the return at taus that are drawn anew for every row.
+"""IQN (Dabney et al. 2018b): quantiles of the return at levels (taus) that are sampled for each row.
 
-With Munchausen targets, a wide spectrally normalised IMPALA torso, noisy dueling streams and large batches of many
-environments it is BTR, "Beyond The Rainbow" (Clark et al. 2024): the preset `btr`. Differs from the papers: as dqn.py
-does; an agent that is judged uses even taus instead of drawn ones; without `head_hidden` a tau is merged into the
-features after the torso's last layer, not before it. BTR's epsilon stays at its end value beside the noisy layers,
-priorities are errors of the means, and all environments share one tree. Published: IQN 238 % median human-normalised
-after 200M frames (no sticky actions); BTR an IQM of 7.4 with sticky actions.
+With Munchausen targets, a wide spectrally normalised IMPALA torso, noisy dueling streams and large batches from many
+environments it is BTR, "Beyond The Rainbow" (Clark et al. 2024): the preset `btr`. Differences from the papers: those
+of dqn.py; evaluation uses evenly spaced taus instead of sampled ones; without `head_hidden` a tau is merged into the
+features after the torso's last layer, not before it. BTR keeps its final epsilon beside the noisy layers, priorities
+are errors of the means, and all environments share one sum tree. Published: IQN 238 % median human-normalised after
+200M frames (no sticky actions); BTR an IQM of 7.4 with sticky actions.
 
     python scripts/train.py iqn --env MinAtar/Asterix-v1
     python scripts/train.py btr --env ALE/Breakout-v5 --protocol machado
@@ -26,9 +26,9 @@ class IQNConfig(QRDQNConfig):
     """Settings of IQN."""
 
     quantiles: int = 32
-    """Levels drawn for each row, both to learn and to act (N, N' and K)."""
+    """Levels sampled for each row, in learning and acting alike (N, N' and K)."""
     cosines: int = 64
-    """Cosines that a level is embedded by."""
+    """Cosines in the embedding of a level."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""

@@ -1,9 +1,9 @@
 """PQN (Gallici et al. 2024): Q-learning from rollouts, without replay or target network. Layer normalisation and many
-environments keep it stable, lambda-returns (Peng & Williams 1996) carry rewards back.
+environments keep it stable, lambda-returns (Peng & Williams 1996) propagate rewards.
 
-Differs from the authors' code: rows that only reset are masked out, truncation bootstraps; the lambda-return has values
-noted when acting, as theirs does, and with a core sequences start from the memory noted then, of which the first rows
-may be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
+Differences from the authors' code: rows that only reset are masked out, truncation bootstraps. As in theirs, the values
+in lambda-returns are those of acting; with a core, sequences start from the carry stored then, and their first rows may
+be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
 actions); CartPole 495 within 500k steps (CleanRL).
 
     python scripts/train.py pqn --env CartPole-v1
@@ -21,12 +21,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.config import RolloutConfig
 from agents.exploration import epsilon_greedy, linear_schedule
-from agents.interface import Rollout
-from agents.learner import OptimizerName
+from agents.interface import Metrics, Rollout
 from agents.losses import masked_mean
-from agents.on_policy import Metrics, RolloutConfig, RolloutLearner
+from agents.on_policy import RolloutLearner
 from agents.run.machine import MachineFacts
+from agents.settings import OptimizerName
 from networks.heads.q_values import QHead, QOutput
 from networks.model import he_init
 
@@ -37,26 +38,26 @@ class PQNConfig(RolloutConfig):
 
     optimizer: OptimizerName = "radam"
     """adam, radam (rectified) or rmsprop."""
-    adam_epsilon: float = 1e-8
-    """The optimizer's epsilon."""
+    optimizer_epsilon: float = 1e-8
+    """Added to the denominator of each step, for numerical stability."""
     q_lambda: float = 0.65
-    """Decay of the later steps' part in the return that is learned."""
+    """Decay of later steps in the lambda-return."""
     layer_norm: bool = True
-    """Normalise after every layer of the torso."""
+    """Layer normalisation after every layer of the torso."""
     dueling: bool = False
-    """Split the head into a value and advantages."""
+    """Split the head into a state value and advantages."""
     burn_in: int = 0
-    """First rows of each sequence that only bring the memory up to date; for a recurrent core."""
+    """First rows of each sequence, which only refresh the memory; for a recurrent core."""
     epsilon_start: float = 1.0
-    """Chance of a random action at the start."""
+    """Probability of a random action at the start."""
     epsilon_end: float = 0.01
-    """Chance of a random action once explored."""
+    """Probability of a random action after the decay."""
     epsilon_fraction: float = 0.1
-    """Part of the training from the one to the other."""
+    """Fraction of total_steps over which epsilon decays."""
     eval_epsilon: float = 0.001
-    """Chance of a random action when judged."""
+    """Probability of a random action in evaluation."""
     max_grad_norm: float = 10.0
-    """Gradients are scaled down to this norm."""
+    """Gradients of a larger norm are scaled down to it."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -68,7 +69,7 @@ class PQNConfig(RolloutConfig):
         self.require(fits, "burn_in", f"must lie in 0 to {self.sequence_length - 1}, below the sequence length")
 
     def epsilon(self, env_steps: int | None) -> float:
-        """Return the chance of a random action; None is for being judged."""
+        """Return the probability of a random action; None means evaluation."""
         if env_steps is None:
             return self.eval_epsilon
         return linear_schedule(
@@ -76,7 +77,7 @@ class PQNConfig(RolloutConfig):
         )
 
     def schedule_line(self) -> str:
-        """Say how exploration and learning rate go."""
+        """Return exploration and learning rate, for the pre-flight."""
         return f"epsilon {self.epsilon_start:g} to {self.epsilon_end:g}, {super().schedule_line()}"
 
 
@@ -93,29 +94,28 @@ class PQN(RolloutLearner):
         model = self.assemble(torso, lambda width: QHead(width, self.num_actions, dueling=config.dueling))
         he_init(model)
         self.model = self.place(model)
-        self.optimizer = self.make_optimizer(config.learning_rate, config.adam_epsilon, config.optimizer)
+        self.optimizer = self.make_optimizer(config)
 
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Choose epsilon-greedily; extras: `value`, the greedy action value [N]."""
+        """Act epsilon-greedily; extras: `value`, the greedy action value [N]."""
         output, carry = self.forward(obs, first, carry)
         action = epsilon_greedy(output.q, self.config.epsilon(env_steps), rng)
         return action.cpu().numpy(), carry, {"value": self.value(output).cpu().numpy()}
 
     def value(self, output: QOutput) -> Tensor:
-        """Return the best action's value [...]."""
+        """Return the greedy action value [...]."""
         return output.q.amax(dim=-1)
 
     def prepare(self, rollout: Rollout) -> dict[str, Any]:
-        """Return the lambda-returns: R = r + discount * (lambda * R' + (1 - lambda) * max Q')."""
+        """Return the lambda-returns R = r + discount * (lambda * R' + (1 - lambda) * max Q'), [T, N]."""
         return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.q_lambda)}
 
-    def loss(self, part: dict[str, Any], carry: Tensor, progress: float) -> tuple[Tensor, Metrics]:
-        """Half the squared error of the values of the actions taken."""
-        output, _ = self.model(part["obs"], carry, part["first"])
-        q = output.q.gather(-1, part["action"].long()[..., None]).squeeze(-1)
-        mask = part["mask"].clone()
+    def loss(self, output: QOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
+        """Return half the squared error of the values of the actions taken."""
+        q = output.q.gather(-1, batch["action"].long()[..., None]).squeeze(-1)
+        mask = batch["mask"].clone()
         mask[: self.config.burn_in] = 0.0
-        loss = masked_mean(0.5 * (q - part["target"]) ** 2, mask)
+        loss = masked_mean(0.5 * (q - batch["target"]) ** 2, mask)
         return loss, {"train/q_mean": masked_mean(q.detach(), mask)}

@@ -20,10 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
-from agents.config import TrainConfig
+from agents.config import ReplayConfig, TrainConfig
 from agents.errors import ConfigError
 from agents.loops import RolloutCollector, interact, learning_view
-from agents.off_policy import ReplayConfig
 from agents.policy.ppo import PPOConfig
 from agents.presets.registry import preset
 from agents.run.run import Clock

@@ -121,7 +121,7 @@ def milliseconds(call: Callable[[], Any], seconds: float) -> float:
 
 def sampling(repeats: int, seconds: float) -> dict[str, float]:
     """Return what drawing 32 of a million prioritized rows, and giving them new priorities, takes."""
-    layout = ReplayLayout(spaces.Box(-1, 1, (4,), np.float32), 8, ROWS, prioritized=True)
+    layout = ReplayLayout(spaces.Box(-1, 1, (4,), np.float32), 8, ROWS, sampling="prioritized")
     replay, rng = PrioritizedReplay(layout), np.random.default_rng(0)
     replay.next_row = layout.rows + 100  # full: what is drawn goes by the tree, which is filled below
     replay.tree.leaves[: layout.rows * 8] = rng.random(layout.rows * 8)

@@ -117,7 +117,7 @@ def rich_space(stack: int) -> spaces.Dict:
 
 
 def memory(layout: ReplayLayout, spill: Path | None = None) -> Replay:
-    return (PrioritizedReplay if layout.prioritized else Replay)(layout, spill=spill)
+    return (PrioritizedReplay if layout.sampling == "prioritized" else Replay)(layout, spill=spill)
 
 
 def fill(layout: ReplayLayout, rng: np.random.Generator, rows: int, cut: bool) -> tuple[Replay, Naive]:
