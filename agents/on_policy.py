@@ -55,7 +55,7 @@ class RolloutLearner(Learner):
             order = torch.randperm(len(carry), generator=rng, device=self.device)
             steps = []
             for index in order.chunk(config.minibatches):
-                batch = _take(columns, index)  # [L, M, ...]
+                batch = take(columns, index)  # [L, M, ...]
                 output, _ = self.model(batch["obs"], carry[index], batch["first"])
                 loss, metrics = self.loss(output, batch, progress)
                 grad_norm = self.gradient_step(loss, config.max_grad_norm)
@@ -120,6 +120,6 @@ class RolloutLearner(Learner):
         return sequences.reshape(length, steps // length * envs, *x.shape[2:])
 
 
-def _take(columns: dict[str, Any], index: Tensor) -> dict[str, Any]:
+def take(columns: dict[str, Any], index: Tensor) -> dict[str, Any]:
     """Return the columns `index` [M] of each array."""
     return {name: map_tree(lambda x: take_columns(x, index), x) for name, x in columns.items()}

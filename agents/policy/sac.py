@@ -34,7 +34,7 @@ from agents.interface import Metrics, Sequences, Transitions
 from agents.learner import update_target
 from agents.losses import masked_mean, ppo_value_loss, sequence_mean, sequence_priority
 from agents.off_policy import ReplayLearner
-from agents.value.dqn import BatchForward
+from agents.value.dqn import BatchForward, Outputs
 from networks.heads.critics import ActorAndCritics, Critics
 from networks.heads.policies import PolicyHead
 from networks.heads.q_values import QHead
@@ -136,10 +136,9 @@ class SAC(ReplayLearner):
             online_next = forward.at_next_obs(self.model if isinstance(batch, Sequences) else self.model.actor)
             target = forward.at_obs(self.target) if config.q_clip > 0 else None
 
-        # One loss for each row: critics, actor and temperature share no parameters.
+        # Loss of each row: critics, actor and temperature share no parameters.
+        loss, td_error, q = self.critic_loss(batch, Outputs(online, target_next, online_next, target))
         log_policy = online.logits.log_softmax(dim=-1)
-        returns = self.soft_returns(batch, online_next.logits, target_next.q)
-        loss, td_error, q = self.critic_loss(batch.action, online.q, returns, None if target is None else target.q)
         loss = loss + self.actor_loss(log_policy, self.combined(online.q.detach()))
         if config.target_entropy_scale:
             loss = loss + self.temperature_loss(log_policy.detach())
@@ -163,31 +162,26 @@ class SAC(ReplayLearner):
             "train/alpha": self.model.log_alpha.detach().exp(), "train/entropy": masked_mean(entropy, mask),
         }, td_error  # fmt: skip
 
-    @torch.no_grad()
-    def soft_returns(self, batch: Transitions | Sequences, next_logits: Tensor, next_q: Tensor) -> Tensor:
-        """r + discount * sum_a pi(a|s') (Q'(s', a) - alpha log pi(a|s')), [B] or [L, B].
+    def critic_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Return per row half the squared errors summed over critics, mean |TD error| and mean value of the action.
 
-        `next_logits` [..., A] are the online actor's, `next_q` [..., C, A] the target critics'.
+        [B] or [L, B]; only the loss carries a gradient. `q_clip` clips the change of a value from the target network's.
         """
-        log_policy = next_logits.log_softmax(dim=-1)
-        values = self.combined(next_q)
+        rows = batch.action[..., None, None].expand(*out.online.q.shape[:-1], 1)
+        q = out.online.q.gather(-1, rows).squeeze(-1)  # [..., C]
+        target = self.target_value(batch, out)[..., None]
+        before = q if out.target is None else out.target.q.gather(-1, rows).squeeze(-1)
+        loss = ppo_value_loss(q, before, target, self.config.q_clip or None).sum(dim=-1)
+        return loss, (q.detach() - target).abs().mean(dim=-1), q.detach().mean(dim=-1)
+
+    @torch.no_grad()
+    def target_value(self, batch: Transitions | Sequences, out: Outputs) -> Tensor:
+        """r + discount * sum_a pi(a|s') (Q'(s', a) - alpha log pi(a|s')), [B] or [L, B]."""
+        log_policy = out.online_next.logits.log_softmax(dim=-1)
+        values = self.combined(out.target_next.q)
         if self.config.entropy_in_target:
             values = values - self.model.log_alpha.exp() * log_policy
         return batch.reward + batch.discount * (log_policy.exp() * values).sum(dim=-1)
-
-    def critic_loss(
-        self, action: Tensor, q: Tensor, returns: Tensor, target_q: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return per row half the squared errors summed over critics, mean |error| and mean value of `action`.
-
-        `q` and `target_q` are [..., C, A] at `obs`; only the loss carries a gradient. With `target_q`, the target
-        network's, the change of a value from it is clipped.
-        """
-        rows = action[..., None, None].expand(*q.shape[:-1], 1)
-        taken, target = q.gather(-1, rows).squeeze(-1), returns[..., None]  # [..., C]
-        before = taken if target_q is None else target_q.gather(-1, rows).squeeze(-1)
-        loss = ppo_value_loss(taken, before, target, self.config.q_clip or None).sum(dim=-1)
-        return loss, (taken.detach() - target).abs().mean(dim=-1), taken.detach().mean(dim=-1)
 
     def actor_loss(self, log_policy: Tensor, q: Tensor) -> Tensor:
         """sum_a pi(a|s) (alpha log pi(a|s) - Q(s, a)), [...]."""

@@ -285,8 +285,9 @@ class BatchForward:
         return type(output)(*(x.detach()[rows, column] for x in output))
 
     def _feed_forward(self, network: Network, obs: Any) -> Any:
-        first = torch.zeros_like(self.batch.action, dtype=torch.bool)
-        return network(obs, network.initial_carry(len(first)), first, self.rng)[0]
+        action = self.batch.action
+        carry, first = action.new_zeros(len(action), 0, dtype=torch.float32), torch.zeros_like(action, dtype=torch.bool)
+        return network(obs, carry, first, self.rng)[0]
 
     def _unroll(self, network: Network, batch: Sequences) -> Any:
         """Return the output [L + n, B, ...] of all rows after the burn-in, which refreshes the carry."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 OLD_NAMES = {"dir": ("runs-dir",), "adam-epsilon": ("optimizer-epsilon",)}
 """Our own former names: accepted as the new one wherever a command has it."""
+OLD_SWITCHES = {"prioritized": ("replay-sampling", "prioritized", "uniform")}
+"""Our own former switches: the option that replaced each, and its values for `--switch` and `--no-switch`."""
 
 OTHER_LIBRARIES = {
     "lr": ("learning-rate",),

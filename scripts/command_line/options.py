@@ -15,7 +15,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from agents.annotations import in_words
 from scripts.command_line.errors import UsageError
-from scripts.command_line.names import OLD_NAMES, OTHER_LIBRARIES
+from scripts.command_line.names import OLD_NAMES, OLD_SWITCHES, OTHER_LIBRARIES
 
 T = TypeVar("T")
 Positional = tyro.conf.Positional
@@ -120,6 +120,10 @@ def canonical(kind: type, argv: Sequence[str], prog: str) -> list[str]:
         written, equals, value = part[0].partition("=")
         name = written.lstrip("-").replace("_", "-")
         name = next((new for new in OLD_NAMES.get(name, ()) if new in known and name not in known), name)
+        option, *values = OLD_SWITCHES.get(name.removeprefix("no-"), ("",))
+        if option in known and value.lower() in ("", "true", "false"):
+            words += [f"--{option}", values[name.startswith("no-") or value.lower() == "false"], *part[1:]]
+            continue
         off = name.removeprefix("no-") if name not in known and name.removeprefix("no-") in switches else None
         if off is None and (name not in known or not written.startswith("--")):
             raise UsageError(

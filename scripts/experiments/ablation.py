@@ -50,7 +50,7 @@ COMPONENTS = {
     "dueling": Component(("dueling",), bool, {"dueling": False}),
     "n-step": Component(("n_step",), lambda steps: steps > 1, {"n_step": 1}),
     "noisy": Component(("noisy",), bool, {"noisy": False, "epsilon_start": 1.0, "epsilon_end": 0.01}),
-    "prioritized": Component(("prioritized",), bool, {"prioritized": False}),
+    "prioritized": Component(("replay_sampling",), lambda name: name == "prioritized", {"replay_sampling": "uniform"}),
     "munchausen": Component(("munchausen",), bool, {"munchausen": False}),
     "distributional": Component(("atoms", "quantiles"), lambda value: True, {}, "dqn"),
     "layer-norm": Component(("layer_norm",), bool, {"layer_norm": False}),

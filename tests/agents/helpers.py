@@ -1,10 +1,12 @@
-"""Train an agent on a bare vector of environments, and play with it: without envs.make, without files that matter."""
+"""Train an agent on a bare vector of environments, and act with it: no envs.make, no files to keep."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -12,10 +14,12 @@ import torch
 
 from agents.build import build_agent, build_replay, replay_layout
 from agents.config import TrainConfig
-from agents.interface import Rollout
+from agents.interface import Rollout, Sequences, Transitions
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
+from agents.off_policy import ReplayLearner
 from agents.run.run import Run
+from agents.value.dqn import DQN, Outputs
 from tests.conftest import CPU
 
 
@@ -35,7 +39,7 @@ def fit(agent: Learner, envs: gym.vector.VectorEnv, folder: Path) -> Run:
 
 
 def collect(agent: Learner, envs: gym.vector.VectorEnv, env_steps: int = 0, skip: int = 3) -> Rollout:
-    """Return a rollout as the loop makes it, that begins after `skip` rows: in the middle of episodes."""
+    """Collect a rollout as the loop does, after `skip` rows: it begins in the middle of episodes."""
     config: Any = agent.config
     rows = interact(agent, envs, range(envs.num_envs), torch.Generator().manual_seed(2), 0)
     collector = RolloutCollector(config.rollout_length, agent.device)
@@ -54,3 +58,21 @@ def mean_return(agent: Learner, envs: gym.vector.VectorEnv, episodes: int = 50) 
         if len(finished) >= episodes:
             return float(np.mean(finished))
     raise AssertionError
+
+
+class _Captured(Exception):
+    """Ends an update at its loss."""
+
+
+def outputs(agent: ReplayLearner, batch: Transitions | Sequences, rng: torch.Generator | None) -> Outputs:
+    """Return the network outputs that `agent.update` passes to its loss; nothing is learned."""
+    captured: list[Outputs] = []
+
+    def loss(batch: Any, out: Outputs) -> Any:
+        captured.append(out)
+        raise _Captured
+
+    with mock.patch.object(agent, "td_loss" if isinstance(agent, DQN) else "critic_loss", loss), suppress(_Captured):
+        agent.update(batch, rng)  # type: ignore[arg-type]
+    agent.model.eval()
+    return captured[0]

@@ -100,11 +100,11 @@ def test_the_entropy_bonus_follows_its_schedule(algorithm: str, vector: Any) -> 
     assert [agent.config.entropy_weight(p) for p in (0.0, 0.25, 1.0)] == pytest.approx([0.4, 0.35, 0.2])
     assert replace(agent.config, entropy_coef_end=None).entropy_weight(0.7) == 0.4
     rows = agent.prepare(rollout)
-    part = {"obs": rollout.obs, "first": rollout.first, "action": rollout.action,
-            "mask": (~rollout.dead).float(), **rows}  # fmt: skip
+    batch = {"obs": rollout.obs, "action": rollout.action, "mask": (~rollout.dead).float(), **rows}
+    output, _ = agent.model(rollout.obs, rollout.carry[0], rollout.first)
     losses, entropies = zip(*(
         (loss.item(), metrics["train/entropy"].item())
-        for loss, metrics in (agent.loss(part, rollout.carry[0], progress) for progress in (0.0, 0.5, 1.0))
+        for loss, metrics in (agent.loss(output, batch, progress) for progress in (0.0, 0.5, 1.0))
     ), strict=True)  # fmt: skip
     assert losses[1] - losses[0] == pytest.approx(0.1 * entropies[0], rel=1e-3)
     assert losses[2] - losses[0] == pytest.approx(0.2 * entropies[0], rel=1e-3)

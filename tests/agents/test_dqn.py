@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from agents.exploration import epsilon_greedy, linear_schedule, updates_due
 from agents.interface import Sequences, Transitions
+from agents.losses import sequence_mean, sequence_priority
 from agents.replay.buffer import Replay
 from agents.run.checkpoint import weights_sha256
 from agents.value.dqn import DQN, DQNConfig
 from networks.heads.q_values import QOutput
+from tests.agents.helpers import outputs
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 
@@ -40,7 +42,7 @@ def batch_of(count: int = 6, seed: int = 1) -> Transitions:
 
 def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, error and value of every row."""
-    return agent.td_loss(batch, agent.outputs(batch, torch.Generator().manual_seed(0)))
+    return agent.td_loss(batch, outputs(agent, batch, torch.Generator().manual_seed(0)))
 
 
 class Table(nn.Module):
@@ -204,7 +206,8 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(double: bool, n_step: int) -
         torch.testing.assert_close(ours * batch.mask, expected * batch.mask)
     assert 0 < batch.mask.sum() < batch.mask.numel()
     live = batch.mask.sum(dim=0)
-    mean_loss, priority, mean_q = agent.per_sequence(batch.mask, loss, error, q)
+    mean_loss, mean_q = sequence_mean(loss, batch.mask), sequence_mean(q, batch.mask)
+    priority = sequence_priority(error, batch.mask, 0.9)
     flat_loss, flat_error, flat_q = (part * batch.mask for part in flat)
     torch.testing.assert_close(mean_loss, flat_loss.sum(dim=0) / live)
     torch.testing.assert_close(mean_q, flat_q.sum(dim=0) / live)
@@ -223,14 +226,14 @@ def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(cor
         replay.add(row._replace(obs=row.obs["vector"], action=row.action % 3))
     batch = replay.sample(16, np.random.default_rng(0))
     assert isinstance(batch, Sequences)
-    loss = agent.per_sequence(batch.mask, *td(agent, batch))[0]
+    loss = sequence_mean(td(agent, batch)[0], batch.mask)
     dead = batch.mask == 0
     assert dead.any()
     garbage = batch._replace(
         reward=torch.where(dead, 77.0, batch.reward), action=torch.where(dead, 2, batch.action),
         discount=torch.where(dead, 5.0, batch.discount), bootstrap=torch.where(dead, 0, batch.bootstrap),
     )  # fmt: skip
-    assert torch.equal(agent.per_sequence(batch.mask, *td(agent, garbage))[0], loss)
+    assert torch.equal(sequence_mean(td(agent, garbage)[0], batch.mask), loss)
 
     def unrolled(network: nn.Module) -> Tensor:  # [L + 1, B, A], one row at a time from the stored memory
         carry, found = batch.carry, []

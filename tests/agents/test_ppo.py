@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents import on_policy
 from agents.build import build_agent
 from agents.interface import Rollout
 from agents.policy.ppo import PPO, PPOConfig
@@ -156,13 +157,13 @@ def test_each_epoch_sees_every_column_once(core: CoreName, minibatches: int, vec
     config = settings(core, epochs=3, minibatches=minibatches)
     agent, rollout = collect(config, vector)
     seen: list[list[int]] = []
-    original = agent._minibatch
+    take = on_policy.take
 
-    def noting(columns: dict[str, Any], carry: torch.Tensor, index: torch.Tensor, progress: float) -> Any:
+    def recorded(columns: dict[str, Any], index: torch.Tensor) -> Any:
         seen.append(index.tolist())
-        return original(columns, carry, index, progress)
+        return take(columns, index)
 
-    monkeypatch.setattr(agent, "_minibatch", noting)
+    monkeypatch.setattr(on_policy, "take", recorded)
     update(agent, rollout)
     columns = 16 * 4 // config.sequence_length
     assert len(seen) == 3 * minibatches

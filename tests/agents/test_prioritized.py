@@ -20,9 +20,8 @@ from scipy import stats
 from agents.build import build_agent, build_replay, replay_layout, spills
 from agents.errors import CheckpointError, ConfigError
 from agents.learner import Learner
-from agents.loops import train_off_policy
 from agents.presets.registry import PRESETS, tiny
-from agents.replay.buffer import Replay, ReplayLayout
+from agents.replay.buffer import Replay, ReplayLayout, ReplaySampling
 from agents.replay.prioritized import FLOOR, PrioritizedReplay, SumTree
 from agents.run import checkpoint, machine
 from agents.run.run import Run
@@ -90,7 +89,7 @@ def filled(rng: np.random.Generator, rows: int, layout: ReplayLayout) -> tuple[P
 
 def simple(envs: int = 3, rows: int = 13, n_step: int = 2, alpha: float = 0.7, **changes: Any) -> ReplayLayout:
     return ReplayLayout(
-        VECTOR, envs, rows * envs, n_step, 0.9, prioritized=True, priority_exponent=alpha, **changes
+        VECTOR, envs, rows * envs, n_step, 0.9, sampling="prioritized", priority_exponent=alpha, **changes
     )  # fmt: skip
 
 
@@ -190,7 +189,7 @@ def test_a_priority_of_zero_can_still_be_drawn() -> None:
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
 def test_nothing_dead_unfinished_or_overwritten_is_ever_drawn(changes: dict[str, Any]) -> None:
     rng = np.random.default_rng(8)
-    layout = ReplayLayout(rich_space(4), 3, 45, 3, 0.9, 4, prioritized=True, priority_exponent=0.9, **changes)
+    layout = ReplayLayout(rich_space(4), 3, 45, 3, 0.9, 4, sampling="prioritized", priority_exponent=0.9, **changes)
     replay, naive = PrioritizedReplay(layout), Naive()
     for row in play(rng, 120, 3, 4, layout.carry_dim, rich=True):
         replay.add(row)
@@ -217,7 +216,7 @@ def test_wherever_rounding_leads_nothing_else_is_drawn(rows: int, changes: dict[
 
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
 def test_saved_and_restored_at_any_moment_it_goes_on_as_the_same_memory(changes: dict[str, Any]) -> None:
-    layout = ReplayLayout(rich_space(4), 3, 75, 3, 0.9, 4, prioritized=True, **changes)
+    layout = ReplayLayout(rich_space(4), 3, 75, 3, 0.9, 4, sampling="prioritized", **changes)
     memories, pieces = [PrioritizedReplay(layout)], []
     for t, row in enumerate(play(np.random.default_rng(10), 110, 3, 4, layout.carry_dim, rich=True)):
         for replay in memories:
@@ -262,7 +261,7 @@ def trained(algorithm: str, vector: Callable[..., Any], folder: Path) -> tuple[L
     layout = replay_layout(config, envs, agent.model.carry_dim)
     assert layout is not None
     replay, run = build_replay(layout, agent.device), Run(folder, config)
-    train_off_policy(agent, envs, replay, run)
+    agent.train(envs, run, replay)
     run.close()
     return agent, replay
 
@@ -303,11 +302,11 @@ def test_on_disk_it_survives_and_learns_on_bit_for_bit(algorithm: str, vector: A
     assert_same_memory(copy, replay)
 
 
-def saved(prioritized: bool, vector: Any, folder: Path) -> tuple[Learner, Replay, Path]:
+def saved(sampling: ReplaySampling, vector: Any, folder: Path) -> tuple[Learner, Replay, Path]:
     """Make three checkpoints of some agent and a replay that wraps around meanwhile; return them and the last."""
     config = tiny(PRESETS["dqn", "toy"])
     agent = build_agent("dqn", config, vector(ChainEnv, config.num_envs), CPU)
-    replay = build_replay(replace(simple(), prioritized=prioritized), CPU_DEVICE)
+    replay = build_replay(replace(simple(), sampling=sampling), CPU_DEVICE)
     for t, row in enumerate(play(np.random.default_rng(1), 22, 3, 1)):
         replay.add(row._replace(obs=row.obs["vector"]))
         if t in (7, 16, 22):
@@ -316,17 +315,19 @@ def saved(prioritized: bool, vector: Any, folder: Path) -> tuple[Learner, Replay
     return agent, replay, checkpoint.resolve(folder)
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_pieces_that_hold_nothing_of_the_ring_are_not_needed(prioritized: bool, vector: Any, tmp_path: Path) -> None:
-    _, replay, path = saved(prioritized, vector, tmp_path)
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_pieces_that_hold_nothing_of_the_ring_are_not_needed(
+    sampling: ReplaySampling, vector: Any, tmp_path: Path
+) -> None:
+    _, replay, path = saved(sampling, vector, tmp_path)
     assert [piece["first_row"] for piece in checkpoint.read_state(path)["replay"]] == [8, 17]
     assert_same_memory(loaded(path, replay), replay)
-    assert (path / "replay.safetensors").exists() is prioritized
+    assert (path / "replay.safetensors").exists() is (sampling == "prioritized")
 
 
 @pytest.mark.parametrize("damage", ["missing", "altered", "short"])
 def test_priorities_that_are_not_those_saved_are_told_of(damage: str, vector: Any, tmp_path: Path) -> None:
-    _, replay, path = saved(True, vector, tmp_path)
+    _, replay, path = saved("prioritized", vector, tmp_path)
     file = path / "replay.safetensors"
     content = file.read_bytes()
     file.unlink()
@@ -336,11 +337,11 @@ def test_priorities_that_are_not_those_saved_are_told_of(damage: str, vector: An
         loaded(path, replay)
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 def test_a_checkpoint_made_after_a_resume_still_holds_what_came_before(
-    prioritized: bool, vector: Any, tmp_path: Path
+    sampling: ReplaySampling, vector: Any, tmp_path: Path
 ) -> None:
-    agent, replay, path = saved(prioritized, vector, tmp_path)
+    agent, replay, path = saved(sampling, vector, tmp_path)
     copy = loaded(path, replay)
     for row in play(np.random.default_rng(2), 2, 3, 1):
         for held in (copy, replay):
@@ -364,14 +365,16 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
     return limit
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_auto_takes_memory_where_it_suffices_and_else_the_disk(prioritized: bool, limits: Any, tmp_path: Path) -> None:
-    layout = replace(ROOMY, prioritized=prioritized)
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_auto_takes_memory_where_it_suffices_and_else_the_disk(
+    sampling: ReplaySampling, limits: Any, tmp_path: Path
+) -> None:
+    layout = replace(ROOMY, sampling=sampling)
     for free, spilled in ((2.0, False), (1.12, False), (1.1, True), (0.5, True)):
         limits(free * layout.nbytes)
         assert spills(layout, "auto") is spilled
         replay = build_replay(layout, CPU_DEVICE, "auto", tmp_path)
-        assert isinstance(replay, PrioritizedReplay) is prioritized
+        assert isinstance(replay, PrioritizedReplay) is (sampling == "prioritized")
         assert isinstance(replay.arrays["obs.frame"], np.memmap) is spilled
     assert spills(layout, "disk")
     limits(1e15)
@@ -381,13 +384,13 @@ def test_auto_takes_memory_where_it_suffices_and_else_the_disk(prioritized: bool
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 @pytest.mark.parametrize("share", [0.99, 0.6, 0.3])
 @pytest.mark.parametrize("storage", ["memory", "disk"])
 def test_too_little_room_is_told_with_a_size_that_fits(
-    storage: str, share: float, prioritized: bool, limits: Any, tmp_path: Path
+    storage: str, share: float, sampling: ReplaySampling, limits: Any, tmp_path: Path
 ) -> None:
-    layout = replace(ROOMY, prioritized=prioritized)
+    layout = replace(ROOMY, sampling=sampling)
     free = share * layout.nbytes
     limits(*((free, 1e15) if storage == "memory" else (1e15, free)))
     where = "are free" if storage == "memory" else f"are free on the disk of {tmp_path}"
@@ -407,7 +410,7 @@ def test_what_fits_neither_memory_nor_disk_is_told(limits: Any, tmp_path: Path) 
 
 def test_a_cut_leaves_every_row_of_a_running_episode_to_be_drawn() -> None:
     rng, cut, n_step, envs = np.random.default_rng(12), 30, 4, 6
-    layout = ReplayLayout(rich_space(4), envs, 600, n_step, 0.5, 4, prioritized=True)
+    layout = ReplayLayout(rich_space(4), envs, 600, n_step, 0.5, 4, sampling="prioritized")
     replay, naive = fill(layout, rng, 2 * cut, cut=True)
     batch = replay.sample(20 * len(naive.drawable(layout)), rng)
     running = np.ones(envs, bool)
@@ -420,3 +423,26 @@ def test_a_cut_leaves_every_row_of_a_running_episode_to_be_drawn() -> None:
             for key, part in batch.next_obs.items():
                 assert torch.equal(part[k], torch.from_numpy(naive.rows[cut]["obs"][key][env]))
     assert not (batch.indices // envs == cut).any()
+
+
+def test_the_importance_exponent_rises_to_its_end_over_the_training(
+    vector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: Any = replace(tiny(PRESETS["rainbow", "toy"]), importance_exponent=0.4, importance_exponent_end=0.9)
+    envs = vector(ChainEnv, config.num_envs)
+    agent = build_agent("rainbow", config, envs, CPU)
+    layout = replay_layout(config, envs, agent.model.carry_dim)
+    assert layout is not None
+    replay, run, drawn = build_replay(layout, agent.device), Run(tmp_path, config), []
+    sample = replay.sample
+
+    def recorded(batch_size: int, rng: np.random.Generator, beta: float) -> Any:
+        drawn.append((run.env_steps / config.total_steps, beta))
+        return sample(batch_size, rng, beta)
+
+    monkeypatch.setattr(replay, "sample", recorded)
+    agent.train(envs, run, replay)
+    run.close()
+    assert len(drawn) > 20
+    assert drawn[-1][0] > 0.95
+    assert [beta for _, beta in drawn] == pytest.approx([0.4 + 0.5 * min(progress, 1.0) for progress, _ in drawn])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.interface import Row, Sequences, Transitions
-from agents.replay.buffer import Replay, ReplayLayout
+from agents.replay.buffer import Replay, ReplayLayout, ReplaySampling
 from agents.replay.prioritized import PrioritizedReplay
 
 VECTOR = spaces.Box(-9, 9, (2,), np.float32)
@@ -161,14 +161,14 @@ def assert_same(got: dict[str, torch.Tensor], expected: dict[str, np.ndarray]) -
     rows=st.integers(12, 70),
     capacity_rows=st.integers(10, 40),
     stack=st.integers(1, 4),
-    prioritized=st.booleans(),
+    sampling=st.sampled_from(["uniform", "prioritized"]),
     cut=st.booleans(),
 )
 def test_equals_naive_memory(
-    seed: int, envs: int, n_step: int, rows: int, capacity_rows: int, stack: int, prioritized: bool, cut: bool
+    seed: int, envs: int, n_step: int, rows: int, capacity_rows: int, stack: int, sampling: ReplaySampling, cut: bool
 ) -> None:
     rng = np.random.default_rng(seed)
-    layout = ReplayLayout(rich_space(stack), envs, capacity_rows * envs, n_step, 0.9, stack, prioritized=prioritized)
+    layout = ReplayLayout(rich_space(stack), envs, capacity_rows * envs, n_step, 0.9, stack, sampling=sampling)
     replay, naive = fill(layout, rng, rows, cut)
     batch, drawn = draw_all(replay, naive.drawable(layout), rng)
     assert isinstance(batch, Transitions)
@@ -209,16 +209,22 @@ def test_stacks_equal_naive_memory(seed: int, envs: int, n_step: int, rows: int)
     stack=st.integers(1, 4),
     length=st.sampled_from([2, 3, 5, 8]),
     burn_in=st.integers(0, 6),
-    prioritized=st.booleans(),
+    sampling=st.sampled_from(["uniform", "prioritized"]),
     cut=st.booleans(),
 )
 def test_sequences_equal_naive_memory(
-    seed: int, envs: int, n_step: int, rows: int, stack: int, length: int, burn_in: int, prioritized: bool, cut: bool
+    seed: int,
+    envs: int,
+    n_step: int,
+    rows: int,
+    stack: int,
+    length: int,
+    burn_in: int,
+    sampling: ReplaySampling,
+    cut: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
-    layout = ReplayLayout(
-        rich_space(stack), envs, 40 * envs, n_step, 0.9, stack, length, 3, burn_in, prioritized=prioritized
-    )
+    layout = ReplayLayout(rich_space(stack), envs, 40 * envs, n_step, 0.9, stack, length, 3, burn_in, sampling=sampling)
     replay, naive = fill(layout, rng, rows, cut)
     batch, drawn = draw_all(replay, naive.drawable(layout), rng)
     assert isinstance(batch, Sequences)
@@ -245,10 +251,10 @@ def test_sequences_equal_naive_memory(
                 assert_same({key: part[at, k] for key, part in batch.obs.items()}, next_obs)
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_every_live_row_of_a_finished_episode_is_sampled_and_no_dead_one(prioritized: bool) -> None:
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_every_live_row_of_a_finished_episode_is_sampled_and_no_dead_one(sampling: ReplaySampling) -> None:
     rng = np.random.default_rng(0)
-    layout = ReplayLayout(spaces.Box(0, 255, (1, 3, 3), np.uint8), 2, 200, n_step=5, prioritized=prioritized)
+    layout = ReplayLayout(spaces.Box(0, 255, (1, 3, 3), np.uint8), 2, 200, n_step=5, sampling=sampling)
     replay, rows = memory(layout), play(rng, 60, 2, 1)
     for row in rows:
         replay.add(row._replace(obs=row.obs["frame"]))
@@ -271,9 +277,9 @@ def test_sampling_is_uniform() -> None:
     assert chi2 < 80  # 39 degrees of freedom: 99.99 % lie below 83
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_cut_truncates_running_episodes_and_keeps_their_last_observation(prioritized: bool) -> None:
-    layout = ReplayLayout(spaces.Box(0, 99, (1,), np.float32), 2, 40, 3, gamma=0.5, prioritized=prioritized)
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_cut_truncates_running_episodes_and_keeps_their_last_observation(sampling: ReplaySampling) -> None:
+    layout = ReplayLayout(spaces.Box(0, 99, (1,), np.float32), 2, 40, 3, gamma=0.5, sampling=sampling)
     replay, no = memory(layout), np.zeros(2, bool)
     for t in range(4):
         obs = np.full((2, 1), t, np.float32)
@@ -302,13 +308,13 @@ def test_100k_atari_steps_take_less_than_three_quarters_of_a_gigabyte() -> None:
 
 
 @pytest.mark.parametrize(("length", "carry_dim"), [(1, 0), (8, 5)])
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 @pytest.mark.parametrize("capacity", [1, 512, 515, 3_000])
 def test_a_layout_knows_exactly_what_is_allocated(
-    length: int, carry_dim: int, prioritized: bool, capacity: int
+    length: int, carry_dim: int, sampling: ReplaySampling, capacity: int
 ) -> None:
     layout = ReplayLayout(
-        rich_space(4), 4, capacity, 3, 0.9, 4, length, carry_dim, prioritized=prioritized, burn_in=carry_dim
+        rich_space(4), 4, capacity, 3, 0.9, 4, length, carry_dim, sampling=sampling, burn_in=carry_dim
     )
     replay = memory(layout)
     allocated = sum(array.nbytes for array in replay.arrays.values())
@@ -320,12 +326,12 @@ def test_a_layout_knows_exactly_what_is_allocated(
 
 
 @pytest.mark.parametrize("length", [1, 4])
-@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 def test_observations_on_disk_give_the_same_samples_and_leave_no_file(
-    length: int, prioritized: bool, tmp_path: Path
+    length: int, sampling: ReplaySampling, tmp_path: Path
 ) -> None:
     carry_dim = 3 if length > 1 else 0
-    layout = ReplayLayout(rich_space(4), 2, 60, 2, 0.9, 4, length, carry_dim, prioritized=prioritized)
+    layout = ReplayLayout(rich_space(4), 2, 60, 2, 0.9, 4, length, carry_dim, sampling=sampling)
     memories = [memory(layout), memory(layout, tmp_path)]
     assert list(tmp_path.iterdir()) == []
     for name, array in memories[1].arrays.items():
@@ -370,8 +376,8 @@ def test_saved_pieces_restore_the_same_memory(carry_dim: int) -> None:
     assert_same_batch(a, b)
 
 
-@pytest.mark.parametrize("prioritized", [False, True])
-def test_too_few_rows_is_an_error_in_words(prioritized: bool) -> None:
-    replay = memory(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50, prioritized=prioritized))
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_too_few_rows_is_an_error_in_words(sampling: ReplaySampling) -> None:
+    replay = memory(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50, sampling=sampling))
     with pytest.raises(ValueError, match="too few to sample"):
         replay.sample(2, np.random.default_rng(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from agents.errors import ConfigError
 from agents.interface import Sequences, Transitions
-from agents.policy.sac import SAC, SACConfig, entropy
+from agents.policy.sac import SAC, SACConfig, policy_entropy
 from agents.replay.buffer import Replay
 from networks.heads.critics import ActorAndCritics, Critics
 from networks.heads.policies import LogitsOutput
 from networks.heads.q_values import QOutput
+from tests.agents.helpers import outputs
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 
@@ -102,7 +104,7 @@ def batch_of(count: int = 64, seed: int = 1) -> Transitions:
 def test_the_critics_loss_by_hand(changes: dict[str, Any], values: float, sequences: bool) -> None:
     agent, batch = tables(**changes), step(sequences)
     target = 1.0 + 0.5 * values
-    loss, error, q = agent.critic_loss(batch, agent.outputs(batch, RNG()))
+    loss, error, q = agent.critic_loss(batch, outputs(agent, batch, RNG()))
     assert loss.item() == pytest.approx(0.5 * (2.0 - target) ** 2 + 0.5 * (1.0 - target) ** 2)
     assert error.item() == pytest.approx((abs(2.0 - target) + abs(1.0 - target)) / 2)
     assert q.item() == 1.5
@@ -118,7 +120,7 @@ def test_the_critics_loss_by_hand(changes: dict[str, Any], values: float, sequen
 
 def test_a_terminal_target_is_the_reward_alone() -> None:
     agent, batch = tables(), step(action=1, discount=0.0)
-    _, error, q = agent.critic_loss(batch, agent.outputs(batch, RNG()))
+    _, error, q = agent.critic_loss(batch, outputs(agent, batch, RNG()))
     assert (q.item(), error.item()) == (1.5, (1.0 + 2.0) / 2)
 
 
@@ -126,7 +128,7 @@ def test_a_clipped_critics_loss_by_hand() -> None:
     # the target is 5.8: critic 1 at 2 may count as 1.5 + 0.25 only, critic 2 at 1 as 1.5 - 0.25, the worse one counts
     agent, batch = tables(q_clip=0.25, entropy_in_target=False, q_average=True), step()
     target = 1.0 + 0.5 * 2.5
-    loss, error, _ = agent.critic_loss(batch, agent.outputs(batch, RNG()))
+    loss, error, _ = agent.critic_loss(batch, outputs(agent, batch, RNG()))
     assert loss.item() == pytest.approx(0.5 * (1.75 - target) ** 2 + 0.5 * (1.0 - target) ** 2)
     assert error.item() == pytest.approx((abs(2.0 - target) + abs(1.0 - target)) / 2)
     loss.sum().backward()
@@ -138,8 +140,8 @@ def test_a_clipped_critics_loss_by_hand() -> None:
 @pytest.mark.parametrize(("q_average", "q"), [(False, [1.0, 0.0]), (True, [1.5, 1.5])])
 def test_the_actors_loss_by_hand(q_average: bool, q: list[float]) -> None:
     agent, batch = tables(q_average=q_average), step()
-    out, policy = agent.outputs(batch, RNG()), [0.25, 0.75]
-    loss = agent.actor_loss(out.here.logits.log_softmax(dim=-1), agent.combined(out.here.q.detach()))
+    out, policy = outputs(agent, batch, RNG()), [0.25, 0.75]
+    loss = agent.actor_loss(out.online.logits.log_softmax(dim=-1), agent.combined(out.online.q.detach()))
     regret = [0.5 * math.log(policy[k]) - q[k] for k in range(2)]
     wanted = policy[0] * regret[0] + policy[1] * regret[1]
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
@@ -155,8 +157,8 @@ def test_the_actors_loss_by_hand(q_average: bool, q: list[float]) -> None:
 @pytest.mark.parametrize("scale", [0.2, 0.98])
 def test_the_temperatures_loss_by_hand(scale: float) -> None:
     agent, batch = tables(target_entropy_scale=scale), step()
-    out = agent.outputs(batch, RNG())
-    loss = agent.temperature_loss(out.here.logits.log_softmax(dim=-1).detach())
+    out = outputs(agent, batch, RNG())
+    loss = agent.temperature_loss(out.online.logits.log_softmax(dim=-1).detach())
     surplus = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75)) - scale * math.log(2.0)
     assert loss.item() == pytest.approx(math.log(0.5) * surplus, rel=1e-5)
     loss.sum().backward()
@@ -169,7 +171,7 @@ def test_alpha_falls_where_there_is_entropy_to_spare_and_0_keeps_it(scale: float
     agent = make(target_entropy_scale=scale)
     nn.init.constant_(agent.model.get_parameter("actor.head.policy.weight"), 0.0)
     agent.model.get_parameter("actor.head.policy.bias").data = torch.tensor([0.0, 1.0, 2.0])
-    share = entropy(torch.tensor([0.0, 1.0, 2.0]).log_softmax(dim=0)).item() / math.log(3.0)
+    share = policy_entropy(torch.tensor([0.0, 1.0, 2.0]).log_softmax(dim=0)).item() / math.log(3.0)
     assert 0.2 < share < 0.98
     metrics, _ = agent.update(batch_of(), RNG())
     assert metrics["train/entropy"].item() == pytest.approx(share * math.log(3.0), rel=1e-5)
@@ -179,6 +181,21 @@ def test_alpha_falls_where_there_is_entropy_to_spare_and_0_keeps_it(scale: float
 
 
 IMAGES = spaces.Dict({"image": spaces.Box(0, 255, (4, 10, 10), np.uint8), "vector": SPACE})
+
+
+def mean_loss(agent: SAC, batch: Any) -> Tensor:
+    """The loss of an update in which all rows count alike; nothing is learned."""
+    losses = []
+    if isinstance(batch, Sequences):
+        batch = batch._replace(mask=torch.ones_like(batch.mask))
+
+    def gradient_step(loss: Tensor, max_grad_norm: float) -> Tensor:
+        losses.append(loss)
+        return torch.zeros(())
+
+    with mock.patch.object(agent, "gradient_step", gradient_step):
+        agent.update(batch, RNG())
+    return losses[0]
 
 
 @pytest.mark.parametrize("core", ["none", "gru"])
@@ -196,13 +213,13 @@ def test_each_loss_moves_its_own_network_as_if_alone(core: Any, space: spaces.Sp
 
     def gradients(name: str) -> list[dict[str, Tensor]]:
         agent.optimizer.zero_grad()
-        out = agent.outputs(batch, RNG())
-        log_policy = out.here.logits.log_softmax(dim=-1)
+        out = outputs(agent, batch, RNG())
+        log_policy = out.online.logits.log_softmax(dim=-1)
         losses = {
             "critics": lambda: agent.critic_loss(batch, out)[0],
-            "actor": lambda: agent.actor_loss(log_policy, agent.combined(out.here.q.detach())),
+            "actor": lambda: agent.actor_loss(log_policy, agent.combined(out.online.q.detach())),
             "alpha": lambda: agent.temperature_loss(log_policy.detach()),
-            "all": lambda: agent.td_loss(batch, out)[0],
+            "all": lambda: mean_loss(agent, batch),
         }
         losses[name]().mean().backward()
         found = [
@@ -259,8 +276,8 @@ def test_critics_fit_what_they_are_shown_and_the_actor_prefers_what_they_value()
     agent, batch = make(target_period=100_000, learning_rate=1e-2, hidden=(64, 64)), batch_of()
     errors = [agent.update(batch, RNG())[1].mean().item() for _ in range(300)]
     assert np.mean(errors[-20:]) < 0.5 * np.mean(errors[:20])
-    out = agent.outputs(batch, RNG())
-    best, likeliest = agent.combined(out.here.q).argmax(dim=-1), out.here.logits.argmax(dim=-1)
+    out = outputs(agent, batch, RNG())
+    best, likeliest = agent.combined(out.online.q).argmax(dim=-1), out.online.logits.argmax(dim=-1)
     assert (best == likeliest).float().mean() > 0.9
 
 
@@ -271,7 +288,7 @@ def test_priorities_and_weights() -> None:
     metrics, priority = one.update(batch._replace(weight=weights), RNG())
     alone, _ = other.update(Transitions(*[part[:3] for part in batch]), RNG())
     assert metrics["train/loss"].item() == pytest.approx(alone["train/loss"].item() / 2, rel=1e-5)
-    out = make().outputs(batch, RNG())
+    out = outputs(make(), batch, RNG())
     assert torch.equal(priority, make().critic_loss(batch, out)[1])
     assert priority.shape == (6,)
     assert (priority > 0).all()
@@ -281,7 +298,9 @@ def test_priorities_and_weights() -> None:
 @pytest.mark.parametrize("q_clip", [0.0, 0.5])
 def test_a_sequence_says_what_its_rows_say_one_by_one(core: Any, q_clip: float) -> None:
     """From the stored memories of three networks; target critics read theirs, not the actor's."""
-    agent = make(core=core, core_size=4, sequence_length=6, burn_in=3, n_step=2, q_clip=q_clip, prioritized=True)
+    agent = make(
+        core=core, core_size=4, sequence_length=6, burn_in=3, n_step=2, q_clip=q_clip, replay_sampling="prioritized"
+    )
     for parameter in agent.target.parameters():
         parameter.data += 0.1
     width = agent.model.carry_dim
@@ -300,20 +319,20 @@ def test_a_sequence_says_what_its_rows_say_one_by_one(core: Any, q_clip: float) 
             found.append(getattr(output, name))
         return torch.stack(found)[3:]
 
-    out, columns = agent.outputs(batch, RNG()), torch.arange(16).expand(6, 16)
+    out, columns = outputs(agent, batch, RNG()), torch.arange(16).expand(6, 16)
     critics, actor = batch.carry[:, : 2 * width // 3], batch.carry[:, 2 * width // 3 :]
     with torch.no_grad():
         logits, target_q = unrolled(agent.model.actor, actor, "logits"), unrolled(agent.target, critics, "q")
-        torch.testing.assert_close(out.here.q, unrolled(agent.model.critics, critics, "q")[:6])
-    torch.testing.assert_close(out.here.logits, logits[:6])
-    torch.testing.assert_close(out.ahead.logits, logits[batch.bootstrap, columns])
-    torch.testing.assert_close(out.there.q, target_q[batch.bootstrap, columns])
-    assert out.back is None if q_clip == 0 else torch.allclose(out.back.q, target_q[:6], atol=1e-6)
-    assert not out.ahead.logits.requires_grad
+        torch.testing.assert_close(out.online.q, unrolled(agent.model.critics, critics, "q")[:6])
+    torch.testing.assert_close(out.online.logits, logits[:6])
+    torch.testing.assert_close(out.online_next.logits, logits[batch.bootstrap, columns])
+    torch.testing.assert_close(out.target_next.q, target_q[batch.bootstrap, columns])
+    assert out.target is None if q_clip == 0 else torch.allclose(out.target.q, target_q[:6], atol=1e-6)
+    assert not out.online_next.logits.requires_grad
     error, rows = agent.critic_loss(batch, out)[1] * batch.mask, batch.mask.sum(dim=0)
     metrics, priority = agent.update(batch, RNG())
     torch.testing.assert_close(priority, 0.9 * error.amax(dim=0) + 0.1 * error.sum(dim=0) / rows)
-    live = entropy(logits[:6].log_softmax(dim=-1))[batch.mask > 0]
+    live = policy_entropy(logits[:6].log_softmax(dim=-1))[batch.mask > 0]
     assert metrics["train/entropy"].item() == pytest.approx(live.mean().item(), rel=1e-4)
 
 

@@ -25,6 +25,7 @@ from agents.value.dqn import DQN, DQNConfig
 from agents.value.iqn import IQNConfig
 from agents.value.qr_dqn import QRDQN, QRDQNConfig
 from networks.heads.q_values import CategoricalOutput, QOutput, QuantileOutput
+from tests.agents.helpers import outputs
 from tests.agents.test_replay import play
 from tests.conftest import CPU
 
@@ -80,7 +81,7 @@ def step(action: int = 0, reward: float = 1.0, discount: float = 0.5) -> Transit
 
 
 def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return agent.td_loss(batch, agent.outputs(batch, RNG().manual_seed(0)))
+    return agent.td_loss(batch, outputs(agent, batch, RNG().manual_seed(0)))
 
 
 def softened(q: list[float], temperature: float) -> tuple[list[float], list[float]]:
@@ -262,8 +263,8 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(name: str, switches: dict[st
         weight=torch.ones(length * 5), indices=np.zeros(length * 5),
     )  # fmt: skip
     certain: Any = None  # IQN's taus are even without a generator
-    ours = agent.td_loss(batch, agent.outputs(batch, certain))
-    for got, wanted in zip(ours, agent.td_loss(rows, agent.outputs(rows, certain)), strict=True):
+    ours = agent.td_loss(batch, outputs(agent, batch, certain))
+    for got, wanted in zip(ours, agent.td_loss(rows, outputs(agent, rows, certain)), strict=True):
         torch.testing.assert_close(got * batch.mask, wanted.view(length, 5) * batch.mask, rtol=1e-4, atol=1e-5)
 
 
@@ -279,14 +280,14 @@ def test_burn_in_brings_the_memory_up_to_date_without_gradient(core: Any) -> Non
     batch = replay.sample(16, np.random.default_rng(0))
     assert isinstance(batch, Sequences)
     obs = batch.obs.clone().requires_grad_()
-    out = agent.outputs(batch._replace(obs=obs), RNG())
+    out = outputs(agent, batch._replace(obs=obs), RNG())
     carry, found = batch.carry, []
     with torch.no_grad():
         for seen, first in zip(batch.obs, batch.first, strict=True):  # one row at a time, from the stored memory
             output, carry = agent.model(seen, carry, first)
             found.append(output.q)
-    torch.testing.assert_close(out.here.q, torch.stack(found)[4:10])
-    out.here.q.sum().backward()
+    torch.testing.assert_close(out.online.q, torch.stack(found)[4:10])
+    out.online.q.sum().backward()
     assert not obs.grad[:4].any()
     assert obs.grad[4:10].abs().sum(dim=(0, 2)).min() > 0
 
@@ -330,11 +331,6 @@ def test_the_ladder_gives_every_environment_its_epsilon() -> None:
     np.testing.assert_allclose(random, [0.5 ** (1 + i) * 2 / 3 for i in range(count)], atol=0.03)
 
 
-def test_the_exponent_of_importance_rises_to_1() -> None:
-    config = replace(BASE, importance_exponent=0.4, total_steps=1000)
-    assert [config.beta(steps) for steps in (0, 500, 1000, 2000)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
-
-
 def test_a_rescaling_agent_shows_its_value_in_rewards() -> None:
     plain, rescaled = make("dqn", eval_epsilon=0.0), make("dqn", value_rescale=True, eval_epsilon=0.0)
     obs, first, carry = np.ones((1, 2), np.float32), np.ones(1, bool), plain.initial_carry(1)
@@ -352,10 +348,10 @@ def test_augmentation_changes_what_is_learned_from_images_alone() -> None:
     whole = batch._replace(
         obs={"picture": pictures, "vector": batch.obs}, next_obs={"picture": pictures, "vector": batch.next_obs}
     )
-    first, second = (agent.outputs(whole, RNG().manual_seed(seed)).here.q for seed in (0, 1))
+    first, second = (outputs(agent, whole, RNG().manual_seed(seed)).online.q for seed in (0, 1))
     assert not torch.equal(first, second)
     agent.config = replace(config, augment=False)
-    first, second = (agent.outputs(whole, RNG().manual_seed(seed)).here.q for seed in (0, 1))
+    first, second = (outputs(agent, whole, RNG().manual_seed(seed)).online.q for seed in (0, 1))
     assert torch.equal(first, second)
 
 

@@ -35,7 +35,7 @@ def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
     update = update_cost.measured("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
     assert isinstance(update, update_cost.Update)
     assert update.agent.config.head_hidden == 16
-    assert update.replay.layout.prioritized
+    assert update.replay.layout.sampling == "prioritized"
     before = update.replay.tree.leaves.copy()
     update()
     assert update.agent.updates == 1
