@@ -9,11 +9,9 @@ from dataclasses import fields, replace
 from math import gcd
 from typing import Any, get_args
 
-from agents.config import TrainConfig
+from agents.config import ReplayConfig, RolloutConfig, TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
-from agents.off_policy import ReplayConfig
-from agents.on_policy import RolloutConfig
 from agents.policy.a2c import A2C, A2CConfig
 from agents.policy.impala import Impala, ImpalaConfig
 from agents.policy.ppo import PPO, PPOConfig

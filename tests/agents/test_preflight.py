@@ -23,13 +23,7 @@ from rich.console import Console
 from agents.build import build_agent, build_replay, replay_layout
 from agents.config import ReplayConfig, RolloutConfig, TrainConfig
 from agents.errors import ConfigError
-<<<<<<< HEAD
-from agents.off_policy import ReplayConfig
-from agents.on_policy import RolloutConfig
 from agents.presets.registry import PRESETS, tiny, with_core
-=======
-from agents.presets.registry import PRESETS, memory, tiny
->>>>>>> 02c6fd5 (Read one update top to bottom: DQN.update, SAC.update and the on-policy minibatch)
 from agents.run import machine, preflight
 from agents.run.checkpoint import weights_sha256
 from agents.run.preflight import plan, warnings_for

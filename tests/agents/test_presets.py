@@ -14,12 +14,7 @@ from agents.config import RolloutConfig, TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.loops import interact
-<<<<<<< HEAD
-from agents.on_policy import RolloutConfig
 from agents.presets.registry import ALGORITHMS, OURS, PRESETS, preset, tiny, with_core
-=======
-from agents.presets.registry import ALGORITHMS, OURS, PRESETS, memory, preset, tiny
->>>>>>> 02c6fd5 (Read one update top to bottom: DQN.update, SAC.update and the on-policy minibatch)
 from agents.run import checkpoint
 from agents.run.run import Run
 from agents.sb3 import zoo_presets
