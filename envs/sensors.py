@@ -135,7 +135,7 @@ class Flicker(AgentSideWrapper):
         super().__init__(envs)
         space = envs.single_observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 3:
-            raise ValueError(f"its observations are not images but {space}")
+            raise ValueError(f"flicker needs images, not {space}")
         self.probability, self.frame_stack = _share("flicker", probability), frame_stack
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

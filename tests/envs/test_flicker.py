@@ -84,7 +84,7 @@ def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_a
 @pytest.mark.parametrize(
     ("env_id", "kwargs", "words"),
     [
-        ("CartPole-v1", HALF, "not images"),
+        ("CartPole-v1", HALF, "flicker needs images"),
         ("ALE/Pong-v5", {"flicker": 1.0}, "flicker must be at least 0 and below 1, not 1.0"),
         ("ALE/Pong-v5", {"flicker": -0.5}, "must be at least 0 and below 1"),
         ("ALE/Pong-v5", {"flicker": "often"}, "must be at least 0 and below 1"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -178,6 +181,36 @@ def test_old_names_of_atari_games_are_refused_with_the_new_one(env_id: str) -> N
         check_id(env_id)
 
 
+@pytest.mark.parametrize(("env_id", "closest"), [
+    ("CartPol-v1", "CartPole-v1, "), ("cartpole-v1", "CartPole-v1?"), ("ale/pong-v5", "ALE/Pong-v5?"),
+    ("Pong-v5", "ALE/Pong-v5, "), ("Breakout-v1", "MinAtar/Breakout-v1, "), ("minatar/Freeway-v1", "MinAtar/Freeway-v1?"),
+])  # fmt: skip
+def test_the_same_name_is_suggested_before_other_namespaces_and_versions(env_id: str, closest: str) -> None:
+    with pytest.raises(EnvError) as raised:
+        check_id(env_id)
+    assert f"did you mean {closest}" in str(raised.value)
+
+
+def test_only_the_package_of_the_environment_is_imported() -> None:
+    """Importing MinAtar takes a second, for the plots that it can draw."""
+    code = (
+        "import sys; from envs.make import check_id, family\n"
+        "check_id('CartPole-v1'); check_id('ALE/Pong-v5'); family('MinAtar/Breakout-v1')\n"
+        "assert not {'minatar', 'minigrid', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("folder", [None, ""])
+def test_rendering_prints_nothing(folder: str | None) -> None:
+    """SDL complains about a missing XDG_RUNTIME_DIR, as on a server."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("XDG_RUNTIME_DIR", "SDL_VIDEODRIVER")}
+    code = "from envs.make import make_env; env = make_env('CartPole-v1'); env.reset(); env.render()"
+    environment |= {} if folder is None else {"XDG_RUNTIME_DIR": folder}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 # -- protocols ---------------------------------------------------------------------------------------------------------
 
 
@@ -240,9 +273,9 @@ def test_a_protocol_that_does_not_fit_is_refused() -> None:
     for env_id, name in (("CartPole-v1", "machado"), ("ALE/Pong-v5", "native")):
         with pytest.raises(EnvError, match=f"{name} does not fit {env_id}"):
             resolve_protocol(env_id, name)
-    with pytest.raises(EnvError, match="unknown protocol 'x'; there are classic, machado, native"):
+    with pytest.raises(EnvError, match="unknown protocol 'x'; choose from classic, machado, native"):
         resolve_protocol("ALE/Pong-v5", "x")
-    with pytest.raises(EnvError, match="Atari games only"):
+    with pytest.raises(EnvError, match="only Atari games have an image size"):
         resolve_protocol("CartPole-v1", image_size=42)
     assert resolve_protocol("ALE/Pong-v5", "machado", 42) == replace(MACHADO, image_size=42)
 

@@ -97,7 +97,7 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "argument of no use": ("ppo --env CartPole-v1 --env-kwargs wind 3", ("does not take these arguments", "'wind'")),
     "argument out of range": ("ppo --env LunarLander-v3 --env-kwargs gravity 4", ("these arguments: gravity",)),
     "argument of an atari game": ("ppo --env ALE/Pong-v5 --env-kwargs mode 1", ("takes sound, flicker", "not mode")),
-    "flicker without a picture": ("ppo --env CartPole-v1 --env-kwargs flicker 0.5", ("flicker", "not images")),
+    "flicker without a picture": ("ppo --env CartPole-v1 --env-kwargs flicker 0.5", ("flicker needs images",)),
     "nothing but flicker": ("ppo --env ALE/Pong-v5 --env-kwargs flicker 1", ("flicker must be at least 0",)),
     "a2c off its policy": ("a2c --env CartPole-v1 --epochs 2", ("--epochs must be 1", "A2C")),
     "reinforce with a critic's guess": ("reinforce --env CartPole-v1 --gae-lambda 0.9", ("--gae-lambda must be 1",)),
