@@ -183,7 +183,7 @@ def test_old_names_of_atari_games_are_refused_with_the_new_one(env_id: str) -> N
 
 @pytest.mark.parametrize(("env_id", "closest"), [
     ("CartPol-v1", "CartPole-v1, "), ("cartpole-v1", "CartPole-v1?"), ("ale/pong-v5", "ALE/Pong-v5?"),
-    ("Pong-v5", "ALE/Pong-v5, "), ("Breakout-v1", "MinAtar/Breakout-v1, "), ("minatar/Freeway-v1", "MinAtar/Freeway-v1?"),
+    ("Pong-v5", "ALE/Pong-v5, "), ("Breakout-v1", "MinAtar/Breakout-v1, "), ("minatar/freeway-v1", "MinAtar/Freeway"),
 ])  # fmt: skip
 def test_the_same_name_is_suggested_before_other_namespaces_and_versions(env_id: str, closest: str) -> None:
     with pytest.raises(EnvError) as raised:
