@@ -1,1 +1,1 @@
-"""Games as Gymnasium environments: how they are made, what a score on them means, and how they are recorded."""
+"""Games as Gymnasium environments: making them, evaluation protocols, action replays and videos."""

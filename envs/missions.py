@@ -50,7 +50,7 @@ class GridPlanes(gym.ObservationWrapper):
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start a game, discarding what MiniGrid prints about rejected layouts."""
+        """Start a game, and discard MiniGrid's output about rejected layouts."""
         with contextlib.redirect_stdout(io.StringIO()):
             return super().reset(seed=seed, options=options)
 

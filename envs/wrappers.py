@@ -52,7 +52,7 @@ class AgentSideWrapper(gym.vector.VectorWrapper):
 
     @property
     def game(self) -> GameSpec:
-        """The `GameSpec` of the `RecordEpisodes` inside: Gymnasium's wrappers hide the attributes of what they wrap."""
+        """The `GameSpec` of the wrapped `RecordEpisodes`; Gymnasium's wrappers hide attributes of inner ones."""
         return self.env.game  # type: ignore[attr-defined]
 
 

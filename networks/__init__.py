@@ -1,1 +1,1 @@
-"""Function approximators: `Model(torso, core, head)`, from an observation to what an agent needs of it."""
+"""Neural networks: `Model(torso, core, head)`, from observations to policies, values or return distributions."""
