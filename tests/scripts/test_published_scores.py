@@ -1,4 +1,4 @@
-"""The table of published Atari scores."""
+"""Test human-normalised and published Atari scores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_published_scores_are_of_one_protocol_and_best_first() -> None:
     assert {line.sticky for line in classic} == {"no"}
     assert {line.sticky for line in sticky} == {"yes"}
     assert [line.score for line in classic] == sorted((line.score for line in classic), reverse=True)
-    told = {line.agent: (line.score, line.frames) for line in classic}
-    assert told["DQN"] == (18.9, "200M")  # Mnih et al. 2015
-    assert told["Rainbow"] == (20.9, "200M")  # Hessel et al. 2018
+    by_agent = {line.agent: (line.score, line.frames) for line in classic}
+    assert by_agent["DQN"] == (18.9, "200M")  # Mnih et al. 2015
+    assert by_agent["Rainbow"] == (20.9, "200M")  # Hessel et al. 2018
     assert all(line.source and line.protocol for line in (*classic, *sticky))
     assert published_scores("ALE/Pong-v5", "native") == published_scores("CartPole-v1", "classic") == []
 

@@ -1,4 +1,4 @@
-"""The page: what it shows, what it refuses, and that nothing from a run can become markup."""
+"""Test the report page: contents, refusals, and escaping of everything that comes from a run."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ def video(run: Path, name: str, data: bytes) -> Path:
 
 
 def text_of(page: str) -> str:
-    """Return what a reader sees, without markup and with single spaces."""
+    """Return the visible text of a page, with single spaces."""
     shown = re.sub(r"<style.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", shown).split())
 
 
 def sides(tmp_path: Path, first: list[float], second: list[float]) -> list[Path]:
-    """Write one run per final score, of two algorithms."""
+    """Write one run of ppo or dqn for each constant return."""
     runs = []
     for algo, finals in (("ppo", first), ("dqn", second)):
         runs += [write_run(tmp_path / f"{algo}{s}", [final] * 20, algo, s) for s, final in enumerate(finals)]
     return runs
 
 
-class Balance(HTMLParser):
-    """Collects tags, and fails on one that is closed out of order."""
+class TagCollector(HTMLParser):
+    """Collect tags; fail if they are closed out of order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,11 +113,11 @@ def test_a_single_run_shows_its_numbers(tmp_path: Path) -> None:
     assert "Which is better" not in text
 
 
-def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
+def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path) -> None:
     runs = sides(tmp_path, [10, 11, 12], [1, 2, 3])
     video(runs[0], "a.mp4", b"film")
     page = write_report(runs, tmp_path / "r.html").read_text()
-    parser = Balance()
+    parser = TagCollector()
     parser.feed(page)
     assert parser.open == []
     assert not {"script", "iframe", "img", "object"} & {tag for tag, _ in parser.tags}
@@ -131,7 +131,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_curves_end_where_the_runs_do(tmp_path: Path) -> None:
-    """The drawn polyline, mapped back through the tick labels, ends at the smoothed final return."""
+    """The drawn line, mapped back through the tick labels, ends at the smoothed final return."""
     page = write_report([write_run(tmp_path / "r", [float(n) for n in range(100)])], tmp_path / "r.html").read_text()
     svg = re.search(r"<svg.*?</svg>", page, re.DOTALL)[0]  # type: ignore[index]
     line = max(re.findall(r'<path d="(M [^"]*)"[^>]*stroke: #3b82f6', svg), key=len)
@@ -145,7 +145,7 @@ def test_curves_end_where_the_runs_do(tmp_path: Path) -> None:
     assert (points[-1, 1] - points[0, 1]) / scale == pytest.approx(97.0 - 0.0, abs=1.0)  # window of 5 games
 
 
-def test_curves_over_updates_where_every_run_counted_them(tmp_path: Path) -> None:
+def test_curves_over_updates_if_every_run_logged_them(tmp_path: Path) -> None:
     run = write_run(tmp_path / "counted", [float(n) for n in range(100)])
     with open(run / "metrics.jsonl", "a") as file:
         file.write(json.dumps({"env_steps": 50_000, "wall_seconds": 100.0, "time/updates": 40}) + "\n")
@@ -164,7 +164,7 @@ def test_large_numbers_are_short() -> None:
     assert texts == ["950", "1k", "9.99k", "999k", "1M", "2.5M", "1B"]
 
 
-def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
+def test_groups_have_intervals_and_a_winner(tmp_path: Path) -> None:
     text = text_of(write_report(sides(tmp_path, [10, 11, 12, 13, 14], [1, 2, 3]), tmp_path / "r.html").read_text())
     assert "12.00 mean 12.00" in text
     assert "2.00 mean 2.00" in text
@@ -174,7 +174,7 @@ def test_groups_with_an_interval_and_a_winner(tmp_path: Path) -> None:
     assert "The algorithm only" in text
 
 
-def test_overlap_means_cannot_tell(tmp_path: Path) -> None:
+def test_overlapping_intervals_decide_nothing(tmp_path: Path) -> None:
     text = text_of(write_report(sides(tmp_path, [1, 5, 9], [2, 6, 10]), tmp_path / "r.html").read_text())
     assert "ppo against dqn: cannot tell: the intervals overlap" in text
     assert "is better: " not in text
@@ -186,7 +186,7 @@ def test_two_seeds_a_side_never_decide(tmp_path: Path) -> None:
     assert "is better: " not in text
 
 
-def test_verdict_mentions_unequal_budgets(tmp_path: Path) -> None:
+def test_the_conclusion_mentions_unequal_budgets(tmp_path: Path) -> None:
     groups = []
     for algo, length, final in (("a", 20, 10.0), ("b", 40, 1.0)):
         made = [read_run(write_run(tmp_path / f"{algo}{s}", [final + s] * length, algo, s)) for s in range(3)]
@@ -194,7 +194,7 @@ def test_verdict_mentions_unequal_budgets(tmp_path: Path) -> None:
     assert "budgets differ (20k and 40k env steps)" in compare_groups(groups[0], groups[1]).conclusion
 
 
-def test_mixed_protocols_are_refused_by_knob(tmp_path: Path) -> None:
+def test_mixed_protocols_are_refused_by_setting(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a", [1.0] * 20), write_run(tmp_path / "b", [9.0] * 20, card=STICKY)]
     with pytest.raises(ReportError, match=r"protocol.repeat_action_probability \(0.0 / 0.25\)") as caught:
         write_report(runs, tmp_path / "r.html")
@@ -226,7 +226,7 @@ def test_normalised_scores_over_two_games(tmp_path: Path) -> None:
     assert "0.250 0.250 to 0.250 Compare rows" in text  # optimality gap: (0 + 0 + 0.5 + 0.5) / 4
 
 
-def test_published_scores_stand_beside_the_runs_of_their_protocol(tmp_path: Path) -> None:
+def test_published_scores_of_the_same_protocol_are_listed(tmp_path: Path) -> None:
     classic = [write_run(tmp_path / f"c{seed}", [18.0] * 5, seed=seed) for seed in range(2)]
     text = text_of(write_report(classic, tmp_path / "c.html").read_text())
     assert "Published scores on ALE/Pong-v5, classic" in text
@@ -240,7 +240,7 @@ def test_published_scores_stand_beside_the_runs_of_their_protocol(tmp_path: Path
     assert "Mnih" not in text
 
 
-def test_small_frames_and_other_games_are_not_mistaken_for_published_ones(tmp_path: Path) -> None:
+def test_small_frames_are_noted_and_other_games_have_no_published_scores(tmp_path: Path) -> None:
     small = {**PONG, "protocol": {**PONG["protocol"], "image_size": 42}}
     text = text_of(write_report([write_run(tmp_path / "s", [18.0] * 5, card=small)], tmp_path / "s.html").read_text())
     assert "These runs see frames of 42x42, the published ones of 84x84." in text
@@ -259,7 +259,7 @@ def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
     metrics = run / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("time/env_share", "time/<script>_share"))
     page = write_report([run, other], tmp_path / "r.html", title=evil, video_bytes=0).read_text()
-    parser = Balance()
+    parser = TagCollector()
     parser.feed(page)
     tags = {tag for tag, _ in parser.tags}
     assert not {"script", "img"} & tags
@@ -268,26 +268,26 @@ def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(&#39;x&#39;)" in page
 
 
-def test_text_that_utf8_cannot_hold_is_written_all_the_same(tmp_path: Path) -> None:
+def test_text_that_utf8_cannot_encode_is_escaped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", [1.0], command="train \ud800 now")
     assert r"train \ud800 now" in write_report([run], tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_videos_lie_inside_until_the_budget_is_spent(tmp_path: Path) -> None:
+def test_videos_are_embedded_until_the_budget_is_spent(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "a b", [1.0] * 5), write_run(tmp_path / "c", [1.0] * 5, seed=1)]
     early, late = b"early film" * 30, b"late film!" * 30
     video(runs[0], "1.mp4", early)
     video(runs[0], "2.mp4", late)
     video(runs[1], "1.mp4", b"other film" * 30)
-    whole = write_report(runs, tmp_path / "whole.html").read_text()
-    assert whole.count("<video controls muted") == 3
-    assert base64.b64encode(early).decode() in whole
-    cut = write_report(runs, tmp_path / "out" / "cut.html", video_bytes=850).read_text()
-    assert cut.count("<video") == 2  # the newest of each run
-    assert base64.b64encode(late).decode() in cut
-    assert base64.b64encode(early).decode() not in cut
-    assert 'href="../a%20b/videos/1.mp4"' in cut
-    assert "to keep this page small" in cut
+    full = write_report(runs, tmp_path / "full.html").read_text()
+    assert full.count("<video controls muted") == 3
+    assert base64.b64encode(early).decode() in full
+    small = write_report(runs, tmp_path / "out" / "small.html", video_bytes=850).read_text()
+    assert small.count("<video") == 2  # the newest of each run
+    assert base64.b64encode(late).decode() in small
+    assert base64.b64encode(early).decode() not in small
+    assert 'href="../a%20b/videos/1.mp4"' in small
+    assert "to keep this page small" in small
 
 
 def test_an_empty_video_file_is_not_played(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_an_empty_video_file_is_not_played(tmp_path: Path) -> None:
     assert "<video" not in write_report([run], tmp_path / "r.html").read_text()
 
 
-def test_corruption_is_told_on_the_page(tmp_path: Path) -> None:
+def test_the_page_names_corrupted_lines(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", [1.0] * 5)
     lines = (run / "metrics.jsonl").read_text().split("\n")
     (run / "metrics.jsonl").write_text("\n".join([lines[0], "garbage", *lines[1:], '{"half']))
@@ -316,7 +316,7 @@ def test_a_run_without_a_finished_game_still_has_a_page(tmp_path: Path, recwarn:
     assert not recwarn.list
 
 
-def test_seeds_given_twice_are_counted_once_or_told(tmp_path: Path) -> None:
+def test_repeated_runs_count_once_and_repeated_seeds_are_noted(tmp_path: Path) -> None:
     run = write_run(tmp_path / "r", [1.0] * 5)
     assert "2 runs" not in text_of(write_report([run, run], tmp_path / "r.html").read_text())
     twin = write_run(tmp_path / "twin", [1.0] * 5)
@@ -327,10 +327,10 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.
     run, out = write_run(tmp_path / "r", [1.0] * 5), tmp_path / "r.html"
     out.write_text("old")
 
-    def full(*paths: Path) -> None:
+    def disk_full(*paths: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", disk_full)
     with pytest.raises(OSError, match="No space"):
         write_report([run], out)
     assert out.read_text() == "old"
@@ -376,7 +376,7 @@ def test_the_script_writes_the_page(tmp_path: Path) -> None:
     [("absent", "is not a folder"), ("plain", "has no config.json"), ("empty", "has no metrics"),
      ("sticky", "protocol.repeat_action_probability (0.0 / 0.25)"), ("--out=.", "is a folder; --out")],
 )  # fmt: skip
-def test_the_script_refuses_in_one_line(
+def test_the_script_refuses_bad_runs_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], second: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -388,9 +388,9 @@ def test_the_script_refuses_in_one_line(
     monkeypatch.setattr(sys, "argv", ["compare.py", "good", second])
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert end.value.code == 2
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
-    assert message in told.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
     assert not (tmp_path / "report.html").exists()

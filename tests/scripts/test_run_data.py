@@ -1,4 +1,4 @@
-"""Reading run folders, whole and broken, and grouping runs."""
+"""Test reading run folders, complete and damaged, and grouping runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from scripts.report.run_data import (
     ReportError,
+    comparable_groups,
     differing_values,
     group_runs,
     number_duplicates,
@@ -31,7 +32,7 @@ def game(steps: int, score: float) -> str:
     return json.dumps({"env_steps": steps, "wall_seconds": steps / 10, "episode/return": score})
 
 
-def test_reading_keeps_games_evaluations_and_the_last_shares(tmp_path: Path) -> None:
+def test_reading_games_evaluations_and_the_last_time_shares(tmp_path: Path) -> None:
     share = '{"env_steps": 30, "wall_seconds": 3.5, "time/env_share": %s, "time/learn_share": 0.5}'
     evaluation = '{"env_steps": 40, "wall_seconds": 4.0, "eval/return_mean": 7.5}'
     run = read_run(write_run(tmp_path / "r", [game(10, 1), share % 0.1, game(20, 3), share % 0.25, evaluation, ""]))
@@ -41,12 +42,12 @@ def test_reading_keeps_games_evaluations_and_the_last_shares(tmp_path: Path) -> 
     assert run.notes == ()
 
 
-def test_final_score_is_of_the_last_hundred_games(tmp_path: Path) -> None:
+def test_score_is_the_mean_of_the_last_hundred_games(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "r", [game(i, -1000 if i < 50 else i) for i in range(150)]))
     assert run.score == np.mean(range(50, 150))
 
 
-def test_half_written_last_line_is_no_corruption(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_half_written_last_line_is_not_corruption(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     run = read_run(write_run(tmp_path / "r", [game(10, 1), '{"env_steps": 20, "wall_sec']))
     assert len(run.games) == 1
     assert run.notes == ()
@@ -62,20 +63,20 @@ def test_corrupted_line_in_the_middle_is_named_and_skipped(tmp_path: Path, bad: 
     assert "line 2" in run.notes[0]
 
 
-def test_bytes_that_are_no_text_are_a_corrupted_line(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_a_corrupted_line(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r", [])
     (folder / "metrics.jsonl").write_bytes(game(10, 1).encode() + b"\n\x00\xff\xfe\n" + game(20, 2).encode() + b"\n")
     with pytest.warns(UserWarning, match="line 2"):
         assert len(read_run(folder).games) == 2
 
 
-def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+def test_nan_is_left_out(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "r", [game(10, 1), game(20, float("nan")), game(30, 3)]))
     assert run.games[:, 2].tolist() == [1, 3]
     assert run.env_steps == 30
 
 
-def test_what_is_no_run_says_so(tmp_path: Path) -> None:
+def test_folders_that_are_not_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="not a folder"):
         read_run(tmp_path / "absent")
     (tmp_path / "plain").mkdir()
@@ -90,13 +91,22 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
             read_run(tmp_path / "plain")
 
 
+@pytest.mark.parametrize(("field", "value", "message"), [("seed", "7", "not an integer"), ("config", [1], "table")])
+def test_a_field_of_another_type_is_refused(tmp_path: Path, field: str, value: object, message: str) -> None:
+    folder = write_run(tmp_path / "r", [game(10, 1)])
+    meta = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**meta, field: value}))
+    with pytest.raises(ReportError, match=message):
+        read_run(folder)
+
+
 @pytest.mark.parametrize("lines", [[], [""], ['{"env_st']])
-def test_a_run_without_metrics_says_so(tmp_path: Path, lines: list[str]) -> None:
+def test_a_run_without_metrics_is_refused(tmp_path: Path, lines: list[str]) -> None:
     with pytest.raises(ReportError, match="has no metrics"):
         read_run(write_run(tmp_path / "r", lines))
 
 
-def test_groups_are_runs_that_differ_by_seed_only(tmp_path: Path) -> None:
+def test_groups_are_runs_that_differ_only_in_their_seed(tmp_path: Path) -> None:
     made = [(0, 1e-3), (1, 1e-3), (0, 1e-4)]
     runs = [read_run(write_run(tmp_path / f"{s}{lr}", [game(9, s)], s, learning_rate=lr)) for s, lr in made]
     groups = group_runs(runs)
@@ -106,13 +116,15 @@ def test_groups_are_runs_that_differ_by_seed_only(tmp_path: Path) -> None:
 
 def test_groups_never_mix_fingerprints(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path / f, [game(9, 1)], fingerprint=f)) for f in ("aaaaaaaa", "bbbbbbbb")]
-    assert [group.label for group in group_runs(runs)] == ["ppo · native aaaaaa", "ppo · native bbbbbb"]
+    groups = group_runs(runs)
+    assert [group.label for group in groups] == ["ppo · native aaaaaa", "ppo · native bbbbbb"]
+    assert comparable_groups(groups) == [[groups[0]], [groups[1]]]
 
 
-def test_labels_that_would_be_equal_are_numbered() -> None:
+def test_equal_labels_are_numbered() -> None:
     assert number_duplicates(["a", "b", "a"]) == ["a #1", "b", "a #2"]
 
 
-def test_differences_are_found_in_depth() -> None:
+def test_differing_values_of_nested_tables() -> None:
     tables: list[dict[str, Any]] = [{"a": {"b": 1, "c": 2}, "d": 5}, {"a": {"b": 1, "c": 3}}]
     assert differing_values(tables) == {"a.c": [2, 3], "d": [5, "-"]}

@@ -1,4 +1,4 @@
-"""Estimates against numbers worked out by hand, and reading of run folders, whole and broken."""
+"""Test estimates and intervals against rliable's figures and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def test_iqm_is_the_mean_of_the_middle_half_over_all_tasks() -> None:
     assert float(st.iqm([task(0, 1, 2, 100)])) == 1.5
     assert float(st.iqm([task(0, 100), task(1, 2)])) == 1.5
     assert float(st.iqm([task(7, -3, 5, 6, 100, 4, 3, 9)])) == (4 + 5 + 6 + 7) / 4
-    # three scores: a quarter of three is no whole score, so none is cut
+    # a quarter of three scores is less than one score, so none is trimmed
     assert float(st.iqm([task(0, 0, 9)])) == 3.0
 
 
-def test_mean_and_median_go_over_the_means_of_tasks() -> None:
+def test_mean_and_median_are_taken_over_the_means_of_tasks() -> None:
     tasks = [task(0, 2), task(10, 20, 30), task(100)]
     assert float(st.mean(tasks)) == pytest.approx((1 + 20 + 100) / 3)
     assert float(st.median(tasks)) == 20.0
 
 
-def test_optimality_gap_counts_what_lies_above_as_reached() -> None:
+def test_optimality_gap_caps_scores_at_gamma() -> None:
     assert float(st.optimality_gap([task(0.5, 3.0), task(0.0, 1.0)])) == pytest.approx(1 - (0.5 + 1 + 0 + 1) / 4)
     assert float(st.optimality_gap([task(1.0, 5.0)], gamma=2.0)) == pytest.approx(0.5)
 
@@ -74,7 +74,7 @@ def test_bootstrap_interval_agrees_with_all_resamples_enumerated() -> None:
     assert low < np.mean(scores) < high
 
 
-def test_bootstrap_follows_its_generator_and_needs_two_runs() -> None:
+def test_bootstrap_is_reproducible_and_needs_two_runs() -> None:
     first, second = (st.bootstrap([task(1, 5, 9)], st.iqm, np.random.default_rng(3), 200) for _ in range(2))
     assert first == second
     assert st.bootstrap([task(1), task(2)], st.iqm, np.random.default_rng(0)) is None
@@ -88,12 +88,12 @@ def test_improvement_interval_of_separate_sides_is_certain() -> None:
     assert high == 1.0
 
 
-def test_running_mean_looks_back_only() -> None:
+def test_running_mean_uses_past_values_only() -> None:
     assert st.running_mean(task(2, 4, 9, -3), 2).tolist() == [2.0, 3.0, 6.5, 3.0]
     assert st.running_mean(task(), 5).tolist() == []
 
 
-def test_performance_profiles_count_what_lies_above() -> None:
+def test_performance_profiles_count_scores_above_each_threshold() -> None:
     tasks = [task(0.0, 1.0), task(0.5, 2.0)]
     assert st.performance_profile(tasks, np.array([-1.0, 0.0, 0.5, 0.75, 2.0])).tolist() == [1.0, 0.75, 0.5, 0.5, 0.0]
     drawn = [np.random.default_rng(0).choice(scores, (7, 2)) for scores in tasks]
@@ -121,20 +121,20 @@ RLIABLE = {
         [1.0, 0.8928571428571429, 0.7142857142857143, 0.5714285714285714, 0.25],
     ),
 }  # fmt: skip
-"""(runs, games, phase) -> what rliable 1.2.0 says: IQM, mean, median, optimality gap, P(X > Y), score distribution."""
+"""(runs, games, phase) -> figures of rliable 1.2.0: IQM, mean, median, optimality gap, P(X > Y), score distribution."""
 
 
-def made_up_scores(runs: int, games: int, phase: float) -> list[np.ndarray]:
+def synthetic_scores(runs: int, games: int, phase: float) -> list[np.ndarray]:
     run, game = np.arange(runs)[:, None], np.arange(games)[None, :]
     table = np.round(0.9 + 0.8 * np.sin(1.7 * run + 2.3 * game + phase) + 0.1 * game, 6)
     return list(table.T)
 
 
-@pytest.mark.parametrize("about", RLIABLE)
-def test_estimates_are_those_of_rliable(about: tuple[int, int, float]) -> None:
-    runs, games, phase = about
-    x, y = made_up_scores(runs, games, phase), made_up_scores(runs, games, phase + 0.4)
-    *estimates, distribution = RLIABLE[about]
-    found = [st.iqm(x), st.mean(x), st.median(x), st.optimality_gap(x), st.probability_of_improvement(x, y)]
-    assert found == pytest.approx(estimates, abs=1e-9)
+@pytest.mark.parametrize("case", RLIABLE)
+def test_estimates_equal_those_of_rliable(case: tuple[int, int, float]) -> None:
+    runs, games, phase = case
+    x, y = synthetic_scores(runs, games, phase), synthetic_scores(runs, games, phase + 0.4)
+    *estimates, distribution = RLIABLE[case]
+    computed = [st.iqm(x), st.mean(x), st.median(x), st.optimality_gap(x), st.probability_of_improvement(x, y)]
+    assert computed == pytest.approx(estimates, abs=1e-9)
     assert st.performance_profile(x, THRESHOLDS) == pytest.approx(distribution, abs=1e-9)
