@@ -45,7 +45,7 @@ class RunData:
     time_shares: dict[str, float]
     """Share of the wall-clock time by activity (env, act, learn, log), from the last line that has it."""
     notes: tuple[str, ...]
-    """Problems found while reading, one sentence each."""
+    """Problems met while reading, one sentence each."""
     peak_memory_gb: float | None = None
     """Peak memory of the training process."""
 

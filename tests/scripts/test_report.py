@@ -124,6 +124,7 @@ def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path) -> None:
     for tag, attributes in parser.tags:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
+    assert "default-src 'none'; style-src 'unsafe-inline'; media-src data:; img-src data:" in page
     assert "@import" not in page
     assert "url(http" not in page
     assert [attrs["name"] for tag, attrs in parser.tags if tag == "meta" and "name" in attrs] == ["viewport"]
