@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.action_replays import EpisodeRecord, MakeEnv, resimulate
-from envs.ale import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, AtariGame
+from envs.ale import FRAMES_PER_SECOND, SAMPLES_PER_FRAME, SILENCE, AtariGame
 from envs.errors import RecordingError
 
 SOUND_RATE = 44_100
@@ -154,15 +154,9 @@ class VideoWriter:
 
 
 def render_replay(
-    record: EpisodeRecord,
-    previous: Sequence[EpisodeRecord],
-    path: str | Path,
-    make_env: MakeEnv,
-    scale: int = 1,
-    sound: bool = True,
-    overlay: Overlay | None = None,
-    max_steps: int | None = None,
-) -> Recording:
+    record: EpisodeRecord, previous: Sequence[EpisodeRecord], path: str | Path, make_env: MakeEnv, scale: int = 1,
+    sound: bool = True, overlay: Overlay | None = None, max_steps: int | None = None,
+) -> Recording:  # fmt: skip
     """Play a recorded episode again, verify it and write its video.
 
     Atari games are shown at 60 frames per second, with sound; other games with one frame per step. `previous` are the
@@ -184,11 +178,8 @@ def render_replay(
     if isinstance(game, AtariGame):
         game.on_frame = lambda frame, samples: pending.append((frame, samples))
         fps, rate = FRAMES_PER_SECOND, FRAMES_PER_SECOND * SAMPLES_PER_FRAME if sound else None
-    tags = {"title": f"{record.env_id} score {record.episode_return:g}"}
-    if "weights_sha256" in record.extras:
-        tags["comment"] = f"weights {record.extras['weights_sha256']}"
-    with VideoWriter(path, first.shape[1], first.shape[0], fps, rate, **tags) as writer:
-        writer.write(first, np.full(SAMPLES_PER_FRAME, 128, np.uint8))
+    with VideoWriter(path, first.shape[1], first.shape[0], fps, rate, **_tags(record)) as writer:
+        writer.write(first, np.full(SAMPLES_PER_FRAME, SILENCE, np.uint8))
         for step in steps:
             if not atari:
                 pending.append((render_frame(step.env), None))
@@ -201,6 +192,14 @@ def render_replay(
     seconds = float(writer.frames / writer.fps)
     size = (writer.width, writer.height)
     return Recording(str(path), writer.frames, seconds, *size, rate is not None, step.step, step.score)
+
+
+def _tags(record: EpisodeRecord) -> dict[str, str]:
+    """Return the metadata of a video: the score, and which weights played."""
+    tags = {"title": f"{record.env_id} score {record.episode_return:g}"}
+    if "weights_sha256" in record.extras:
+        tags["comment"] = f"weights {record.extras['weights_sha256']}"
+    return tags
 
 
 def render_frame(env: gym.Env) -> np.ndarray:

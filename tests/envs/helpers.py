@@ -1,4 +1,4 @@
-"""Short random episodes of any environment, as the recorder notes them."""
+"""Short recorded episodes of random play in any environment."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def short(env_id: str, name: str = "auto", max_frames: int = 400) -> Protocol:
 
 @cache
 def episodes(env_id: str, count: int, name: str = "auto", max_frames: int = 400, seed: Any = 5) -> list[EpisodeRecord]:
-    """Play at random in two environments until at least `count` episodes are over."""
+    """Play at random in two environments until at least `count` episodes have ended."""
     envs = make_envs(env_id, 2, short(env_id, name, max_frames), threads=1)
-    generator, found = np.random.default_rng(0), []
+    generator, records = np.random.default_rng(0), []
     envs.reset(seed=seed)
-    while len(found) < count:
+    while len(records) < count:
         *_, info = envs.step(generator.integers(envs.single_action_space.n, size=2))
-        found += info.get("episodes", [])
+        records += info.get("episodes", [])
     envs.close()
-    return found
+    return records
 
 
 def write(path: Path, records: list[EpisodeRecord]) -> Path:
@@ -39,7 +39,7 @@ def write(path: Path, records: list[EpisodeRecord]) -> Path:
 
 
 def edited(record: EpisodeRecord, **changes: Any) -> EpisodeRecord:
-    """Return a forgery: changed, and with the digest that fits."""
+    """Return a forged record: changed, with a valid digest."""
     return EpisodeRecord.from_json(replace(record, **changes).to_json())
 
 

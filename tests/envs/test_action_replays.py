@@ -23,75 +23,75 @@ def counting(num_envs: int) -> RecordEpisodes:
 
 
 class TestRecorder:
-    def test_counting_environment_told_exactly(self):
+    def test_episodes_of_the_counting_environment_are_recorded_exactly(self):
         """Episodes last 3, 5, 2 steps in turn and pay 1, 2, 3 ...; every second one is truncated."""
-        envs, found = counting(2), []
+        envs, records = counting(2), []
         obs, _ = envs.reset(seed=7)
         acted: dict[int, list[int]] = {0: [], 1: []}
-        wanted: list[list[int]] = []
+        expected: list[list[int]] = []
         for step in range(60):
             actions = np.array([step % 2, (step // 2) % 2])
             before, (obs, *_, info) = obs, envs.step(actions)
             for env in range(2):
                 if obs[env, 1] == 0:
-                    continue  # the row that only resets
+                    continue  # the dead row
                 acted[env] = [*acted[env], int(actions[env])] if before[env, 1] else [int(actions[env])]
             assert ("episodes" in info) == bool(info.get("episodes"))
             for record in info.get("episodes", []):
-                found.append(record)
-                wanted.append(acted[record.env])
-        assert [record.actions.tolist() for record in found] == wanted
-        of_one = [record for record in found if record.env == 1]
-        assert [record.ordinal for record in of_one] == list(range(len(of_one)))
-        assert [record.length for record in of_one[:4]] == [3, 5, 2, 3]
-        assert [record.episode_return for record in of_one[:4]] == [6, 15, 3, 6]
-        assert [record.truncated for record in of_one[:4]] == [False, True, False, True]
-        assert [record.terminated for record in of_one[:4]] == [True, False, True, False]
-        assert {record.seed for record in of_one} == {8}
+                records.append(record)
+                expected.append(acted[record.env])
+        assert [record.actions.tolist() for record in records] == expected
+        second_env = [record for record in records if record.env == 1]
+        assert [record.ordinal for record in second_env] == list(range(len(second_env)))
+        assert [record.length for record in second_env[:4]] == [3, 5, 2, 3]
+        assert [record.episode_return for record in second_env[:4]] == [6, 15, 3, 6]
+        assert [record.truncated for record in second_env[:4]] == [False, True, False, True]
+        assert [record.terminated for record in second_env[:4]] == [True, False, True, False]
+        assert {record.seed for record in second_env} == {8}
 
-    def test_reset_drops_the_unfinished_and_counts_anew(self):
+    def test_reset_drops_unfinished_episodes_and_restarts_the_count(self):
         envs = counting(1)
         for seed in (3, [9], np.array([4])):
             envs.reset(seed=seed)
-            for _ in range(5):  # one whole episode, the dead row, and the first step of the next
+            for _ in range(5):  # a complete episode, the dead row, and the first step of the next episode
                 *_, info = envs.step(np.array([1]))
                 for record in info.get("episodes", []):
                     assert (record.ordinal, record.length, record.seed) == (0, 3, np.ravel(seed)[0])
 
-    def test_very_long_and_very_short_episodes_side_by_side(self):
-        """The store of actions grows for the long one and forgets the short ones."""
+    def test_long_and_short_episodes_in_parallel(self):
+        """The action buffer grows for long episodes and drops short ones."""
         thunks = [lambda: CountingEnv((3000,)), lambda: CountingEnv((2,))]
         envs = RecordEpisodes(gym.vector.SyncVectorEnv(thunks), GameSpec("toy", {}, NATIVE, "toy"))
         envs.reset(seed=0)
         plan = np.random.default_rng(0).integers(2, size=(9100, 2))
-        found, rows = [], len(envs._actions)
+        records, rows = [], len(envs._actions)
         for number, actions in enumerate(plan):
             *_, info = envs.step(actions)
-            found += [(number, record) for record in info.get("episodes", [])]
-        for number, record in found:
+            records += [(number, record) for record in info.get("episodes", [])]
+        for number, record in records:
             column = plan[number + 1 - record.length : number + 1, record.env]
             np.testing.assert_array_equal(record.actions, column)
             assert len(record.frame_hashes) == (record.length - 1) // 32
-        assert [record.length for _, record in found if record.env == 0] == [3000] * 3
+        assert [record.length for _, record in records if record.env == 0] == [3000] * 3
         assert rows < len(envs._actions) <= 8 * rows
 
-    def test_unseeded_reset_draws_seeds_that_replay(self):
+    def test_episodes_after_an_unseeded_reset_can_be_replayed(self):
         envs = make_envs("CartPole-v1", 2)
         envs.reset()
-        found = []
-        while len(found) < 3:
+        records = []
+        while len(records) < 3:
             *_, info = envs.step(np.array([0, 1]))
-            found += info.get("episodes", [])
-        assert found[0].seed != found[1].seed
-        for index, record in enumerate(found):
-            verify(record, previous_episodes(found, index), make_env)
+            records += info.get("episodes", [])
+        assert records[0].seed != records[1].seed
+        for index, record in enumerate(records):
+            verify(record, previous_episodes(records, index), make_env)
 
     def test_options_are_refused(self):
         with pytest.raises(ValueError, match="takes no options"):
             counting(1).reset(options={"low": 1})
 
     def test_is_cheap(self):
-        """64 environments cost far less than the 13 ms that 64 Atari environments need for a step."""
+        """Recording 64 environments takes far less than their step, which takes 13 ms for Atari games."""
 
         class Still(gym.vector.VectorEnv):
             num_envs = 64
@@ -129,7 +129,7 @@ class TestRecorder:
     ],
 )
 class TestRoundTrip:
-    def test_last_episode_plays_again_from_the_file(self, env_id, protocol, count, tmp_path):
+    def test_the_last_episode_can_be_replayed_from_the_file(self, env_id, protocol, count, tmp_path):
         records = load_replays(write(tmp_path / "train.jsonl", episodes(env_id, count, protocol)))
         last = max(range(len(records)), key=lambda index: records[index].ordinal)
         previous = previous_episodes(records, last)
@@ -140,8 +140,8 @@ class TestRoundTrip:
         assert steps[-1].terminated == records[last].terminated
         assert [int(step.action) for step in steps[1:]] == records[last].actions.tolist()
 
-    def test_an_episode_needs_those_before_it_or_stands_alone(self, env_id, protocol, count):
-        """Pong stands alone whatever came before, also under sticky actions; the others remember."""
+    def test_an_episode_depends_on_the_previous_ones_except_in_pong(self, env_id, protocol, count):
+        """Pong's games are independent of each other, even with sticky actions; the other environments keep state."""
         records = episodes(env_id, count, protocol)
         last = max(range(len(records)), key=lambda index: records[index].ordinal)
         if env_id == PONG:
@@ -152,7 +152,7 @@ class TestRoundTrip:
 
 
 class TestFile:
-    def test_round_trip_keeps_everything(self):
+    def test_round_trip_preserves_all_fields(self):
         record = episodes(PONG, 2)[0]
         text = record.to_json(kind="train", episode=17, env_steps=12345, weights_sha256="ab" * 32)
         back = EpisodeRecord.from_json(text)
@@ -161,21 +161,21 @@ class TestFile:
         assert back.actions.dtype == record.actions.dtype == np.uint8
         assert json.loads(text)["format"] == 1
 
-    def test_box_actions_are_kept_bit_for_bit(self):
+    def test_box_actions_are_saved_exactly(self):
         actions = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
         record = replace(episodes("CartPole-v1", 12)[0], actions=actions, length=40, frame_hashes=(1,))
         back = EpisodeRecord.from_json(record.to_json())
         assert back.actions.dtype == np.float32
         np.testing.assert_array_equal(back.actions, actions)
 
-    def test_a_long_game_is_a_few_kilobytes(self):
+    def test_a_long_game_takes_a_few_kilobytes(self):
         actions = np.random.default_rng(0).integers(6, size=3000).astype(np.uint8)
         hashes = tuple(np.random.default_rng(0).integers(2**32, size=93).tolist())
         record = replace(episodes(PONG, 2)[0], actions=actions, length=3000, frame_hashes=hashes)
         assert len(record.to_json()) < 4000
 
     @pytest.mark.parametrize(
-        ("spoil", "message"),
+        ("corrupt", "message"),
         [
             (lambda text: text[: len(text) // 2], "line 2: the action replay is incomplete"),
             (lambda text: "hello", "line 2: .* not an action replay"),
@@ -185,11 +185,11 @@ class TestFile:
             (lambda text: text.replace('"terminated":false', '"terminated":true'), "line 2: .* digest differs"),
         ],
     )
-    def test_spoiled_line_is_named(self, spoil, message, tmp_path):
+    def test_the_error_has_the_number_of_the_invalid_line(self, corrupt, message, tmp_path):
         path = write(tmp_path / "train.jsonl", episodes(PONG, 2)[:2])
         first, second = path.read_text().splitlines()
-        assert spoil(second) != second
-        path.write_text(f"{first}\n{spoil(second)}\n")
+        assert corrupt(second) != second
+        path.write_text(f"{first}\n{corrupt(second)}\n")
         with pytest.raises(ReplayError, match=message) as caught:
             load_replays(path)
         assert "\n" not in str(caught.value)
@@ -204,7 +204,7 @@ class TestFile:
         with pytest.raises(ReplayError, match="not text"):
             load_replays(tmp_path / "binary.jsonl")
 
-    def test_every_edited_field_is_found_by_the_digest(self, tmp_path):
+    def test_the_digest_detects_a_change_of_any_field(self, tmp_path):
         path = write(tmp_path / "train.jsonl", episodes(PONG, 2)[:1])
         (line,) = lines_of(path)
         for key in set(line) - {"digest", "format"}:
@@ -214,13 +214,13 @@ class TestFile:
 
 
 class TestForgeries:
-    """The digest fits; playing the episode again tells."""
+    """Records with a valid digest that differ from the game are detected by playing them."""
 
     @pytest.fixture(scope="class")
     def record(self) -> EpisodeRecord:
         return episodes(PONG, 2)[0]
 
-    def test_the_original_passes(self, record):
+    def test_the_original_is_accepted(self, record):
         verify(record, (), make_env)
 
     @pytest.mark.parametrize("step", [0, 52])
@@ -252,7 +252,7 @@ class TestForgeries:
         with pytest.raises(ReplayError, match="frame 32 differs"):
             verify(edited(sticky, seed=sticky.seed + 1), (), make_env)
 
-    def test_cut_short_and_drawn_out(self, record):
+    def test_wrong_length(self, record):
         cut = {"length": 64, "actions": record.actions[:64], "frame_hashes": record.frame_hashes[:1]}
         with pytest.raises(ReplayError, match="goes on after step 64"):
             verify(edited(record, **cut), (), make_env)
@@ -261,11 +261,11 @@ class TestForgeries:
         with pytest.raises(ReplayError, match=f"ends at step {record.length}"):
             verify(edited(record, **longer), (), make_env)
 
-    def test_end_of_the_wrong_kind(self, record):
+    def test_terminated_instead_of_truncated(self, record):
         with pytest.raises(ReplayError, match="the game is truncated, the recorded game was terminated"):
             verify(edited(record, terminated=True, truncated=False), (), make_env)
 
-    def test_lengths_that_contradict_each_other(self, record):
+    def test_inconsistent_lengths(self, record):
         with pytest.raises(ReplayError, match=r"length of 99 steps but \d+ actions"):
             edited(record, length=99)
 
@@ -276,8 +276,8 @@ class TestForgeries:
             verify(edited(record, protocol=record.protocol | {"gravity": 1}), (), make_env)
 
 
-def test_previous_episodes_are_those_of_the_same_session():
-    """Judging with one seed again and again leaves several episodes of the same seed, environment and ordinal."""
+def test_previous_episodes_belong_to_the_same_session():
+    """Repeated evaluations with one seed leave several episodes with equal seed, environment and ordinal."""
     once, again = episodes("CartPole-v1", 6), episodes("CartPole-v1", 6)
     marked = [replace(record, extras={"session": 1}) for record in again]
     records = [*once, *marked]

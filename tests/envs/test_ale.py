@@ -21,7 +21,7 @@ def numbers(info: dict, row: int) -> dict[str, int]:
 
 def vector_games(env_id, protocol, games, seed=11):
     """Yield (start info, first obs, [(action, obs, reward, terminated, truncated, info)]) for each game of row 1."""
-    envs = make_envs(env_id, 2, protocol, threads=1).env  # the emulator itself: the recorder hides lives under machado
+    envs = make_envs(env_id, 2, protocol, threads=1).env  # without the recorder, which hides lives under machado
     generator = np.random.default_rng(1)
     obs, info = envs.reset(seed=seed)
     for _ in range(games):
@@ -48,7 +48,7 @@ def assert_same_game(game: AtariGame, seed, options, start, first, steps):
         np.testing.assert_array_equal(obs, expected[0], err_msg=f"step {number}")
 
 
-def test_every_game_has_a_name_and_other_environments_have_none():
+def test_rom_names_exist_for_all_games_and_no_other_environment():
     ids = [env_id for env_id in gym.registry if env_id.startswith("ALE/")]
     assert len(ids) == 104
     assert {rom_name(env_id) for env_id in ids} <= set(roms.get_all_rom_ids())
@@ -74,16 +74,16 @@ def test_game_equals_a_row_of_the_vector_environment(name, protocol):
 
 
 @pytest.mark.parametrize("protocol", [CLASSIC, MACHADO], ids=["classic", "machado"])
-def test_lost_game_equals_that_of_the_vector_environment_down_to_the_last_frame(protocol):
+def test_a_lost_game_equals_the_vector_environments_to_the_last_frame(protocol):
     start, first, steps = next(vector_games("ALE/Breakout-v5", protocol, games=1))
     assert steps[-1][3], "terminated"
     options = {"noop_frames": start["episode_frame_number"]}
     assert_same_game(AtariGame("ALE/Breakout-v5", protocol), 12, options, start, first, steps)
 
 
-@pytest.mark.parametrize("name", ["Assault", "Berzerk", "Pong"])  # the first two start otherwise after each reset
+@pytest.mark.parametrize("name", ["Assault", "Berzerk", "Pong"])  # the first two start differently after each reset
 @pytest.mark.parametrize("protocol", [CLASSIC, MACHADO], ids=["classic", "machado"])
-def test_third_game_is_played_without_the_first_two(name, protocol):
+def test_the_third_game_can_be_played_without_the_first_two(name, protocol):
     env_id, protocol = f"ALE/{name}-v5", replace(protocol, max_frames=160)
     start, first, steps = list(vector_games(env_id, protocol, games=3))[2]
     noops = start["episode_frame_number"]
@@ -91,8 +91,8 @@ def test_third_game_is_played_without_the_first_two(name, protocol):
     assert_same_game(AtariGame(env_id, protocol), 12, options, start, first, steps)
 
 
-def test_sticky_dice_matter():
-    """Without this, the test above could pass by luck."""
+def test_sticky_actions_depend_on_earlier_games():
+    """Otherwise the test above could not fail."""
     protocol = replace(MACHADO, max_frames=400)
     start, first, steps = list(vector_games("ALE/Pong-v5", protocol, games=2))[1]
     options = {"noop_frames": start["episode_frame_number"]}
@@ -100,7 +100,7 @@ def test_sticky_dice_matter():
         assert_same_game(AtariGame("ALE/Pong-v5", protocol), 12, options, start, first, steps)
 
 
-def test_unguided_starts_vary_and_repeat_with_the_seed():
+def test_starts_vary_and_repeat_with_the_seed():
     game = AtariGame("ALE/Breakout-v5", CLASSIC)
 
     def starts():
@@ -113,7 +113,7 @@ def test_unguided_starts_vary_and_repeat_with_the_seed():
 
 
 @pytest.mark.parametrize("name", ["Breakout", "SpaceInvaders"])
-def test_observations_equal_those_of_gymnasiums_wrappers(name):
+def test_observations_equal_gymnasiums_wrappers(name):
     game = AtariGame(f"ALE/{name}-v5", PLAIN)
     env = gym.make(f"ALE/{name}-v5", frameskip=1, repeat_action_probability=0.0)
     env = FrameStackObservation(AtariPreprocessing(env, noop_max=0), 4, padding_type="zero")
@@ -125,32 +125,32 @@ def test_observations_equal_those_of_gymnasiums_wrappers(name):
 
 
 def maximum_in_colour_differs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Tell which pixels [H, W] have a maximum that is the colour of neither frame."""
+    """Return which pixels [H, W] have a maximum that equals neither frame's colour."""
     both = np.maximum(before, after)
     return (both != before).any(-1) & (both != after).any(-1)
 
 
 @pytest.mark.parametrize(("name", "alike"), [("Breakout", 100), ("SpaceInvaders", 100), ("Seaquest", 20), ("Pong", 1)])
-def test_frames_equal_those_of_sb3_but_where_colour_and_luminance_disagree_on_the_maximum(name, alike):
+def test_frames_equal_sb3s_except_where_the_maximum_of_colour_and_luminance_differ(name, alike):
     game = AtariGame(f"ALE/{name}-v5", PLAIN, render_mode="rgb_array")
-    shown: list[np.ndarray] = []
-    game.on_frame = lambda frame, samples: shown.append(frame)
+    screens: list[np.ndarray] = []
+    game.on_frame = lambda frame, samples: screens.append(frame)
     sb3 = WarpFrame(MaxAndSkipEnv(gym.make(f"ALE/{name}-v5", frameskip=1, repeat_action_probability=0.0), skip=4))
     np.testing.assert_array_equal(game.reset(seed=0)[0][-1], sb3.reset(seed=0)[0][..., 0])
     equal = 0
     for action in np.random.default_rng(2).integers(game.action_space.n, size=100):
         ours, theirs = game.step(action), sb3.step(action)
         assert ours[1:4] == theirs[1:4]
-        disputed = maximum_in_colour_differs(*shown[-2:])
+        disputed = maximum_in_colour_differs(*screens[-2:])
         touched = cv2.resize(disputed.astype(np.float32), (84, 84), interpolation=cv2.INTER_AREA) > 0
         differs = ours[0][-1] != theirs[0][..., 0]
         assert not (differs & ~touched).any()
         equal += not differs.any()
     assert equal >= alike
-    assert (equal == 100) == (name in ("Breakout", "SpaceInvaders")), "the other two are here for the difference"
+    assert (equal == 100) == (name in ("Breakout", "SpaceInvaders")), "the other two games show the difference"
 
 
-def test_sound_is_there_and_changes_nothing():
+def test_rendering_with_sound_does_not_change_the_game():
     silent, loud = AtariGame("ALE/Pong-v5", CLASSIC), AtariGame("ALE/Pong-v5", CLASSIC, render_mode="rgb_array")
     frames: list[tuple[np.ndarray, np.ndarray]] = []
     loud.on_frame = lambda frame, samples: frames.append((frame, samples))
@@ -166,7 +166,7 @@ def test_sound_is_there_and_changes_nothing():
     np.testing.assert_array_equal(frames[-1][0], loud.render())
 
 
-def test_colour_observations_equal_those_of_the_vector_environment():
+def test_colour_observations_equal_the_vector_environments():
     protocol = replace(CLASSIC, grayscale=False, max_frames=100)
     start, first, steps = next(vector_games("ALE/MsPacman-v5", protocol, games=1))
     assert first.shape == (4, 84, 84, 3)

@@ -1,4 +1,4 @@
-"""Flicker blanks frames, each in every stack that it is part of, as the seeds say; and arguments reach environments."""
+"""Flicker blanks a frame in every stack that contains it, determined by the seeds; environments get their arguments."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ HALF = {"flicker": 0.5}
 
 
 def play(envs: gym.vector.VectorEnv, steps: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return observations [T + 1, N, ...] and which rows end episodes [T, N], of random play."""
+    """Play at random; return observations [T + 1, N, ...] and whether each row ends an episode [T, N]."""
     rng = np.random.default_rng(0)
-    seen, ends = [envs.reset(seed=seed)[0].copy()], []  # type: ignore[arg-type]
+    rows, ends = [envs.reset(seed=seed)[0].copy()], []  # type: ignore[arg-type]
     for _ in range(steps):
         obs, _, terminated, truncated, _ = envs.step(rng.integers(2, size=envs.num_envs))
-        seen.append(obs.copy())
+        rows.append(obs.copy())
         ends.append(terminated | truncated)
-    return np.stack(seen), np.stack(ends)
+    return np.stack(rows), np.stack(ends)
 
 
-def test_a_frame_is_blank_in_every_stack_or_in_none(vector: Any) -> None:
+def test_a_frame_is_blank_in_all_stacks_or_none(vector: Any) -> None:
     plain, ends = play(vector(CountingEnv, 3, image=True, stack=3), 200, [1, 2, 3])
-    seen, _ = play(Flicker(vector(CountingEnv, 3, image=True, stack=3), 0.5, 3), 200, [1, 2, 3])
-    shown = seen.any(axis=(-1, -2))  # [T, N, K]
-    np.testing.assert_array_equal(seen[shown], plain[shown])
-    exists = plain.any(axis=(-1, -2))  # the stack begins with zeros
-    # an episode opens at the start, and at the row after the one that ended
-    opens = np.vstack([np.ones((1, 3), bool), np.zeros((1, 3), bool), ends[:-1]])
-    for step, env in np.argwhere(~opens[1:]):
-        older, newer = shown[step, env, 1:], shown[step + 1, env, :-1]
+    obs, _ = play(Flicker(vector(CountingEnv, 3, image=True, stack=3), 0.5, 3), 200, [1, 2, 3])
+    visible = obs.any(axis=(-1, -2))  # [T, N, K]
+    np.testing.assert_array_equal(obs[visible], plain[visible])
+    exists = plain.any(axis=(-1, -2))  # the first stack starts with zeros
+    # an episode starts at the first row, and after the row that ends the previous one
+    starts = np.vstack([np.ones((1, 3), bool), np.zeros((1, 3), bool), ends[:-1]])
+    for step, env in np.argwhere(~starts[1:]):
+        older, newer = visible[step, env, 1:], visible[step + 1, env, :-1]
         both = exists[step, env, 1:]
         np.testing.assert_array_equal(newer[both], older[both])
-    fresh = shown[:, :, -1]
-    assert fresh.mean() == pytest.approx(0.5, abs=0.06)
+    newest = visible[:, :, -1]
+    assert newest.mean() == pytest.approx(0.5, abs=0.06)
 
 
-def test_seeds_decide_what_is_blank(vector: Any) -> None:
+def test_seeds_determine_the_blank_frames(vector: Any) -> None:
     def blank(seed: list[int]) -> np.ndarray:
         return play(Flicker(vector(CountingEnv, 2, image=True), 0.3), 60, seed)[0].any(axis=(-1, -2))
 
@@ -55,7 +55,7 @@ def test_seeds_decide_what_is_blank(vector: Any) -> None:
     assert 1 - blank([4, 5]).mean() == pytest.approx(0.3, abs=0.12)
 
 
-def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_again() -> None:
+def test_flickering_pong_only_blanks_frames_and_can_be_replayed() -> None:
     protocol = replace(CLASSIC, image_size=42)
     envs, plain = make_envs("ALE/Pong-v5", 2, protocol, HALF, 1), make_envs("ALE/Pong-v5", 2, protocol, None, 1)
     assert envs.game.env_kwargs == HALF
@@ -65,9 +65,9 @@ def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_a
     records: list[Any] = []
     share = []
     while not records:
-        shown = pair[0].any(axis=(-1, -2))
-        share.append(shown[:, -1])
-        np.testing.assert_array_equal(pair[0], pair[1] * shown[:, :, None, None])
+        visible = pair[0].any(axis=(-1, -2))
+        share.append(visible[:, -1])
+        np.testing.assert_array_equal(pair[0], pair[1] * visible[:, :, None, None])
         actions = rng.integers(6, size=2)
         obs, reward, *_, info = envs.step(actions)
         other = plain.step(actions)
@@ -94,7 +94,7 @@ def test_flickering_pong_is_pong_with_blank_frames_and_its_games_can_be_played_a
         ("LunarLander-v3", {"gravity": -20}, "does not take these arguments"),
     ],
 )
-def test_arguments_that_an_environment_does_not_take_are_refused(env_id: str, kwargs: dict, words: str) -> None:
+def test_invalid_arguments_are_refused(env_id: str, kwargs: dict, words: str) -> None:
     with pytest.raises(EnvError, match=words):
         make_envs(env_id, 1, env_kwargs=kwargs, threads=1)
 
@@ -103,6 +103,6 @@ def test_arguments_reach_the_environment_and_its_fingerprint() -> None:
     long, short = (make_envs("joypad/TMaze-v0", 1, env_kwargs={"horizon": horizon}) for horizon in (9, 2))
     for envs, horizon in ((long, 9), (short, 2)):
         envs.reset(seed=[0])
-        seen = [envs.step(np.zeros(1, int))[0][0, 1] for _ in range(horizon)]
-        assert seen == [0.0] * (horizon - 1) + [1.0]
+        flags = [envs.step(np.zeros(1, int))[0][0, 1] for _ in range(horizon)]
+        assert flags == [0.0] * (horizon - 1) + [1.0]
     assert long.game.fingerprint != short.game.fingerprint

@@ -1,4 +1,4 @@
-"""Every family through one door: spaces that hold, NEXT_STEP autoreset, raw rewards, equal views, protocols by name."""
+"""Environments of every family: spaces, NEXT_STEP autoreset, raw rewards, single against vector, protocols, ids."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ FAMILIES = {
     "joypad/MemoryChain-v0": "toy",
     "joypad/EndlessReward-v0": "toy",
 }
-"""One environment, or more, of every family."""
+"""At least one environment of every family."""
 SHORT = replace(CLASSIC, max_frames=160)
-"""Atari games of 40 steps, so that ends are seen soon."""
+"""Truncates Atari games after 40 steps, so that tests reach the end."""
 
 
 def protocol_of(env_id: str) -> str | Protocol:
@@ -63,7 +63,7 @@ def assert_same(a: Any, b: Any, message: str = "") -> None:
 
 
 def start_of(info: dict[str, Any]) -> dict[str, int] | None:
-    """How many no-ops began the game of row 0: the C++ environments draw them by a generator of their own."""
+    """Return the number of no-ops of row 0's game, which the C++ environment draws from its own generator."""
     return {"noop_frames": int(info["episode_frame_number"][0])} if "episode_frame_number" in info else None
 
 
@@ -74,7 +74,7 @@ def shapes(obs: Any) -> Any:
 
 
 @pytest.mark.parametrize("env_id", FAMILIES)
-def test_a_vector_of_every_family_keeps_its_promises(env_id: str) -> None:
+def test_vector_environments_have_the_same_interface_in_every_family(env_id: str) -> None:
     envs = make_envs(env_id, 3, protocol_of(env_id), threads=1)
     rng = np.random.default_rng(0)
     obs, info = envs.reset(seed=[5, 6, 7])
@@ -83,48 +83,48 @@ def test_a_vector_of_every_family_keeps_its_promises(env_id: str) -> None:
     form = shapes(obs)
     done, returns, lengths = np.zeros(3, bool), np.zeros(3), np.zeros(3, int)
     ended: list[tuple[int, float, int]] = []
-    told: list[tuple[int, float, int]] = []
+    recorded: list[tuple[int, float, int]] = []
     for _ in range(250):
         for env in range(3):
             assert envs.single_observation_space.contains(row(obs, env)), row(obs, env)
         obs, reward, terminated, truncated, info = envs.step(rng.integers(envs.single_action_space.n, size=3))
         assert shapes(obs) == form
         assert not (terminated & truncated & done).any()
-        # the step after an end only resets: nothing is earned, nothing ends
+        # the step after an end only resets: no reward, no end
         assert (reward[done] == 0).all()
         assert not (terminated | truncated)[done].any()
         returns, lengths = np.where(done, 0.0, returns + reward), np.where(done, 0, lengths + 1)
         done = terminated | truncated
         ended += [(env, float(returns[env]), int(lengths[env])) for env in np.flatnonzero(done)]
-        told += [(record.env, record.episode_return, record.length) for record in info.get("episodes", ())]
+        recorded += [(record.env, record.episode_return, record.length) for record in info.get("episodes", ())]
         assert ("episodes" in info) == bool(done.any())
-    assert told == ended
-    if env_id not in ("Acrobot-v1", "MinAtar/Freeway-v1", "BabyAI-GoToRedBall-v0"):  # whose episodes are longer
+    assert recorded == ended
+    if env_id not in ("Acrobot-v1", "MinAtar/Freeway-v1", "BabyAI-GoToRedBall-v0"):  # these have longer episodes
         assert ended
     envs.close()
 
 
 @pytest.mark.parametrize("env_id", FAMILIES)
-def test_one_environment_sees_what_row_0_of_the_vector_sees(env_id: str) -> None:
+def test_a_single_environment_equals_row_0_of_the_vector(env_id: str) -> None:
     envs, env = make_envs(env_id, 2, protocol_of(env_id), threads=1), make_env(env_id, protocol_of(env_id))
     rng = np.random.default_rng(1)
-    seen, info = envs.reset(seed=[11, 12])
+    rows, info = envs.reset(seed=[11, 12])
     obs, _ = env.reset(seed=11, options=start_of(info))
     assert env.observation_space == envs.single_observation_space
     assert env.action_space == envs.single_action_space
-    assert_same(row(seen, 0), obs, "at the start")
+    assert_same(row(rows, 0), obs, "at the start")
     over = False
     for step in range(150):
         actions = rng.integers(envs.single_action_space.n, size=2)
-        seen, reward, terminated, truncated, info = envs.step(actions)
+        rows, reward, terminated, truncated, info = envs.step(actions)
         if over:
             obs, _ = env.reset(options=start_of(info))
             over = False
         else:
-            obs, earned, ended, cut, _ = env.step(actions[0])
-            assert (earned, ended, cut) == (reward[0], terminated[0], truncated[0])
-            over = bool(ended or cut)
-        assert_same(row(seen, 0), obs, f"step {step}")
+            obs, single_reward, terminates, truncates, _ = env.step(actions[0])
+            assert (single_reward, terminates, truncates) == (reward[0], terminated[0], truncated[0])
+            over = bool(terminates or truncates)
+        assert_same(row(rows, 0), obs, f"step {step}")
     envs.close()
     env.close()
 
@@ -143,18 +143,18 @@ def test_a_single_environment_renders_in_colour(env_id: str) -> None:
     colours = np.unique(frame.reshape(-1, 3), axis=0)
     assert len(colours) > 1
     if family(env_id) in ("atari", "minatar", "minigrid"):
-        assert (colours.max(axis=1) != colours.min(axis=1)).any()  # not all of them grey
+        assert (colours.max(axis=1) != colours.min(axis=1)).any()  # not all grey
     env.close()
 
 
-def test_atari_renders_at_its_native_size() -> None:
+def test_atari_renders_at_native_size() -> None:
     env = make_env("ALE/Pong-v5")
     env.reset(seed=0)
     assert np.asarray(env.render()).shape == (210, 160, 3)
 
 
-def test_rewards_are_the_games_own() -> None:
-    """Beam Rider's enemies are worth 44 each: clipping would show as 1."""
+def test_rewards_are_not_clipped() -> None:
+    """Beam Rider's enemies are worth 44 points each."""
     envs = make_envs("ALE/BeamRider-v5", 4, threads=1)
     envs.reset(seed=[1, 2, 3, 4])
     rng = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def test_rewards_are_the_games_own() -> None:
     envs.close()
 
 
-def test_all_104_atari_games_are_there() -> None:
+def test_all_104_atari_games_are_registered() -> None:
     register_families()
     games = sorted(env_id for env_id in gym.registry if env_id.startswith("ALE/") and env_id.endswith("-v5"))
     assert len(games) == 104
@@ -176,7 +176,7 @@ def test_all_104_atari_games_are_there() -> None:
 
 
 @pytest.mark.parametrize("env_id", ["PongNoFrameskip-v4", "Pong-v4", "PongDeterministic-v0"])
-def test_old_names_of_atari_games_are_refused_with_the_new_one(env_id: str) -> None:
+def test_outdated_ids_of_atari_games_are_refused_with_the_current_one(env_id: str) -> None:
     with pytest.raises(EnvError, match="did you mean ALE/Pong-v5"):
         check_id(env_id)
 
@@ -192,7 +192,7 @@ def test_the_same_name_is_suggested_before_other_namespaces_and_versions(env_id:
 
 
 def test_only_the_package_of_the_environment_is_imported() -> None:
-    """Importing MinAtar takes a second, for the plots that it can draw."""
+    """Importing MinAtar takes a second, because it imports plotting libraries."""
     code = (
         "import sys; from envs.make import check_id, family\n"
         "check_id('CartPole-v1'); check_id('ALE/Pong-v5'); family('MinAtar/Breakout-v1')\n"
@@ -203,7 +203,7 @@ def test_only_the_package_of_the_environment_is_imported() -> None:
 
 @pytest.mark.parametrize("folder", [None, ""])
 def test_rendering_prints_nothing(folder: str | None) -> None:
-    """SDL complains about a missing XDG_RUNTIME_DIR, as on a server."""
+    """Without XDG_RUNTIME_DIR, as on a server, SDL prints an error."""
     environment = {key: value for key, value in os.environ.items() if key not in ("XDG_RUNTIME_DIR", "SDL_VIDEODRIVER")}
     code = "from envs.make import make_env; env = make_env('CartPole-v1'); env.reset(); env.render()"
     environment |= {} if folder is None else {"XDG_RUNTIME_DIR": folder}
@@ -214,7 +214,7 @@ def test_rendering_prints_nothing(folder: str | None) -> None:
 # -- protocols ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_whole_table_of_protocols() -> None:
+def test_protocols_have_these_settings() -> None:
     table = {
         "name": ("classic", "machado", "native"),
         "repeat_action_probability": (0.0, 0.25, 0.0),
@@ -230,7 +230,7 @@ def test_the_whole_table_of_protocols() -> None:
     }
     assert set(table) == {field.name for field in fields(Protocol)}
     for number, protocol in enumerate((CLASSIC, MACHADO, NATIVE)):
-        assert asdict(protocol) == {knob: values[number] for knob, values in table.items()}
+        assert asdict(protocol) == {setting: values[number] for setting, values in table.items()}
     assert list(PROTOCOLS) == ["classic", "machado", "native"]
 
 
@@ -245,15 +245,15 @@ def test_protocols_reach_the_emulator() -> None:
 
 
 def starts(protocol: Protocol) -> set[bytes]:
-    """First frames of eight games, by seed."""
+    """Return the distinct first frames of eight seeds."""
     envs = make_envs("ALE/Breakout-v5", 8, protocol, threads=1)
     obs, _ = envs.reset(seed=list(range(8)))
-    found = [bytes(frame[-1]) for frame in obs]
+    first_frames = [bytes(frame[-1]) for frame in obs]
     envs.close()
-    return set(found)
+    return set(first_frames)
 
 
-def test_noops_vary_the_start_and_sticky_actions_the_game() -> None:
+def test_noops_vary_the_start_and_sticky_actions_the_course_of_a_game() -> None:
     seaquest = {}
     for name in ("classic", "machado"):
         protocol = replace(PROTOCOLS[name], noop_max=0, full_action_space=True)
@@ -280,7 +280,7 @@ def test_a_protocol_that_does_not_fit_is_refused() -> None:
     assert resolve_protocol("ALE/Pong-v5", "machado", 42) == replace(MACHADO, image_size=42)
 
 
-ONE_KNOB: list[tuple[str, Protocol, dict[str, Any]]] = [
+VARIANTS: list[tuple[str, Protocol, dict[str, Any]]] = [
     ("ALE/Pong-v5", CLASSIC, {}),
     ("ALE/Breakout-v5", CLASSIC, {}),
     ("ALE/Pong-v5", CLASSIC, {"mode": 1}),
@@ -305,26 +305,26 @@ def print_of(env_id: str, protocol: Protocol, env_kwargs: dict[str, Any]) -> str
     return GameSpec(env_id, env_kwargs, protocol, family(env_id)).fingerprint
 
 
-def test_one_changed_knob_changes_the_fingerprint() -> None:
-    prints = [print_of(*knobs) for knobs in ONE_KNOB]
+def test_any_changed_setting_changes_the_fingerprint() -> None:
+    prints = [print_of(*variant) for variant in VARIANTS]
     assert len(prints) >= 12
     for (a, one), (b, two) in itertools.combinations(enumerate(prints), 2):
-        assert one != two, (ONE_KNOB[a], ONE_KNOB[b])
+        assert one != two, (VARIANTS[a], VARIANTS[b])
 
 
-def test_every_knob_of_a_protocol_is_in_that_list() -> None:
+def test_the_list_covers_every_setting_of_a_protocol() -> None:
     changed = {
         field.name
-        for _, protocol, _ in ONE_KNOB
+        for _, protocol, _ in VARIANTS
         for field in fields(Protocol)
         if getattr(protocol, field.name) != getattr(CLASSIC, field.name)
     }
     assert changed == {field.name for field in fields(Protocol)}
 
 
-def test_equal_arguments_have_equal_fingerprints_in_any_order() -> None:
-    for knobs in ONE_KNOB:
-        assert print_of(*knobs) == print_of(*knobs)
+def test_fingerprints_do_not_depend_on_the_order_of_arguments() -> None:
+    for variant in VARIANTS:
+        assert print_of(*variant) == print_of(*variant)
     a = print_of("ALE/Pong-v5", CLASSIC, {"mode": 1, "difficulty": 1})
     assert a == print_of("ALE/Pong-v5", CLASSIC, {"difficulty": 1, "mode": 1})
     game = GameSpec("CartPole-v1", {"a": 1}, NATIVE, "classic")
@@ -349,15 +349,15 @@ def test_the_vector_carries_the_spec_of_its_game() -> None:
 
 
 def test_machado_hides_lives_from_the_learner() -> None:
-    for protocol, shown in (("classic", True), ("machado", False)):
+    for protocol, visible in (("classic", True), ("machado", False)):
         envs = make_envs("ALE/Breakout-v5", 2, protocol, threads=1)
         _, info = envs.reset(seed=1)
         *_, later = envs.step(np.zeros(2, int))
-        assert ("lives" in info, "lives" in later) == (shown, shown)
+        assert ("lives" in info, "lives" in later) == (visible, visible)
 
 
 @pytest.mark.parametrize("game", ["Breakout", "Asterix", "Seaquest", "SpaceInvaders"])
-def test_minatar_after_a_seed_does_not_remember_what_was_played_before(game: str) -> None:
+def test_minatar_games_after_a_seed_are_independent_of_earlier_games(game: str) -> None:
     used, fresh = (make_envs(f"MinAtar/{game}-v1", 4) for _ in range(2))
     rng = np.random.default_rng(0)
     for seed in range(12):
@@ -371,7 +371,7 @@ def test_minatar_after_a_seed_does_not_remember_what_was_played_before(game: str
         fresh = make_envs(f"MinAtar/{game}-v1", 4)
 
 
-def test_float_images_keep_their_values_and_channels_first_stay() -> None:
+def test_float_images_keep_their_values_and_channels_first_images_their_axes() -> None:
     class Grey(gym.Env):
         action_space = gym.spaces.Discrete(2)
 

@@ -1,4 +1,4 @@
-"""Tasks of memory pay what they say, for what was shown `horizon` steps before; nothing shown later gives it away."""
+"""Memory tasks reward the answer to a cue of `horizon` steps ago; later observations do not reveal it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from envs.toy import MemoryChainEnv, RepeatPreviousEnv, TMazeEnv
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 7])
-def test_recall_is_answered_after_horizon_steps(horizon: int) -> None:
+def test_the_memory_chain_asks_after_horizon_steps(horizon: int) -> None:
     env, cues = MemoryChainEnv(horizon), []
     for seed in range(20):
         obs, _ = env.reset(seed=seed)
@@ -26,7 +26,7 @@ def test_recall_is_answered_after_horizon_steps(horizon: int) -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 3, 8])
-def test_the_sign_of_the_maze_says_where_to_turn(horizon: int) -> None:
+def test_the_sign_in_the_maze_shows_where_to_turn(horizon: int) -> None:
     env = TMazeEnv(horizon)
     for seed in range(20):
         obs, _ = env.reset(seed=seed)
@@ -36,15 +36,15 @@ def test_the_sign_of_the_maze_says_where_to_turn(horizon: int) -> None:
             obs, reward, terminated, truncated, _ = env.step(0)
             assert obs.tolist() == [0, float(step == horizon)]
             assert (reward, terminated, truncated) == (0.0, False, False)
-        obs, reward, terminated, *_ = env.step(0)  # there is no way on
+        obs, reward, terminated, *_ = env.step(0)  # a wall
         assert (obs.tolist(), reward, terminated) == ([0, 1], 0.0, False)
         turn = 1 if sign < 0 else 2
-        wanted = turn if seed % 2 else 3 - turn
-        obs, reward, terminated, truncated, _ = env.step(wanted)
+        action = turn if seed % 2 else 3 - turn
+        obs, reward, terminated, truncated, _ = env.step(action)
         assert (obs.tolist(), reward, terminated, truncated) == ([0, 0], float(seed % 2), True, False)
 
 
-def test_turning_in_the_corridor_only_takes_time_and_time_ends() -> None:
+def test_turning_in_the_corridor_takes_steps_until_truncation() -> None:
     env = TMazeEnv(2)
     env.reset(seed=0)
     for step in range(1, 8 * 3 + 1):
@@ -53,24 +53,24 @@ def test_turning_in_the_corridor_only_takes_time_and_time_ends() -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5])
-def test_what_was_shown_horizon_steps_ago_is_the_answer(horizon: int) -> None:
+def test_the_answer_is_the_symbol_of_horizon_steps_ago(horizon: int) -> None:
     env = RepeatPreviousEnv(horizon)
-    shown, total = [int(env.reset(seed=3)[0])], 0.0
+    symbols, total = [int(env.reset(seed=3)[0])], 0.0
     while True:
-        answer = shown[-1 - horizon] if len(shown) > horizon else 0
+        answer = symbols[-1 - horizon] if len(symbols) > horizon else 0
         obs, reward, terminated, truncated, _ = env.step(answer)
-        assert reward == (1 / 24 if len(shown) > horizon else 0.0)
-        shown.append(int(obs))
+        assert reward == (1 / 24 if len(symbols) > horizon else 0.0)
+        symbols.append(int(obs))
         total += reward
         if terminated:
             break
     assert total == pytest.approx(1.0)
-    assert len(shown) == horizon + 24 + 1
+    assert len(symbols) == horizon + 24 + 1
     assert not truncated
-    assert set(shown) == {0, 1, 2, 3}
+    assert set(symbols) == {0, 1, 2, 3}
 
 
-def test_without_memory_a_quarter_of_the_answers_is_right() -> None:
+def test_repeating_the_current_symbol_earns_a_quarter() -> None:
     env, returns = RepeatPreviousEnv(2), []
     for seed in range(400):
         obs, over, total = env.reset(seed=seed)[0], False, 0.0

@@ -1,4 +1,4 @@
-"""Missions taken strictly, and missions of pairs that are held out."""
+"""Strict missions, held-out pairs, and missions as tokens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from networks.supervised import mission_grammar
 GAME = "BabyAI-GoToLocalS6N3-v0"
 
 
-def test_both_sides_hold_out_the_same_pairs() -> None:
+def test_games_and_grammar_hold_out_the_same_pairs() -> None:
     assert HELD_OUT == mission_grammar.HELD_OUT
 
 
 def wander(env: Any, seed: int) -> tuple[float, bool, bool, bool]:
-    """Turn and walk to the nearest thing ahead; return reward, whether it ended, was cut, and was the right thing."""
+    """Walk to the first object ahead; return reward, terminated, truncated, and whether it was the right object."""
     env.reset(seed=seed)
     game = env.unwrapped
     for action in [2, 2, 1, 2, 2, 1, 2, 2, 0, 2, 2, 1, 2] * 5:
@@ -34,25 +34,25 @@ def wander(env: Any, seed: int) -> tuple[float, bool, bool, bool]:
     return 0.0, False, False, False
 
 
-def test_a_wrong_object_ends_a_strict_game_and_a_right_one_is_paid() -> None:
+def test_a_wrong_object_ends_a_strict_game_and_the_right_one_pays() -> None:
     strict, lenient = make_env(GAME, env_kwargs={"strict": True}), make_env(GAME)
-    found = {True: 0, False: 0}
+    counts = {True: 0, False: 0}
     for seed in range(40):
         reward, terminated, truncated, right = wander(strict, seed)
-        as_it_was = wander(lenient, seed)
+        without = wander(lenient, seed)
         if not terminated:
             continue
-        found[right] += 1
-        assert reward == as_it_was[0]
+        counts[right] += 1
+        assert reward == without[0]
         assert (reward > 0) == right
-        assert as_it_was[1] == right  # BabyAI's own game goes on after a wrong one
+        assert without[1] == right  # the game without `strict` goes on after a wrong object
         assert not truncated
-    assert found[True] > 2
-    assert found[False] > 5
+    assert counts[True] > 2
+    assert counts[False] > 5
 
 
 @pytest.mark.parametrize("pairs", ["seen", "unseen"])
-def test_missions_are_of_the_pairs_that_were_asked_for(pairs: str) -> None:
+def test_missions_name_only_pairs_of_the_chosen_set(pairs: str) -> None:
     envs = make_envs(GAME, 4, env_kwargs={"pairs": pairs})
     obs, _ = envs.reset(seed=[1, 2, 3, 4])
     texts = {mission_text(mission) for mission in obs["mission"]}
@@ -65,15 +65,15 @@ def test_missions_are_of_the_pairs_that_were_asked_for(pairs: str) -> None:
     envs.close()
 
 
-def test_long_missions_are_shown_whole() -> None:
+def test_long_missions_are_complete() -> None:
     env = make_env("BabyAI-SynthSeq-v0")
     for seed in range(30):
         obs, _ = env.reset(seed=seed)
-        shown = mission_text(obs["mission"])
-        assert shown == env.unwrapped.mission.replace(",", "")  # type: ignore[attr-defined]
+        text = mission_text(obs["mission"])
+        assert text == env.unwrapped.mission.replace(",", "")  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_taken_strictly_is_told() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(EnvError, match="only for BabyAI"):
         make_env("MiniGrid-Empty-5x5-v0", env_kwargs={"strict": True})
     with pytest.raises(EnvError, match="seen or unseen, not all"):
@@ -83,11 +83,11 @@ def test_what_cannot_be_taken_strictly_is_told() -> None:
         env.reset(seed=0)
 
 
-def test_games_begin_without_remarks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_games_start_without_printing(capsys: pytest.CaptureFixture[str]) -> None:
     env = make_env("BabyAI-GoToLocalS6N3-v0", render_mode=None)
     loud = gym.make("BabyAI-GoToLocalS6N3-v0")
     capsys.readouterr()
     loud.reset(seed=199)
-    assert "rejected" in capsys.readouterr().out  # MiniGrid does remark on this one
+    assert "rejected" in capsys.readouterr().out  # MiniGrid prints for this seed
     env.reset(seed=199)
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""ObserveLast: what the agent did last, at every row and in every kind of vector, and nothing else changed."""
+"""ObserveLast adds the last action and reward to every row and leaves everything else unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SignedCounting(CountingEnv):
 
 
 class PaysAlways(gym.vector.VectorWrapper):
-    """Pays 10 more at every row, also where one only resets."""
+    """Pays 10 more at every row, including dead rows."""
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, reward, *rest = self.env.step(actions)
@@ -51,7 +51,7 @@ def squash(reward: float) -> float:
 
 
 def check_rows(envs: gym.vector.VectorEnv, steps: int, seed: Any = 0) -> int:
-    """Play at random; compare every row with what was done before it. Return how many episodes ended."""
+    """Play at random and compare each row with the action before it; return the number of ended episodes."""
     count, ended = int(envs.single_action_space.n), 0
     obs, _ = envs.reset(seed=seed)
     assert not obs["last_action"].any()
@@ -62,8 +62,8 @@ def check_rows(envs: gym.vector.VectorEnv, steps: int, seed: Any = 0) -> int:
         for env in range(envs.num_envs):
             one_hot = [float(number == actions[env]) for number in range(count)]
             assert obs["last_action"][env].tolist() == ([0.0] * count if dead[env] else one_hot)
-            shown = 0.0 if dead[env] else squash(reward[env])
-            assert obs["last_reward"][env].tolist() == pytest.approx([shown])
+            expected = 0.0 if dead[env] else squash(reward[env])
+            assert obs["last_reward"][env].tolist() == pytest.approx([expected])
             dead[env] = bool(terminated[env] or truncated[env])
             ended += dead[env]
     return ended
@@ -76,15 +76,15 @@ def assert_obs_equal(part: Any, plain: Any) -> None:
 
 
 def assert_same_game(wrapped: gym.vector.VectorEnv, plain: gym.vector.VectorEnv, steps: int) -> None:
-    """Play the same actions in both; compare all but what was added."""
+    """Play the same actions in both; compare everything but the added parts."""
     seeds = list(range(5, 5 + plain.num_envs))
 
     def without(obs: dict[str, Any]) -> Any:
         rest = {key: value for key, value in obs.items() if not key.startswith("last_")}
         return rest if isinstance(plain.single_observation_space, spaces.Dict) else rest.pop("obs")
 
-    seen, game = wrapped.reset(seed=seeds), plain.reset(seed=seeds)  # type: ignore[arg-type]
-    assert_obs_equal(without(seen[0]), game[0])
+    ours, game = wrapped.reset(seed=seeds), plain.reset(seed=seeds)  # type: ignore[arg-type]
+    assert_obs_equal(without(ours[0]), game[0])
     for actions in actions_for(plain, steps):
         obs, *rest, info = wrapped.step(actions)
         plain_obs, *plain_rest, plain_info = plain.step(actions)
@@ -95,28 +95,28 @@ def assert_same_game(wrapped: gym.vector.VectorEnv, plain: gym.vector.VectorEnv,
         assert info.keys() == plain_info.keys()
 
 
-def test_every_row_shows_what_was_done_before_it(vector) -> None:
+def test_every_row_has_the_last_action_and_reward(vector) -> None:
     assert check_rows(ObserveLast(vector(CountingEnv, 3)), 60) > 30
 
 
-def test_environments_that_end_at_different_rows_are_not_mixed_up(vector) -> None:
+def test_episodes_that_end_at_different_rows_stay_separate(vector) -> None:
     assert check_rows(ObserveLast(uneven()), 80) > 40
-    assert check_rows(ObserveLast(vector(ChainEnv, 4)), 80) > 40  # where the action decides the end
+    assert check_rows(ObserveLast(vector(ChainEnv, 4)), 80) > 40  # actions determine the end
 
 
-def test_an_episode_begins_without_a_reward_even_where_resets_pay() -> None:
+def test_the_last_reward_is_0_at_the_start_even_if_resets_pay() -> None:
     assert check_rows(ObserveLast(PaysAlways(uneven())), 40) > 20
 
 
-def test_rewards_are_shown_squashed_by_hand(vector) -> None:
+def test_rewards_are_squashed(vector) -> None:
     envs = ObserveLast(vector(SignedCounting, 1, lengths=(5,)))
     envs.reset(seed=0)
-    shown = [float(envs.step(np.array([1]))[0]["last_reward"][0, 0]) for _ in range(6)]
+    rewards = [float(envs.step(np.array([1]))[0]["last_reward"][0, 0]) for _ in range(6)]
     log = math.log
-    assert shown == pytest.approx([log(2), -log(4), log(10), 0.0, log(82), 0.0])  # 1, -3, 9, 0, 81 and a reset
+    assert rewards == pytest.approx([log(2), -log(4), log(10), 0.0, log(82), 0.0])  # 1, -3, 9, 0, 81 and a reset
 
 
-def test_a_reset_amid_an_episode_or_after_its_end_forgets(vector) -> None:
+def test_a_reset_clears_the_last_action_and_reward(vector) -> None:
     envs = ObserveLast(vector(CountingEnv, 2, lengths=(3,)))
     for steps in (2, 3):
         envs.reset(seed=0)
@@ -127,12 +127,12 @@ def test_a_reset_amid_an_episode_or_after_its_end_forgets(vector) -> None:
         assert not obs["last_action"].any()
         assert not obs["last_reward"].any()
         assert obs["obs"].tolist() == [[0, 0], [0, 0]]
-        obs = envs.step(np.array([0, 1]))[0]  # a step like any other, though an episode had ended before
+        obs = envs.step(np.array([0, 1]))[0]  # an ordinary step, although an episode ended before the reset
         assert obs["last_action"].tolist() == [[1, 0], [0, 1]]
         assert obs["last_reward"].flatten().tolist() == pytest.approx([math.log(2)] * 2)
 
 
-def test_a_seed_decides_the_game(vector) -> None:
+def test_equal_seeds_give_equal_games(vector) -> None:
     envs = ObserveLast(make_envs("CartPole-v1", 2))
     plays = []
     for seed in (4, 4, 5):
@@ -143,26 +143,26 @@ def test_a_seed_decides_the_game(vector) -> None:
     assert not np.array_equal(plays[0]["obs"], plays[2]["obs"])
 
 
-def test_what_was_shown_stays_as_it_was() -> None:
-    """Replay and rollouts may keep a row without a copy."""
+def test_returned_arrays_are_not_written_again() -> None:
+    """Replay and rollouts may store a row without copying it."""
     envs = ObserveLast(uneven())
     envs.reset(seed=0)
     rows = [envs.step(actions)[0] for actions in actions_for(envs, 20)]
-    kept = [{key: value.copy() for key, value in row.items()} for row in rows]
+    copies = [{key: value.copy() for key, value in row.items()} for row in rows]
     for actions in actions_for(envs, 20, seed=1):
         envs.step(actions)
-    for row, copy in zip(rows, kept, strict=True):
+    for row, copy in zip(rows, copies, strict=True):
         assert_obs_equal(row, copy)
 
 
-def test_a_plain_observation_becomes_a_part_and_the_game_stays_the_same() -> None:
+def test_an_array_becomes_a_part_and_the_game_is_unchanged() -> None:
     envs = ObserveLast(uneven())
     assert set(envs.single_observation_space) == {"last_action", "last_reward", "obs"}
     assert_same_game(envs, uneven(), 60)
 
 
 @pytest.mark.parametrize("env_id", ["MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1"])
-def test_games_of_other_families_keep_their_parts(env_id: str) -> None:
+def test_dict_observations_keep_their_parts(env_id: str) -> None:
     envs = ObserveLast(make_envs(env_id, 2))
     if env_id.startswith("MiniGrid"):
         assert set(envs.single_observation_space) == {"direction", "image", "mission", "last_action", "last_reward"}
@@ -174,7 +174,7 @@ def test_games_of_other_families_keep_their_parts(env_id: str) -> None:
 @pytest.mark.parametrize(
     "env_id", ["joypad/Counting-v0", "MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1", "CartPole-v1"]
 )
-def test_the_spaces_contain_what_is_shown(env_id: str) -> None:
+def test_the_spaces_contain_the_observations(env_id: str) -> None:
     envs = ObserveLast(make_envs(env_id, 2))
     single = envs.single_observation_space
     assert single["last_action"].shape == (envs.single_action_space.n,)
@@ -189,7 +189,7 @@ def test_the_spaces_contain_what_is_shown(env_id: str) -> None:
     envs.close()
 
 
-def test_recorded_episodes_and_the_card_come_through() -> None:
+def test_recorded_episodes_and_the_spec_are_accessible() -> None:
     recorder = make_envs("MiniGrid-Empty-5x5-v0", 2)
     envs = ObserveLast(recorder)
     assert envs.game is recorder.game
@@ -204,16 +204,16 @@ def test_recorded_episodes_and_the_card_come_through() -> None:
     assert len(records) >= 2
     first = next(record for record in records if record.env == 0)
     assert first.frame_hashes
-    verify(first, [], make_env)  # it is the game's own frames that were noted
+    verify(first, [], make_env)  # hashes are of the game's own frames
     envs.close()
 
 
-def test_a_bare_vector_has_no_card(vector) -> None:
+def test_a_vector_without_recorder_has_no_spec(vector) -> None:
     assert not hasattr(ObserveLast(vector(CountingEnv, 2)), "game")
     assert frame_stack(ObserveLast(vector(CountingEnv, 2))) == 1
 
 
-def test_a_config_asks_for_it() -> None:
+def test_observe_last_is_a_setting() -> None:
     envs = environments(TrainConfig(env="joypad/Counting-v0", observe_last=True), 3)
     assert isinstance(envs, ObserveLast)
     assert envs.num_envs == 3
@@ -221,13 +221,13 @@ def test_a_config_asks_for_it() -> None:
     assert check_rows(envs, 40) > 20
     plain = environments(TrainConfig(env="joypad/Counting-v0"), 3)
     assert isinstance(plain, RecordEpisodes)
-    assert envs.game == plain.game  # what a score means is the same
+    assert envs.game == plain.game  # scores are comparable
     obs, _ = plain.reset(seed=0)
     assert isinstance(obs, np.ndarray)
 
 
-def test_a_replay_of_atari_still_learns_that_frames_are_stacked() -> None:
-    """Else it would store each of them four times."""
+def test_the_replay_of_atari_finds_the_frame_stack() -> None:
+    """Otherwise it would store each frame four times."""
     envs = environments(TrainConfig(env="ALE/Pong-v5", observe_last=True), 2, threads=1)
     assert frame_stack(envs) == 4
     obs, _ = envs.reset(seed=[1, 2])
@@ -236,7 +236,7 @@ def test_a_replay_of_atari_still_learns_that_frames_are_stacked() -> None:
     envs.close()
 
 
-def test_continuous_actions_are_refused_in_words() -> None:
+def test_continuous_actions_are_refused() -> None:
     with pytest.raises(ConfigError, match="--observe-last shows numbered actions only; Pendulum-v1 has Box"):
         environments(TrainConfig(env="Pendulum-v1", observe_last=True), 1)
     environments(TrainConfig(env="Pendulum-v1"), 1).close()

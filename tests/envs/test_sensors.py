@@ -1,4 +1,4 @@
-"""Failing sensors: what fails follows from the seed, what is recorded does not, and repairs see whole episodes."""
+"""Failing sensors: seeds determine the failures, recordings have none, and repairs get the starts of episodes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from envs.sensors import Repaired
 
 def play(env_id: str, kwargs: dict[str, Any], steps: int = 40, seeds: tuple[int, ...] = (1, 2)) -> tuple[Any, ...]:
     envs = make_envs(env_id, len(seeds), env_kwargs=kwargs)
-    seen, episodes = [envs.reset(seed=list(seeds))[0]], []
+    rows, episodes = [envs.reset(seed=list(seeds))[0]], []
     actions = np.random.default_rng(0).integers(2, size=(steps, len(seeds)))
     for row in actions:
         obs, *_, info = envs.step(row)
-        seen.append(obs)
+        rows.append(obs)
         episodes += info.get("episodes", [])
     envs.close()
-    return np.stack(seen), episodes
+    return np.stack(rows), episodes
 
 
-def test_numbers_are_missing_as_often_as_was_said_and_the_same_ones_again() -> None:
+def test_numbers_are_missing_at_the_given_rate_and_repeat_with_the_seed() -> None:
     whole, _ = play("CartPole-v1", {})
     damaged, episodes = play("CartPole-v1", {"drop": 0.3})
     assert damaged.dtype == whole.dtype
@@ -40,10 +40,10 @@ def test_numbers_are_missing_as_often_as_was_said_and_the_same_ones_again() -> N
     from envs.make import make_env
 
     for record in [each for each in episodes if each.ordinal == 0]:
-        verify(record, (), make_env)  # what is recorded is the game
+        verify(record, (), make_env)  # the recording is the game's own
 
 
-def test_noise_on_numbers_has_the_size_that_was_said() -> None:
+def test_noise_has_the_given_deviation() -> None:
     whole, _ = play("CartPole-v1", {}, 200)
     noisy, _ = play("CartPole-v1", {"noise": 0.5}, 200)
     assert abs((noisy - whole).std() - 0.5) < 0.05
@@ -61,27 +61,27 @@ def test_noise_and_salt_on_pixels() -> None:
     assert abs((salted == 255).mean() - 0.1) < 0.02
 
 
-def test_a_repair_is_told_where_episodes_begin() -> None:
+def test_a_repair_gets_the_first_rows_of_episodes() -> None:
     inner = make_envs("CartPole-v1", 2, env_kwargs={"drop": 0.2})
-    told: list[np.ndarray] = []
+    received: list[np.ndarray] = []
 
     def repair(x: np.ndarray, first: np.ndarray) -> np.ndarray:
-        told.append(first.copy())
+        received.append(first.copy())
         return np.nan_to_num(x)
 
     envs = Repaired(inner, repair)
     obs, _ = envs.reset(seed=[1, 2])
     assert not np.isnan(obs).any()
-    opens = [np.ones(2, bool)]
+    starts = [np.ones(2, bool)]
     ended = np.zeros(2, bool)
     for _ in range(60):
         obs, _, terminated, truncated, _ = envs.step(np.ones(2, np.int64))
         assert not np.isnan(obs).any()
         assert obs.dtype == np.float32
-        opens.append(ended)
+        starts.append(ended)
         ended = terminated | truncated
-    assert np.array_equal(np.stack(told), np.stack(opens))
-    assert np.stack(opens)[1:].any()
+    assert np.array_equal(np.stack(received), np.stack(starts))
+    assert np.stack(starts)[1:].any()
 
 
 @pytest.mark.parametrize(("env_id", "kwargs", "words"), [
@@ -92,6 +92,6 @@ def test_a_repair_is_told_where_episodes_begin() -> None:
     ("BabyAI-GoToLocal-v0", {"noise": 0.1}, "its observations are not one array"),
     ("ALE/Pong-v5", {"sugar": 0.5}, "takes sound, flicker, noise and salt for it, not sugar"),
 ])  # fmt: skip
-def test_what_cannot_fail_so_is_refused(env_id: str, kwargs: dict, words: str) -> None:
+def test_invalid_failures_are_refused(env_id: str, kwargs: dict, words: str) -> None:
     with pytest.raises(EnvError, match=words):
         make_envs(env_id, 1, env_kwargs=kwargs)

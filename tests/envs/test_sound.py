@@ -1,4 +1,4 @@
-"""Games that are heard: the picture is as without sound, every frame is heard, and games can be played again."""
+"""Sound observations: images as without sound, samples of every frame, and games that can be replayed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from networks.torsos.sound import Spectrum, is_sound
 GAME = "ALE/SpaceInvaders-v5"
 
 
-def test_the_picture_is_the_same_and_each_frame_is_heard() -> None:
-    heard, silent = AtariGame(GAME, CLASSIC, sound=True), AtariGame(GAME, CLASSIC, "rgb_array")
+def test_images_are_the_same_and_sound_covers_every_frame() -> None:
+    audible, silent = AtariGame(GAME, CLASSIC, sound=True), AtariGame(GAME, CLASSIC, "rgb_array")
     frames: list[np.ndarray] = []
     silent.on_frame = lambda rgb, samples: frames.append(samples.copy())
-    obs, _ = heard.reset(seed=3)
-    assert heard.observation_space.contains(obs)
+    obs, _ = audible.reset(seed=3)
+    assert audible.observation_space.contains(obs)
     assert (obs["sound"] == 128).all()
     assert np.array_equal(obs["image"], silent.reset(seed=3)[0])
     rng, loud = np.random.default_rng(0), 0
     for _ in range(60):
         action = int(rng.integers(6))
         frames.clear()
-        obs, reward, *_ = heard.step(action)
+        obs, reward, *_ = audible.step(action)
         picture, same, *_ = silent.step(action)
         assert np.array_equal(obs["image"], picture)
         assert reward == same
@@ -39,7 +39,7 @@ def test_the_picture_is_the_same_and_each_frame_is_heard() -> None:
     assert loud > 20
 
 
-def test_sound_does_not_outlive_its_game() -> None:
+def test_a_reset_silences_the_sound() -> None:
     env = AtariGame("ALE/Freeway-v5", MACHADO, sound=True)
     env.reset(seed=0)
     for _ in range(10):
@@ -49,7 +49,7 @@ def test_sound_does_not_outlive_its_game() -> None:
     assert obs["sound"].shape == (4 * SAMPLES_PER_FRAME,)
 
 
-def test_games_that_were_heard_are_played_again() -> None:
+def test_games_with_sound_can_be_replayed() -> None:
     envs = make_envs("ALE/Pong-v5", 2, env_kwargs={"sound": True})
     assert envs.single_observation_space["sound"].shape == (2048,)
     assert envs.game.fingerprint != make_envs("ALE/Pong-v5", 1).game.fingerprint
@@ -62,21 +62,21 @@ def test_games_that_were_heard_are_played_again() -> None:
         verify(record, previous_episodes(records, index), make_env)
 
 
-def test_only_atari_can_be_heard() -> None:
+def test_only_atari_games_have_sound() -> None:
     with pytest.raises(EnvError, match="does not take these arguments"):
         make_env("CartPole-v1", env_kwargs={"sound": True})
     assert isinstance(make_env("ALE/Pong-v5", env_kwargs={"sound": False}).observation_space, spaces.Box)
 
 
-def test_the_spectrum_shows_a_tone_where_it_is_and_silence_as_nothing() -> None:
+def test_the_spectrum_peaks_at_a_tone_and_is_0_for_silence() -> None:
     space = spaces.Box(0, 255, (2048,), np.uint8)
     torso = Spectrum(space)
     time = np.arange(2048)
     tone = np.stack([np.full(2048, 128), 128 + 100 * np.sin(2 * np.pi * time * 32 / 256)]).astype(np.uint8)
-    found = torso.spectrum(torch.from_numpy(tone))
-    assert found.shape == (2, 17, 129)
-    assert not found[0].any()
-    assert (found[1, 1:-1].argmax(dim=1) == 32).all()
+    spectrum = torso.spectrum(torch.from_numpy(tone))
+    assert spectrum.shape == (2, 17, 129)
+    assert not spectrum[0].any()
+    assert (spectrum[1, 1:-1].argmax(dim=1) == 32).all()
     assert torso(torch.from_numpy(tone)).shape == (2, torso.out_dim)
     assert torso_name(space) == "sound"
     both = build_torso(spaces.Dict({"image": spaces.Box(0, 255, (4, 84, 84), np.uint8), "sound": space}))
@@ -87,7 +87,7 @@ def test_the_spectrum_shows_a_tone_where_it_is_and_silence_as_nothing() -> None:
     spaces.Box(0, 255, (128,), np.uint8), spaces.Box(-1, 1, (2048,), np.float32),
     spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(3),
 ])  # fmt: skip
-def test_what_is_no_sound(space: spaces.Space) -> None:
+def test_other_spaces_are_not_sound(space: spaces.Space) -> None:
     assert not is_sound(space)
     with pytest.raises(ValueError, match="does not read observations"):
         build_torso(space, "sound")

@@ -34,7 +34,7 @@ def write_video(path, frames=30, fps=10.0, **kwargs):
 
 
 class TestWriter:
-    def test_frames_come_back_in_order_and_colour(self, tmp_path):
+    def test_frames_are_decoded_in_order_and_colour(self, tmp_path):
         write_video(tmp_path / "a.mp4", title="CartPole 500", comment="weights abc")
         frames = frames_of(tmp_path / "a.mp4")
         assert len(frames) == 30
@@ -69,7 +69,7 @@ class TestWriter:
         assert abs(np.argmax(np.abs(np.fft.rfft(middle))) - tone) <= 2
         assert 0.6 < np.abs(middle).max() < 0.8
 
-    def test_an_exception_leaves_the_old_video_and_nothing_else(self, tmp_path):
+    def test_an_exception_leaves_only_the_old_video(self, tmp_path):
         path = tmp_path / "a.mp4"
         write_video(path)
         before = path.read_bytes()
@@ -94,8 +94,8 @@ class TestWriter:
             VideoWriter(tmp_path / "none" / "a.mp4", 60, 40, 10)
         assert "\n" not in str(caught.value)
 
-    def test_full_disk_is_one_line_and_leaves_nothing(self, tmp_path):
-        """A limit on the size of files stands for a full disk: the system call fails in the same place."""
+    def test_a_full_disk_is_one_line_and_leaves_no_file(self, tmp_path):
+        """A limit on file size stands in for a full disk: the same system call fails."""
         script = (
             "import resource, sys, numpy as np\n"
             "from envs.video import RecordingError, VideoWriter\n"
@@ -142,10 +142,10 @@ class TestCheck:
 class TestRender:
     def test_pong_at_native_size_with_sound_and_score(self, tmp_path):
         record = replace(episodes(PONG, 2)[0], extras={"weights_sha256": "ab" * 32})
-        seen: list[tuple[int, float]] = []
+        calls: list[tuple[int, float]] = []
 
         def overlay(step: int, score: float) -> list[str]:
-            seen.append((step, score))
+            calls.append((step, score))
             return [f"step {step}  score {score:g}"]
 
         path = tmp_path / "pong.mp4"
@@ -153,7 +153,7 @@ class TestRender:
         assert video.frames == 401
         assert (video.width, video.height, video.has_audio) == (160, 210, True)
         assert (video.steps, video.score) == (100, record.episode_return)
-        assert seen[-1] == (100, record.episode_return)
+        assert calls[-1] == (100, record.episode_return)
         checked = check_video(path, 401 / 60)
         assert checked.frames == 401
         assert checked.audio_peak > 0.1
@@ -163,7 +163,7 @@ class TestRender:
         with av.open(str(path)) as file:
             assert file.metadata["comment"] == "weights " + "ab" * 32
 
-    def test_larger_without_sound_and_cut_short(self, tmp_path):
+    def test_scale_sound_and_max_steps(self, tmp_path):
         record = episodes(PONG, 2)[0]
         video = render_replay(record, (), tmp_path / "a.mp4", make_env, scale=2, sound=False, max_steps=10)
         assert video.frames == 41
@@ -185,7 +185,7 @@ class TestRender:
         kinds, counts = np.unique(frame.reshape(-1, 3), axis=0, return_counts=True)
         assert len(kinds[counts > 50]) >= colours
 
-    def test_tampered_replay_leaves_no_video(self, tmp_path):
+    def test_a_forged_record_leaves_no_video(self, tmp_path):
         record = edited(episodes(PONG, 2)[0], episode_return=21.0)
         with pytest.raises(ReplayError, match="the score is"):
             render_replay(record, (), tmp_path / "a.mp4", make_env)
@@ -193,7 +193,7 @@ class TestRender:
 
 
 class TestPictures:
-    def test_minatar_shows_each_object_in_its_own_colour(self):
+    def test_minatar_draws_each_object_in_its_colour(self):
         env = make_env("MinAtar/Breakout-v1")
         env.reset(seed=0)
         state, frame = env.unwrapped.game.state(), render_frame(env)
@@ -209,13 +209,13 @@ class TestPictures:
             assert len(np.unique(render_frame(env).reshape(-1, 3), axis=0)) >= 2
 
     @pytest.mark.parametrize("env_id", ["CartPole-v1", "joypad/Chain-v0"])
-    def test_environment_without_a_picture(self, env_id):
+    def test_an_environment_without_images(self, env_id):
         env = make_env(env_id, render_mode=None)
         env.reset(seed=0)
         with pytest.raises(RecordingError, match="does not render images"):
             render_frame(env)
 
-    def test_small_pictures_grow(self):
+    def test_small_frames_are_enlarged(self):
         class Small(gym.Env):
             def render(self):
                 return np.zeros((50, 70, 3), np.uint8)
@@ -228,10 +228,10 @@ class TestPictures:
         assert (enlarge(frame, 3)[3:, 3:] == frame[1, 1]).all()
 
     @pytest.mark.parametrize("size", [(210, 160), (420, 320), (64, 1000)])
-    def test_text_fits_the_picture(self, size):
+    def test_text_fits_the_frame(self, size):
         frame = np.full((*size, 3), 255, np.uint8)
         drawn = draw_text(frame, ["step 12345  score -21", "value -0.123"])
-        assert (frame == 255).all(), "the game's own frame stays as it was"
+        assert (frame == 255).all(), "the input frame is unchanged"
         changed = (drawn != frame).any(axis=(1, 2))
         assert 10 < changed.sum() < size[0] * 0.6
         assert changed[-1]
@@ -242,7 +242,7 @@ class TestPictures:
         assert strip.max() > 150, "there is text"
         assert strip[:, -2:].max() < 110, "and it ends before the edge"
 
-    def test_text_below_leaves_the_picture_alone(self):
+    def test_text_below_leaves_the_frame_unchanged(self):
         frame = np.full((100, 160, 3), 77, np.uint8)
         drawn = draw_text(frame, ["score 1"], below=True)
         assert len(drawn) > 110
