@@ -45,6 +45,8 @@ def in_words(kind: Any) -> str:
         return " or ".join("None" if each is type(None) else in_words(each) for each in inner)
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
+    if origin is tuple and get_origin(inner[0]) is Literal:
+        return f"any of {', '.join(map(str, get_args(inner[0])))}"
     if origin is tuple:
         return {int: "whole numbers", float: "numbers"}.get(inner[0], "values")
     if origin is dict:

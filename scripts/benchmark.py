@@ -1,79 +1,62 @@
-"""How fast, how well, and what each part of an algorithm is worth.
+"""Measure speed, compare algorithms, and ablate their components.
 
-benchmark.py speed                         PPO and DQN on Pong, 84x84, Nature CNN, against Stable-Baselines3
-benchmark.py speed --algorithm ppo --no-sb3 --seconds 10
-benchmark.py cost                          what an update of each agent costs, and prioritized sampling
-benchmark.py cost --algorithm dqn rainbow -- --head-hidden 256        (what stands behind the -- is not for the first)
-benchmark.py cost --algorithm ppo ppo -- --core lstm                  (what a memory costs)
-benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000 [-- --any-field V]
+benchmark.py speed                         throughput on Pong (84x84, Nature CNN), against Stable-Baselines3
+benchmark.py cost                          time of an update of each agent, and of prioritized sampling
+benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
-benchmark.py exam ppo r2d2 --total-steps 200000 [--horizons 2 4 8 16] -- --core gru   (how far back they remember)
-benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8             (a W&B sweep file, followed here)
-benchmark.py transfer scripts/transfers/pong.yaml                     (what trained encoders save an agent)
+benchmark.py exam ppo r2d2 --total-steps 200000 -- --core gru              over how many steps they remember
+benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8              a W&B sweep file, without an account
+benchmark.py transfer scripts/transfers/pong.yaml                          env steps saved by pretrained encoders
 benchmark.py robustness runs/RUN --damage drop --levels 0 0.2 0.5 --repair zero last knn
-benchmark.py suite --threads 1                                        (the results book: docs/results/book)
+benchmark.py suite --threads 1                                             the results book, docs/results/book
 
-All but the first two train every contender on every game with every seed, each in a folder of its own. What is
-trained already is not trained again, so they can be stopped and repeated. What stands behind the -- goes to train.py.
+Options after the -- are train.py's, for every run (of cost: for all algorithms but the first). Every contender is
+trained on every game with every seed, each run in its own folder. Finished runs are not trained again, and interrupted
+ones are resumed, so any of these can be stopped and repeated.
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.errors import ConfigError
-from scripts.command_line import errors
-from scripts.command_line.errors import run_main
-from scripts.experiments import (
-    ablation,
-    memory_exam,
-    results_book,
-    robustness,
-    suite,
-    sweep,
-    throughput,
-    transfer,
-    update_cost,
-)
-from scripts.experiments import options as benchmark_options
+from scripts.command_line.errors import UsageError, behind_dashes, run_main
+from scripts.command_line.options import parse
+
+EXPERIMENTS = {
+    "speed": ("throughput", "Speed"),
+    "cost": ("update_cost", "Cost"),
+    "learn": ("suite", "Learn"),
+    "ablate": ("ablation", "Ablate"),
+    "exam": ("memory_exam", "Exam"),
+    "sweep": ("sweep", "Sweep"),
+    "transfer": ("transfer", "Transfer"),
+    "robustness": ("robustness", "Robustness"),
+    "suite": ("results_book", "Suite"),
+}
+"""Name -> module in scripts/experiments, imported only when named, and the dataclass of its options."""
 
 
 def main() -> None:
-    """Parse; then measure, or train and judge."""
-    words, behind = errors.behind_dashes(sys.argv[1:])
-    arguments = benchmark_options.parser(__doc__).parse_args(words)
-    if arguments.what == "robustness":
-        robustness.robustness(arguments)
+    """Run the named experiment."""
+    words, overrides = behind_dashes(sys.argv[1:])
+    if not words:
+        raise UsageError(f"name an experiment: {', '.join(EXPERIMENTS)}; see --help")
+    name, *options = words
+    if name in ("-h", "--help"):
+        print(f"{__doc__}\n`benchmark.py NAME --help` shows the options of an experiment.")
         return
-    if arguments.what in ("speed", "cost"):
-        if "--" in sys.argv and arguments.what == "speed":
-            raise ConfigError("nothing stands behind a -- of speed")
-        if arguments.repeats < 1 or arguments.seconds <= 0:
-            raise ConfigError("--repeats must be at least 1 and --seconds above 0")
-        throughput.compare(arguments) if arguments.what == "speed" else update_cost.compare(arguments, behind)
-        return
-    if arguments.what == "exam":
-        arguments.env = [memory_exam.TASKS[name].env for name in arguments.tasks]
-    if arguments.what == "transfer":
-        arguments.env, arguments.total_steps = [arguments.what], arguments.total_steps or 1
-    if arguments.what in ("sweep", "suite"):
-        if arguments.total_steps is not None or arguments.preset is not None:
-            raise ConfigError(f"--total-steps and --preset of a {arguments.what} stand in its own file")
-        arguments.env, arguments.total_steps = [arguments.what], 1
-    settings = benchmark_options.settings(arguments, behind)
-    suites: dict[str, Callable[[], None]] = {
-        "learn": lambda: suite.learn(arguments.algorithms, settings),
-        "ablate": lambda: ablation.ablate(arguments.algorithm, settings, arguments.list),
-        "sweep": lambda: sweep.sweep(arguments.file, arguments.count, settings, behind),
-        "transfer": lambda: transfer.transfer(arguments.file, settings, behind),
-        "suite": lambda: results_book.write_book(arguments, settings),
-        "exam": lambda: memory_exam.memory_exam(arguments.algorithms, arguments.tasks, arguments.horizons, settings),
-    }
-    suites[arguments.what]()
+    if name not in EXPERIMENTS:
+        close = difflib.get_close_matches(name, EXPERIMENTS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(EXPERIMENTS)}"
+        raise UsageError(f"unknown experiment '{name}'; {hint}")
+    module, kind = EXPERIMENTS[name]
+    experiment = getattr(importlib.import_module(f"scripts.experiments.{module}"), kind)
+    parse(experiment, options, prog=f"benchmark.py {name}", description=experiment.__doc__).run(overrides)
 
 
 if __name__ == "__main__":

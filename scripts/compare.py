@@ -1,55 +1,93 @@
-"""Put runs on one self-contained page: learning curves, intervals, videos, differences, commands.
+"""Compare runs on one self-contained page: learning curves, intervals, videos, differences, commands.
 
-python scripts/compare.py RUN... [--out report.html] [--title TEXT] [--allow-mixed]
-python scripts/compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [--seeds 5] [-- --any-field V]
+compare.py RUN... [--out report.html] [--title TEXT] [--allow-mixed]
+compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [--seeds 5] [-- --any-field V]
 
-A duel trains both sides first, each seed in a folder of its own; what is trained already is not trained again.
+A duel trains both sides first, each seed in its own folder; finished runs are not trained again. A side is ALGO or
+ALGO:PRESET. Options after the -- are train.py's, for both sides.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tyro.conf import Positional, arg
+
 from agents.errors import ConfigError
-from scripts.command_line import errors
-from scripts.command_line.errors import run_main
-from scripts.experiments import options as benchmark_options
-from scripts.experiments.duel import duel
-from scripts.report.page import write_report
+from scripts.command_line.errors import behind_dashes, run_main
+from scripts.command_line.options import parse
+from scripts.experiments.settings import TrainingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel(TrainingOptions):
+    """Options of a duel."""
+
+    duel: Annotated[tuple[str, str] | None, arg(metavar="ALGO[:PRESET] ALGO[:PRESET]")] = None
+    """Train two sides and compare them."""
+    env: Annotated[str | None, arg(metavar="ID")] = None
+    """Game."""
+    total_steps: Annotated[int | None, arg(metavar="N")] = None
+    """Env steps of each run."""
+    preset: Annotated[str | None, arg(metavar="P")] = None
+    """Preset of sides without one of their own."""
+    seeds: Annotated[int, arg(metavar="N")] = 5
+    """Runs of each side."""
+    json: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    """Write all numbers to this JSON file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Options of the page."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")] = ()
+    """Run folders, as made by scripts/train.py."""
+    out: Annotated[Path, arg(metavar="PAGE.html")] = Path("report.html")
+    """The page."""
+    title: str | None = None
+    """The page's heading."""
+    allow_mixed: bool = False
+    """Accept different games or protocols on one page."""
+    training: Duel = Duel()
 
 
 def main() -> None:
-    """Parse, write the page, say where it is; 2 for runs that cannot be compared, 1 for a failure on the way."""
-    words, behind = errors.behind_dashes(sys.argv[1:])
-    parser = errors.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folder, as made by scripts/train.py")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
-    parser.add_argument("--title", help="the page's heading")
-    parser.add_argument("--allow-mixed", action="store_true", help="accept different games or protocols on one page")
-    group = parser.add_argument_group("duel")
-    group.add_argument(
-        "--duel", nargs=2, metavar=("ALGO[:PRESET]", "ALGO[:PRESET]"), help="train two sides and compare"
-    )
-    group.add_argument("--env", metavar="ID", help="the game")
-    group.add_argument("--json", type=Path, metavar="FILE.json", help="write all numbers to this JSON file")
-    benchmark_options.trained(group, 30, seeds=5, out=False)
-    arguments = parser.parse_args(words)
-    if arguments.duel:
-        if arguments.runs:
-            raise ConfigError("--duel trains runs of its own; give no run folders beside it")
-        if arguments.env is None:
-            raise ConfigError("name a game: --env ID")
-        arguments.env, page, arguments.out = [arguments.env], arguments.out, arguments.json
-        duel(arguments.duel, benchmark_options.settings(arguments, behind), page)
+    """Write the page of some runs, or of the duel that is trained first."""
+    words, overrides = behind_dashes(sys.argv[1:])
+    options = parse(Compare, words, prog="compare.py", description=__doc__)
+    if options.training.duel is not None:
+        train_duel(options, overrides)
         return
-    if not arguments.runs:
+    if not options.runs:
         raise ConfigError("name run folders to compare, or two sides: --duel ppo sb3-ppo --env ID")
-    page = write_report(arguments.runs, arguments.out, title=arguments.title, allow_mixed=arguments.allow_mixed)
+    from scripts.report.page import write_report
+
+    page = write_report(options.runs, options.out, title=options.title, allow_mixed=options.allow_mixed)
     print(f"{page}  ({page.stat().st_size / 1e6:.1f} MB, opens in any browser, offline too)")
+
+
+def train_duel(options: Compare, overrides: list[str]) -> None:
+    """Train two sides, and write their page."""
+    training = options.training
+    if options.runs:
+        raise ConfigError("--duel trains runs of its own; give no run folders beside it")
+    if training.env is None or training.duel is None:
+        raise ConfigError("name a game: --env ID")
+    if training.total_steps is None:
+        raise ConfigError("say how long to train: --total-steps N")
+    from scripts.experiments.duel import duel
+
+    settings = training.make_settings(
+        (training.env,), training.seed_range, training.total_steps,
+        preset=training.preset, overrides=overrides, out=training.json,
+    )  # fmt: skip
+    duel(training.duel, settings, options.out)
 
 
 if __name__ == "__main__":

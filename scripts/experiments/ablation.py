@@ -1,29 +1,60 @@
-"""Ablations: an algorithm as it is, and again and again with one of its components switched off.
+"""Ablations: an algorithm as its preset sets it, and once more without each of its components.
 
-The components are found in the config that the preset gives, so a new algorithm needs nothing here, and a new component
-one line of COMPONENTS.
+Components are recognised by the fields of the config, so a new algorithm needs nothing here, and a new component one
+line of COMPONENTS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
+from tyro.conf import Positional, arg
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
 from agents.presets.registry import ALGORITHMS, is_baseline, without_core
-from scripts.experiments.suite import compete, finish, scores_of
-from scripts.experiments.training_jobs import SUITE_FIELDS, Contender, Settings, contender, resolve
+from scripts.experiments.results import ContenderResult
+from scripts.experiments.settings import SUITE_FIELDS, BudgetOptions, Settings
+from scripts.experiments.suite import compete, finish
+from scripts.experiments.training_jobs import Contender, make_contender, resolve
 from scripts.report import statistics as st
+from scripts.report.comparison import MIN_RUNS
 from scripts.report.tables import interval, number, wide_console
 
 
-class LostError(ConfigError):
+@dataclass(frozen=True, kw_only=True)
+class Ablate(BudgetOptions):
+    """Train an algorithm as it is, and once more without each of its components."""
+
+    algorithm: Annotated[Positional[str], arg(metavar="ALGO")] = ""
+    """Algorithm, as for train.py."""
+    env: Annotated[tuple[str, ...], arg(metavar="ID...")] = ()
+    """Games."""
+    list: bool = False
+    """List the components and the options that switch them off, and stop."""
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """List or train the variants; `overrides` are options of train.py for every run."""
+        if not self.algorithm or not self.env:
+            raise ConfigError("name an algorithm and games: ablate ALGO --env ID...")
+        if is_baseline(self.algorithm):
+            raise ConfigError(f"ablations are for our own algorithms, not for Stable-Baselines3's {self.algorithm}")
+        settings = self.settings(self.env, overrides, may_lack_budget=self.list)
+        console = wide_console()
+        variants = make_variants(self.algorithm, settings, console)
+        if self.list:
+            console.print(variants_table(variants))
+        else:
+            ablate(self.algorithm, variants, settings, console)
+
+
+class InseparableError(ConfigError):
     """A component that cannot be switched off alone."""
 
 
@@ -31,18 +62,18 @@ class LostError(ConfigError):
 class Component:
     """Part of an algorithm that can be left out."""
 
-    marks: tuple[str, ...]
-    """Fields that show it; a config class without any of them does not have the component."""
-    on: Callable[[Any], bool]
-    """Whether such a field's value means that it is in use."""
+    fields: tuple[str, ...]
+    """Config fields that show it; a config class without any of them does not have the component."""
+    is_on: Callable[[Any], bool]
+    """Whether the value of such a field means that the component is in use."""
     off: dict[str, Any] | Callable[[Any], dict[str, Any]]
-    """Fields that switch it off, or what gives them for a config; those that it does not have are left out."""
+    """Fields that switch it off, or a function from config to fields; those that the config lacks are left out."""
     algorithm: str | None = None
-    """What it is without the component, where that is another algorithm."""
+    """Name of the algorithm without the component, where it is another one."""
 
     def used_by(self, config: TrainConfig) -> bool:
         """Whether the config has the component, switched on."""
-        return any(hasattr(config, name) and self.on(getattr(config, name)) for name in self.marks)
+        return any(hasattr(config, name) and self.is_on(getattr(config, name)) for name in self.fields)
 
 
 COMPONENTS = {
@@ -61,135 +92,160 @@ COMPONENTS = {
     "observe-last": Component(("observe_last",), bool, {"observe_last": False}),
     "ladder": Component(("exploration",), lambda name: name == "ladder", {"exploration": "linear"}),
 }
-"""Name -> where to find it, and how to switch it off. noisy nets give way to DQN's own exploration."""
+"""Name -> component. Without noisy nets, DQN explores with its own epsilon schedule."""
 
 
 def components(algorithm: str, settings: Settings) -> list[str]:
-    """Return the components that are switched on, the same in every game; raise ConfigError where there are none."""
+    """Return the components that are in use in every game; raise ConfigError where there are none or they differ."""
     used = {}
     for env in settings.envs:
         config = resolve(algorithm, env, settings.preset, settings.overrides, settings.total_steps)
         used[env] = [name for name, component in COMPONENTS.items() if component.used_by(config)]
     first, *others = used.values()
     if any(other != first for other in others):
-        found = "; ".join(f"{env}: {', '.join(names) or 'none'}" for env, names in used.items())
-        raise ConfigError(f"{algorithm} has not the same components in every game ({found}); ablate each alone")
+        by_game = "; ".join(f"{env}: {', '.join(names) or 'none'}" for env, names in used.items())
+        raise ConfigError(f"{algorithm} has not the same components in every game ({by_game}); ablate each alone")
     if not first:
         raise ConfigError(f"{algorithm} has nothing to switch off here: none of {', '.join(COMPONENTS)} is on")
     return first
 
 
 def without(name: str, algorithm: str, env: str, settings: Settings) -> Contender:
-    """Return the algorithm with one component off and all else as it is; LostError where more than it would go."""
-    component, preset, given = COMPONENTS[name], settings.preset, list(settings.overrides)
-    config = resolve(algorithm, env, preset, given, settings.total_steps)
+    """Return the algorithm without one component, all else equal; InseparableError where others would go with it."""
+    component, preset, overrides = COMPONENTS[name], settings.preset, list(settings.overrides)
+    config = resolve(algorithm, env, preset, overrides, settings.total_steps)
     if component.algorithm is None:
         off = component.off(config) if callable(component.off) else component.off
-        given += as_options({key: value for key, value in off.items() if hasattr(config, key)})
+        overrides += as_options({key: value for key, value in off.items() if hasattr(config, key)})
     else:
         algorithm, preset = component.algorithm, "tiny" if preset == "tiny" else None
-        given = _as_another(name, config, algorithm, preset)
-    return contender(f"without {name}", algorithm, env, preset, given, settings.total_steps)
+        overrides = _options_of_other(name, config, algorithm, preset)
+    return make_contender(f"without {name}", algorithm, env, preset, overrides, settings.total_steps)
 
 
-def _as_another(name: str, config: TrainConfig, algorithm: str, preset: str | None) -> list[str]:
-    """Return the options that give the other algorithm every setting of `config` that it knows."""
+def _options_of_other(name: str, config: TrainConfig, algorithm: str, preset: str | None) -> list[str]:
+    """Return the options that give another algorithm every setting of `config` that it has."""
     known = {field.name for field in fields(ALGORITHMS[algorithm][0])}
     used = [key for key, component in COMPONENTS.items() if key != name and component.used_by(config)]
-    lost = [key for key in used if not known & set(COMPONENTS[key].marks)]
+    lost = [key for key in used if not known & set(COMPONENTS[key].fields)]
     if lost:
-        raise LostError(f"without {name} it would be {algorithm}, which has no {', '.join(lost)}")
-    core = [f"--core={config.core}"]  # a preset goes by it, so it comes first
+        raise InseparableError(f"without {name} it would be {algorithm}, which has no {', '.join(lost)}")
+    core = [f"--core={config.core}"]  # presets depend on it, so it comes first
     base = resolve(algorithm, config.env, preset, core, config.total_steps)
     values = {key: getattr(config, key) for key in sorted(known) if hasattr(config, key) and key not in SUITE_FIELDS}
     return core + as_options({key: value for key, value in values.items() if value != getattr(base, key)})
 
 
-def as_options(values: dict[str, Any]) -> list[str]:
+def as_options(values: Mapping[str, Any]) -> list[str]:
     """Return the command-line options that set these fields."""
-    found: list[str] = []
+    options: list[str] = []
     for name, value in values.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
-            found.append(f"--{option}" if value else f"--no-{option}")
+            options.append(f"--{option}" if value else f"--no-{option}")
         elif isinstance(value, tuple):
-            found += [f"--{option}", *(str(part) for part in value)]
+            options += [f"--{option}", *(str(part) for part in value)]
         elif isinstance(value, dict):
-            found += [f"--{option}", *(str(part) for pair in value.items() for part in pair)]
+            options += [f"--{option}", *(str(part) for pair in value.items() for part in pair)]
         else:
-            found.append(f"--{option}={value}")
-    return found
+            options.append(f"--{option}={value}")
+    return options
 
 
-def ablate(algorithm: str, settings: Settings, only_list: bool = False) -> None:
-    """Train the algorithm and its variants on every game, and print what each component is worth."""
-    if is_baseline(algorithm):
-        raise ConfigError(f"an ablation is for agents of ours, not for Stable-Baselines3's {algorithm}")
-    console, envs = wide_console(), list(dict.fromkeys(settings.envs))
+def make_variants(algorithm: str, settings: Settings, console: Console) -> dict[str, list[Contender]]:
+    """Return the variants of each component, one per game; print the components that cannot be switched off alone."""
     variants: dict[str, list[Contender]] = {}
     for name in components(algorithm, settings):
         try:
-            variants[name] = [without(name, algorithm, env, settings) for env in envs]
-        except LostError as error:
+            variants[name] = [without(name, algorithm, env, settings) for env in settings.envs]
+        except InseparableError as error:
             console.print(f"left out: {error}", highlight=False, soft_wrap=True)
-    if only_list:
-        table = Table("component", "without it", box=None)
-        for name, (first, *_) in variants.items():
-            table.add_row(name, f"{first.algorithm} {' '.join(first.overrides)}")
-        console.print(table)
-        return
-    make = [(algorithm, algorithm, env, settings.preset, settings.overrides, settings.total_steps) for env in envs]
-    full = [contender(*values) for values in make]
-    rows, failed = compete([*full, *chain.from_iterable(variants.values())], settings, console)
-    by_label: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_label.setdefault(row["label"], []).append(row)
-    summary = compare(by_label)
-    console.print(ablation_table(summary, by_label, envs, settings))
-    finish({"suite": "ablate", "algorithm": algorithm, "summary": summary, "rows": rows}, failed, settings)
+    return variants
 
 
-def compare(by_label: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return IQM and probability of improvement of the first contender over each other one, with intervals.
+def variants_table(variants: Mapping[str, Sequence[Contender]]) -> Table:
+    """Return one line for each component, with the options that switch it off."""
+    table = Table("component", "without it", box=None)
+    for name, (first, *_) in variants.items():
+        table.add_row(name, f"{first.algorithm} {' '.join(first.overrides)}")
+    return table
 
-    Where there are several games, scores are divided by the first contender's mean in each; where that is not above
-    0 in all, this means nothing, and there is no IQM.
+
+def ablate(
+    algorithm: str, variants: Mapping[str, Sequence[Contender]], settings: Settings, console: Console
+) -> None:  # fmt: skip
+    """Train the algorithm and its variants on every game, and print scores and probabilities of improvement."""
+    full = [make_contender(algorithm, algorithm, env, settings.preset, settings.overrides, settings.total_steps)
+            for env in settings.envs]  # fmt: skip
+    results, failed = compete([*full, *chain.from_iterable(variants.values())], settings, console)
+    by_label: dict[str, list[ContenderResult]] = {}
+    for result in results:
+        by_label.setdefault(result.label, []).append(result)
+    summary = summarise_ablation({label: [game.scores for game in games] for label, games in by_label.items()})
+    console.print(ablation_table(summary, by_label))
+    numbers = {"summary": [asdict(line) for line in summary], "rows": [asdict(result) for result in results]}
+    finish({"suite": "ablate", "algorithm": algorithm, **numbers}, failed, settings)
+
+
+@dataclass(frozen=True)
+class AblationLine:
+    """Score of a variant over all games and, but for the full agent, the probability that the full agent beats it."""
+
+    label: str
+    runs: int
+    normalized_by: list[float]
+    """Divisor of the scores of each game."""
+    iqm: float | None = None
+    interval: tuple[float, float] | None = None
+    improvement: float | None = None
+    """Probability that a run of the full agent scores higher; meaningless below `MIN_RUNS` runs a side."""
+    improvement_interval: tuple[float, float] | None = None
+
+
+def summarise_ablation(scores: Mapping[str, Sequence[np.ndarray]]) -> list[AblationLine]:
+    """Return IQM and probability of improvement of each label; its scores are a float [runs] for each game.
+
+    The first label is the full agent. With several games, scores are divided by the full agent's mean in each; unless
+    that is above 0 in all games, there is no IQM.
     """
-    tasks = {label: [scores_of(row["runs"]) for row in rows] for label, rows in by_label.items()}
-    first, *_ = tasks.values()
-    means = [float(scores.mean()) if len(scores) else 0.0 for scores in first]
-    scale = means if len(first) > 1 else [1.0]
-    found = []
-    for label, scores in tasks.items():
-        complete = all(len(part) for part in (*scores, *first))
-        normal = [part / by for part, by in zip(scores, scale, strict=True)] if min(scale) > 0 else None
-        line: dict[str, Any] = {"label": label, "runs": sum(len(part) for part in scores), "normalized_by": scale}
-        line |= {"iqm": None, "interval": None, "improvement": None, "improvement_interval": None}
-        if complete and normal is not None:
-            line["iqm"] = float(st.iqm(normal))
-            line["interval"] = st.bootstrap(normal, st.iqm, np.random.default_rng(0))
-        if complete and scores is not first:
-            line["improvement"] = float(st.probability_of_improvement(first, scores))
-            line["improvement_interval"] = st.improvement_interval(first, scores, np.random.default_rng(0))
-        found.append(line)
-    return found
+    full, *_ = scores.values()
+    means = [float(game.mean()) if len(game) else 0.0 for game in full]
+    scale = means if len(full) > 1 else [1.0]
+    lines = []
+    for label, games in scores.items():
+        complete = all(len(game) for game in (*games, *full))
+        line: dict[str, Any] = {}
+        if complete and min(scale) > 0:
+            normalized = [game / divisor for game, divisor in zip(games, scale, strict=True)]
+            line["iqm"] = float(st.iqm(normalized))
+            line["interval"] = st.bootstrap(normalized, st.iqm, np.random.default_rng(0))
+        if complete and games is not full:
+            line["improvement"] = float(st.probability_of_improvement(full, games))
+            line["improvement_interval"] = st.improvement_interval(full, games, np.random.default_rng(0))
+        lines.append(AblationLine(label, sum(len(game) for game in games), scale, **line))
+    return lines
 
 
-def ablation_table(
-    summary: list[dict[str, Any]], by_label: dict[str, list[dict[str, Any]]], envs: list[str], settings: Settings
-) -> Table:
+def ablation_table(summary: Sequence[AblationLine], by_label: Mapping[str, Sequence[ContenderResult]]) -> Table:
     """Return one line for the full agent and one for each variant."""
-    full = summary[0]["label"]
-    scale = f", divided by {full}'s mean in each game" if len(envs) > 1 else ""
-    title = f"final training score after {settings.total_steps:,} env steps{scale}; IQM and 95 % intervals"
-    if len(envs) > 1 and min(summary[0]["normalized_by"]) <= 0:
+    full, games = summary[0].label, by_label[summary[0].label]
+    scale = f", divided by {full}'s mean in each game" if len(games) > 1 else ""
+    title = f"final training score after {games[0].config['total_steps']:,} env steps{scale}; IQM and 95 % intervals"
+    if len(games) > 1 and min(summary[0].normalized_by) <= 0:
         title += f"\n{full}'s mean is not above 0 in every game: the games cannot be put on one scale"
     table = Table("", box=None, title=title, title_justify="left")
-    for name in ("runs", "IQM", "", f"chance that {full} is better", "", *(f"{env}: IQM, evaluation" for env in envs)):
+    for name in ("runs", "IQM", "", f"probability that {full} is better", ""):
         table.add_column(name, justify="right", overflow="fold")
+    for game in games:
+        table.add_column(f"{game.env}: IQM, evaluation", justify="right", overflow="fold")
     for line in summary:
-        cells = [line["label"], str(line["runs"]), number(line["iqm"]), interval(line["interval"])]
-        cells += [number(line["improvement"]), interval(line["improvement_interval"])]
-        cells += [f"{number(row['iqm'])}, {number(row['evaluation'])}" for row in by_label[line["label"]]]
-        table.add_row(*cells)
+        cells = [line.label, str(line.runs), number(line.iqm), interval(line.interval)]
+        if (
+            line.improvement is not None
+            and min(len(game.scores) for game in (*by_label[line.label], *games)) < MIN_RUNS
+        ):
+            cells += [f"needs {MIN_RUNS} seeds a side", ""]
+        else:
+            cells += [number(line.improvement), interval(line.improvement_interval)]
+        table.add_row(*cells, *(f"{number(game.iqm)}, {number(game.evaluation)}" for game in by_label[line.label]))
     return table

@@ -1,4 +1,4 @@
-"""What a person sees of trainings side by side: a bar for each on a terminal, plain lines in a log file."""
+"""Progress of trainings side by side: a bar for each on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 TAIL = 32_768
-"""Bytes of metrics.jsonl that are looked at."""
+"""Bytes read from the end of a metrics.jsonl."""
 GAMES = 30
+"""Latest games that the score averages over."""
 
 
 class State(NamedTuple):
-    """How far a training has come, by its metrics."""
+    """Progress of one training, from its metrics."""
 
     env_steps: int = 0
     wall_seconds: float = 0.0
     score: float | None = None
     """Mean return of the latest games."""
     speed: float | None = None
-    """Env steps a second."""
+    """Env steps per second."""
 
 
 class Running(NamedTuple):
-    """A training that is watched."""
+    """A training that is shown."""
 
     name: str
     metrics: Path
@@ -38,25 +39,25 @@ class Running(NamedTuple):
 
 
 def read(metrics: Path) -> State:
-    """Return the state that the end of a metrics.jsonl tells; nothing yet where there is no whole line."""
+    """Return the state at the end of a metrics.jsonl; the initial state where there is no complete line."""
     try:
         with open(metrics, "rb") as file:
             start = max(file.seek(0, os.SEEK_END) - TAIL, 0)
             file.seek(start)
-            lines = file.read().split(b"\n")[1 if start else 0 : -1]  # the first may be cut, the last unfinished
-        found = [json.loads(line) for line in lines]
+            lines = file.read().split(b"\n")[1 if start else 0 : -1]  # the first may be cut off, the last unfinished
+        records = [json.loads(line) for line in lines]
     except (OSError, ValueError):
         return State()
-    if not found:
+    if not records:
         return State()
-    returns = [line["episode/return"] for line in found if "episode/return" in line][-GAMES:]
-    speeds = [line["time/steps_per_second"] for line in found if "time/steps_per_second" in line]
+    returns = [record["episode/return"] for record in records if "episode/return" in record][-GAMES:]
+    speeds = [record["time/steps_per_second"] for record in records if "time/steps_per_second" in record]
     score, speed = float(np.mean(returns)) if returns else None, speeds[-1] if speeds else None
-    return State(found[-1]["env_steps"], found[-1]["wall_seconds"], score, speed)
+    return State(records[-1]["env_steps"], records[-1]["wall_seconds"], score, speed)
 
 
 def describe(state: State, total_steps: int) -> str:
-    """Return score, speed and the time that is left, as far as they are known."""
+    """Return score, speed and remaining time, as far as they are known."""
     words = [f"score {state.score:,.2f}"] if state.score is not None else []
     if state.speed:
         left = max(total_steps - state.env_steps, 0) / state.speed
@@ -71,7 +72,7 @@ def _duration(seconds: float) -> str:
 
 
 class Board:
-    """Shows running jobs; `update` may be called as often as one likes."""
+    """Display of running jobs; `update` limits how often it changes."""
 
     def __init__(self, console: Console, jobs: int):
         self.console, self.shown = console, time.monotonic()
@@ -93,7 +94,7 @@ class Board:
             self.progress.stop()
 
     def update(self, running: Sequence[Running], done: int) -> None:
-        """Show the jobs that run now, and how many have ended, if the last picture is old enough."""
+        """Show the running jobs and the number of finished ones, at most twice a second (once a minute in a log)."""
         if time.monotonic() - self.shown < (0.5 if self.progress is not None else 60.0):
             return
         self.shown = time.monotonic()

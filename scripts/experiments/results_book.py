@@ -1,31 +1,64 @@
-"""The results book: duels that are trained, judged and written down by one command, from their run folders.
+"""The results book: duels trained, evaluated and written by one command, from their run folders.
 
-`benchmark.py suite` makes docs/results/book: for each chapter a JSON file with every number, the best judged game of
-each side as an action replay, and one README.md with all tables. Nothing in it is typed by hand, and the same run
-folders give the same files again.
+`benchmark.py suite` makes docs/results/book: for each chapter a JSON file with every number and the best evaluation
+game of each side as an action replay, and one README.md with all tables. Nothing in it is typed by hand, and the same
+run folders give the same files again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
+from tyro.conf import Positional, arg
 
 from agents.errors import ConfigError, RunError
 from agents.run.provenance import ROOT
 from envs.action_replays import EpisodeRecord, load_replays, previous_episodes
-from scripts.experiments.duel import duel_table, pair_of, weigh
+from networks.files import write_atomically
+from scripts.experiments.duel import compare_sides, duel_table, make_pair
+from scripts.experiments.settings import JobOptions, Settings
 from scripts.experiments.suite import compete
-from scripts.experiments.training_jobs import Settings
 from scripts.report.tables import interval, number, wide_console
 from scripts.runner.files import write_json
 
 BOOK = ROOT / "docs" / "results" / "book"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(JobOptions):
+    """Train and write the results book, docs/results/book."""
+
+    chapters: Annotated[Positional[tuple[str, ...]], arg(metavar="CHAPTER...")] = ()
+    """Chapters of --list (default: all)."""
+    list: bool = False
+    """List the chapters, and stop."""
+    book: Annotated[Path, arg(metavar="DIR")] = BOOK
+    """Folder of the book."""
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """Write the chapters, or list them."""
+        if overrides:
+            raise ConfigError("suite takes no options after a --: its chapters have their own")
+        known = {chapter.name: chapter for chapter in CHAPTERS}
+        unknown = [name for name in self.chapters if name not in known]
+        if unknown:
+            raise ConfigError(f"there is no chapter {', '.join(unknown)}; there are {', '.join(known)}")
+        console = wide_console()
+        if self.list:
+            for chapter in CHAPTERS:
+                console.print(chapter.describe(), highlight=False, markup=False, soft_wrap=True)
+            return
+        chapters = [known[name] for name in self.chapters or known]
+        write_book({chapter: self._settings(chapter) for chapter in chapters}, self.book, console)
+
+    def _settings(self, chapter: Chapter) -> Settings:
+        seeds = range(chapter.seeds)
+        return self.make_settings((chapter.env,), seeds, chapter.total_steps, overrides=chapter.overrides)
 
 
 @dataclass(frozen=True)
@@ -41,6 +74,11 @@ class Chapter:
     """Options of train.py for both sides."""
     remark: str = ""
 
+    def describe(self) -> str:
+        """Return sides, game, budget and seeds in one line."""
+        game = f"{' and '.join(self.sides)} on {self.env}"
+        return f"{self.name}: {game}, {self.total_steps:,} steps, {self.seeds} seeds"
+
 
 CHAPTERS = (
     Chapter("cartpole-ppo", ("ppo", "sb3-ppo"), "CartPole-v1", 100_000),
@@ -54,70 +92,72 @@ CHAPTERS = (
 )  # fmt: skip
 
 
-def write_book(arguments: argparse.Namespace, settings: Settings, chapters: Sequence[Chapter] = CHAPTERS) -> None:
-    """Train what is missing of the chapters that were asked for, and write them and the book's page."""
-    known = {chapter.name: chapter for chapter in chapters}
-    unknown = [name for name in arguments.chapters if name not in known]
-    if unknown:
-        raise ConfigError(f"there is no chapter {', '.join(unknown)}; there are {', '.join(known)}")
-    console = wide_console()
-    if arguments.list:
-        for chapter in chapters:
-            words = f"{chapter.name}: {' and '.join(chapter.sides)} on {chapter.env}, {chapter.total_steps:,} steps"
-            console.print(f"{words}, {chapter.seeds} seeds", highlight=False, markup=False, soft_wrap=True)
-        return
-    arguments.book.mkdir(parents=True, exist_ok=True)
+def write_book(chapters: Mapping[Chapter, Settings], book: Path, console: Console) -> None:
+    """Train what is missing of these chapters, and write them and the book's page; RunError where runs failed."""
+    book.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    for name in arguments.chapters or known:
-        failed |= write_chapter(known[name], settings, arguments.book, console)
-    page = arguments.book / "README.md"
-    page.write_text(render(arguments.book, chapters))
+    for chapter, settings in chapters.items():
+        failed |= write_chapter(chapter, settings, book, console)
+    page = book / "README.md"
+    write_atomically(page, render(book))
     console.print(f"book: {page}", highlight=False, markup=False, soft_wrap=True)
     if failed:
-        raise RunError(f"{len(failed)} failed: {'; '.join(failed)}; the chapters without them are as they were")
+        raise RunError(f"{len(failed)} failed: {'; '.join(failed)}; their chapters were left as they were")
 
 
 def write_chapter(chapter: Chapter, settings: Settings, book: Path, console: Console) -> dict[str, str]:
-    """Write one chapter; return what failed, after which its files are as they were."""
-    asked = replace(settings, envs=(chapter.env,), total_steps=chapter.total_steps, seeds=range(chapter.seeds),
-                    overrides=chapter.overrides)  # fmt: skip
-    pair = pair_of(chapter.sides, asked)
+    """Write one chapter, unless one of its runs failed; return an error line for each failed run."""
+    pair = make_pair(chapter.sides, settings)
     console.rule(chapter.name)
-    rows, failed = compete(pair, asked, console)
-    console.print(duel_table(rows, asked))
+    results, failed = compete(pair, settings, console)
+    console.print(duel_table(results, settings))
     if failed:
         return failed
-    for who, row in zip(pair, rows, strict=True):
-        folders = [who.folder(asked.folder, run["seed"]) for run in row["runs"]]
-        row["best_game"] = keep_best_game(folders, book / f"{chapter.name}__{who.label.replace(':', '-')}.jsonl")
-    found = {"chapter": chapter.name, "rows": rows, **weigh(rows, console)}
-    for run in (run for row in rows for run in row["runs"]):
-        run["folder"] = Path(run["folder"]).name
-    write_json(book / f"{chapter.name}.json", found)
+    rows = []
+    for result in results:
+        path = book / f"{chapter.name}__{result.label.replace(':', '-')}.jsonl"
+        row = asdict(result) | {"best_game": asdict(write_best_game(result.folders, path))}
+        for run in row["runs"]:
+            run["folder"] = Path(run["folder"]).name
+        rows.append(row)
+    comparison = compare_sides(results, console)
+    write_json(book / f"{chapter.name}.json", {"chapter": chapter.name, "rows": rows, **asdict(comparison)})
     return {}
 
 
-def keep_best_game(folders: Sequence[Path], path: Path) -> dict[str, Any]:
-    """Write the best judged game of some runs, and those that its start depends on, to a replay file of its own."""
+@dataclass(frozen=True)
+class BestGame:
+    """The best evaluation game of some runs, and its action replay."""
+
+    score: float
+    length: int
+    run: str
+    """Name of the run folder."""
+    replay: str
+    """File name in the book."""
+
+
+def write_best_game(folders: Sequence[Path], path: Path) -> BestGame:
+    """Write an action replay of the best evaluation game of some runs, with the earlier games that it starts from."""
     best: tuple[EpisodeRecord, list[EpisodeRecord], Path] | None = None
     for folder in folders:
         weights = json.loads((folder / "evaluation.json").read_text())["weights_sha256"]
         games = load_replays(folder / "replays" / "eval.jsonl")
         for index, game in enumerate(games):
             if game.extras.get("weights_sha256") != weights:
-                continue  # of another checkpoint
+                continue  # played by another checkpoint
             if best is None or game.episode_return > best[0].episode_return:
                 best = game, previous_episodes(games, index), folder
-    assert best is not None  # each run was judged
+    assert best is not None  # each run was evaluated
     game, before, folder = best
-    path.write_text("".join(record.to_json(**record.extras) + "\n" for record in (*before, game)))
-    return {"score": game.episode_return, "length": game.length, "run": folder.name, "replay": path.name}
+    write_atomically(path, "".join(record.to_json(**record.extras) + "\n" for record in (*before, game)))
+    return BestGame(game.episode_return, game.length, folder.name, path.name)
 
 
-def render(book: Path, chapters: Sequence[Chapter] = CHAPTERS) -> str:
+def render(book: Path) -> str:
     """Return the book's page, from its JSON files."""
     parts = [HEAD]
-    for chapter in chapters:
+    for chapter in CHAPTERS:
         path = book / f"{chapter.name}.json"
         if path.exists():
             parts.append(_section(chapter, json.loads(path.read_text())))
@@ -136,8 +176,9 @@ rl-baselines3-zoo's for the game. The JSON file of a chapter has every run with 
 COLUMNS = ("side", "seeds", "IQM", "mean", "evaluation", "env steps", "seconds", "steps/s", "RAM, GB", "best game")
 
 
-def _section(chapter: Chapter, found: dict[str, Any]) -> str:
-    rows = found["rows"]
+def _section(chapter: Chapter, numbers: dict[str, Any]) -> str:
+    """Return a chapter's section, from the content of its JSON file."""
+    rows = numbers["rows"]
     lines = [f"## {chapter.name}: {rows[0]['env']}, {chapter.total_steps:,} env steps", ""]
     lines += [
         f"`python scripts/benchmark.py suite {chapter.name}`, protocol fingerprint `{rows[0]['fingerprints'][0]}`"
@@ -151,20 +192,13 @@ def _section(chapter: Chapter, found: dict[str, Any]) -> str:
         cells += [f"{number(row[name])} {interval(row[span])}" for name, span in spans]
         names = ("evaluation", "env_steps", "wall_seconds", "steps_per_second", "peak_memory_gb")
         lines.append("| " + " | ".join([*cells, *(number(row[name]) for name in names), best]) + " |")
-    lines += ["", f"{found['words']}; {found['verdict']}.", *([chapter.remark] if chapter.remark else []), ""]
+    lines += ["", f"{numbers['words']}; {numbers['verdict']}.", *([chapter.remark] if chapter.remark else []), ""]
     return "\n".join(lines)
 
 
 def _sources(runs: Sequence[dict[str, Any]]) -> str:
-    """Return commits and machines of some runs, in words."""
+    """Return commits, machines and threads of some runs, as a sentence."""
     commits = dict.fromkeys(f"`{run['commit'][:7]}`{' (changed)' if run['dirty'] else ''}" for run in runs)
     machines = dict.fromkeys(f"{run['machine']['cores']} cores of {run['machine']['processor']}" for run in runs)
     threads = dict.fromkeys(str(run["machine_facts"]["threads"]) for run in runs)
     return f"(commit {', '.join(commits)}; {', '.join(machines)}; threads of a run: {', '.join(threads)})."
-
-
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of the book."""
-    command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="of --list (default: all)")
-    command.add_argument("--list", action="store_true", help="show the chapters, and stop")
-    command.add_argument("--book", type=Path, default=BOOK, help="where it is written (default: docs/results/book)")

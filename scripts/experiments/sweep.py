@@ -1,176 +1,210 @@
-"""Sweeps: a Weights & Biases sweep file, followed on this machine: no account, no server.
+"""Sweeps: search settings by a Weights & Biases sweep file on this machine, without an account or a server.
 
-The file is W&B's own (docs.wandb.ai/models/sweeps/sweep-config-keys), so `wandb sweep FILE` runs the same search there.
-Methods grid and random; a trial is judged by full games after training, as every run of a suite is.
+`wandb sweep FILE` runs the same search on W&B. Optuna proposes the trials: all of a grid, random ones or, for the
+method bayes, those of the tree-structured Parzen estimator. Each trial is evaluated by full games after training. The
+same seed proposes the same trials, and a finished trial is not trained again, so a stopped sweep can be continued.
+
+Source of the estimator: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization" (NIPS), section 4.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
+import importlib.util
 import math
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+from rich.console import Console
 from rich.table import Table
+from tyro.conf import Positional, arg
 
 from agents.errors import ConfigError
-from scripts.command_line import errors
+from scripts.experiments.results import ContenderResult
+from scripts.experiments.settings import Settings, TrainingOptions
 from scripts.experiments.suite import compete, finish
-from scripts.experiments.training_jobs import Contender, Settings, contender
+from scripts.experiments.training_jobs import make_contender
 from scripts.report.tables import number, wide_console
-from scripts.runner.files import read_yaml
 
-METRICS = ("eval/return_mean", "episode/return")
-FOLLOWED = {"program", "method", "metric", "parameters", "command", "run_cap"}
-IGNORED = {"name", "description", "project", "entity"}
-ARGUMENTS = ("${args}", "${args_no_boolean_flags}")
+if TYPE_CHECKING:  # the extra `sweep`
+    import optuna
+
+    from scripts.experiments.sweep_file import Parameter, SweepFile, TrainCommand
 
 
-def sweep(path: Path, count: int | None, settings: Settings, overrides: Sequence[str]) -> None:
-    """Train and judge the trials of a sweep file, and print them from best to worst."""
-    plan = read(path)
-    algorithm, env, preset, total_steps, fixed = _command(plan["command"], path)
-    settings = replace(settings, envs=(env,), total_steps=total_steps)
-    trials = draw(plan, count or plan.get("run_cap"), settings.seeds.start)
-    candidates: list[Contender] = []
-    for index, values in enumerate(trials):
-        given = [*fixed, *(f"--{name}={value}" for name, value in values.items()), *overrides]
-        candidates.append(contender(f"trial {index}", algorithm, env, preset, given, total_steps))
+@dataclass(frozen=True, kw_only=True)
+class Sweep(TrainingOptions):
+    """Search settings by a Weights & Biases sweep file, without an account."""
+
+    file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml")] = None
+    """A W&B sweep file, with algorithm, game, preset and env steps in its command."""
+    count: Annotated[int | None, arg(metavar="N")] = None
+    """Trials (default: run_cap, or all of a grid)."""
+    seeds: Annotated[int, arg(metavar="N")] = 1
+    """Runs of each trial."""
+    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    """Write all numbers to this JSON file."""
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """Train, evaluate and print; `overrides` are options of train.py for every run."""
+        if self.file is None:
+            raise ConfigError("name a sweep file, as in scripts/sweeps/: sweep FILE.yaml")
+        if any(importlib.util.find_spec(name) is None for name in ("optuna", "pydantic")):
+            raise ConfigError("no Optuna and pydantic: pip install -c constraints.txt -e '.[sweep]'")
+        from scripts.experiments.sweep_file import read_command, read_sweep_file
+
+        plan = read_sweep_file(self.file)
+        command = read_command(plan, self.file)
+        count = number_of_trials(plan, self.count)
+        settings = self.make_settings(
+            (command.env,), self.seed_range, command.total_steps, overrides=overrides, out=self.out
+        )
+        sweep(self.file, plan, command, count, settings)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a sweep: its parameters and its training."""
+
+    parameters: dict[str, Any]
+    trained: ContenderResult
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of the training and the parameters side by side."""
+        return {**asdict(self.trained), "parameters": self.parameters}
+
+    def figure(self, plan: SweepFile) -> float | None:
+        """Return the figure that ranks the trial; None where all its runs failed."""
+        return self.trained.evaluation if plan.metric.name == "eval/return_mean" else self.trained.iqm
+
+
+def sweep(path: Path, plan: SweepFile, command: TrainCommand, count: int, settings: Settings) -> None:
+    """Train and evaluate the trials of a sweep file, and print them from best to worst."""
     console = wide_console()
-    console.print(f"{path.name}: {len(trials)} trials of {algorithm} on {env}", highlight=False, markup=False)
-    rows, failed = compete(candidates, settings, console)
-    for row, values in zip(rows, trials, strict=True):
-        row["parameters"] = values
-    sign = 1 if plan["metric"]["goal"] == "maximize" else -1
-    figure = "evaluation" if plan["metric"]["name"] == METRICS[0] else "iqm"
-    rows.sort(key=lambda row: -math.inf if row[figure] is None else sign * row[figure], reverse=True)
-    console.print(sweep_table(rows))
-    if rows[0][figure] is not None:
-        words = [algorithm, "--env", env, *(["--preset", preset] if preset else []), *rows[0]["overrides"]]
-        best = f"best: python scripts/train.py {' '.join(words)} --total-steps {total_steps}"
-        console.print(best, highlight=False, markup=False, soft_wrap=True)
-    finish({"suite": "sweep", "file": path.read_text(), "rows": rows}, failed, settings)
+    console.print(f"{path.name}: {count} trials of {command.algorithm} on {command.env}", highlight=False, markup=False)
+    trials, failed = run_trials(plan, command, count, settings, console)
+    sign = 1 if plan.metric.goal == "maximize" else -1
+    trials.sort(key=lambda trial: -math.inf if (figure := trial.figure(plan)) is None else sign * figure, reverse=True)
+    console.print(sweep_table(trials))
+    best = trials[0]
+    if best.figure(plan) is not None:
+        words = [command.algorithm, "--env", command.env, *(["--preset", command.preset] if command.preset else [])]
+        line = " ".join([*words, *best.trained.overrides, "--total-steps", str(command.total_steps)])
+        console.print(f"best: python scripts/train.py {line}", highlight=False, markup=False, soft_wrap=True)
+    numbers = {"file": path.read_text(), "rows": [trial.to_json() for trial in trials]}
+    finish({"suite": "sweep", **numbers}, failed, settings)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return a sweep file's content, or raise ConfigError for what cannot be followed here."""
-    plan = read_yaml(path)
-    if not isinstance(plan, dict) or not isinstance(plan.get("parameters"), dict) or not plan["parameters"]:
-        raise ConfigError(f"{path} is not a sweep file: it has no parameters")
-    unknown = sorted(set(plan) - FOLLOWED - IGNORED)
-    if unknown:
-        raise ConfigError(f"{path}: {', '.join(unknown)} cannot be followed here; use `wandb sweep`, or take it out")
-    if plan.get("method") not in ("grid", "random"):
-        raise ConfigError(f"{path}: the method {plan.get('method')} needs W&B's server; grid and random work here too")
-    metric = plan.setdefault("metric", {"name": METRICS[0]})
-    if not isinstance(metric, dict) or metric.get("name") not in METRICS:
-        raise ConfigError(f"{path}: the metric must be {' or '.join(METRICS)}")
-    if metric.setdefault("goal", "maximize") not in ("maximize", "minimize"):
-        raise ConfigError(f"{path}: the metric's goal must be maximize or minimize, not {metric['goal']}")
-    if not isinstance(plan.get("command"), list) or not set(ARGUMENTS) & set(plan["command"]):
-        raise ConfigError(f"{path} has no command that ends in {ARGUMENTS[0]}")
-    return plan
+def run_trials(
+    plan: SweepFile, command: TrainCommand, count: int, settings: Settings, console: Console
+) -> tuple[list[Trial], dict[str, str]]:
+    """Propose, train and evaluate up to `count` trials; return them, and an error line for each failed job."""
+    study = make_study(plan, settings.seeds.start)
+    trials: list[Trial] = []
+    failed: dict[str, str] = {}
+    # only bayes learns from results: it proposes as many trials as run side by side, the others all at once
+    batch_size = max(settings.parallel // len(settings.seeds), 1) if plan.method == "bayes" else count
+    while len(trials) < count:
+        proposals = propose(study, plan, min(batch_size, count - len(trials)))
+        contenders = []
+        for index, (_, values) in enumerate(proposals, len(trials)):
+            options = [*command.options, *(f"--{name}={value}" for name, value in values.items()), *settings.overrides]
+            contenders.append(make_contender(
+                f"trial {index}", command.algorithm, command.env, command.preset, options, command.total_steps
+            ))  # fmt: skip
+        results, failures = compete(contenders, settings, console)
+        failed |= failures
+        batch = [Trial(values, result) for (_, values), result in zip(proposals, results, strict=True)]
+        trials += batch
+        if plan.method != "bayes":
+            break  # there may be fewer than `count` combinations of values
+        tell(study, plan, [proposal for proposal, _ in proposals], batch)
+    return trials, failed
 
 
-def _command(words: list[Any], path: Path) -> tuple[str, str, str | None, int, list[str]]:
-    """Return algorithm, game, preset, steps and the other options of the train.py command in a sweep file."""
-    texts = [str(word) for word in words]
-    if "${program}" not in texts:
-        raise ConfigError(f"{path}: its command must run ${{program}}, which is scripts/train.py")
-    behind = [word for word in texts[texts.index("${program}") + 1 :] if word not in ARGUMENTS]
-    parser = errors.Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("algorithm")
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--preset")
-    parser.add_argument("--total-steps", type=int, required=True)
-    parser.add_argument("--track")  # for W&B's agent
-    given, rest = parser.parse_known_args(behind)
-    return given.algorithm, given.env, given.preset, given.total_steps, rest
-
-
-def draw(plan: dict[str, Any], count: int | None, seed: int) -> list[dict[str, Any]]:
-    """Return the trials, each parameter -> value: all of a grid, or `count` different random ones."""
-    parameters: dict[str, dict[str, Any]] = plan["parameters"]
-    for name, about in parameters.items():
-        _check(name, about)
+def number_of_trials(plan: SweepFile, count: int | None) -> int:
+    """Return how many trials to make; raise ConfigError where neither command line nor file says so."""
     if count is not None and count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
-    if plan["method"] == "grid":
-        endless = [name for name, about in parameters.items() if not {"value", "values"} & set(about)]
-        if endless:
-            raise ConfigError(f"a grid needs the values of {', '.join(endless)}, one by one")
-        axes = [about.get("values", [about.get("value")]) for about in parameters.values()]
-        trials = [dict(zip(parameters, chosen, strict=True)) for chosen in itertools.product(*axes)]
-        return trials[:count]
+    count = count or plan.run_cap
+    if plan.method == "grid":
+        size = math.prod(len(parameter.choices or ()) for parameter in plan.parameters.values())
+        return min(count or size, size)
     if count is None:
-        raise ConfigError("say how many random trials to draw: --count N")
-    rng = np.random.default_rng(seed)
-    found: dict[str, dict[str, Any]] = {}
-    for _ in range(100 * count):  # few values may not have `count` combinations
-        trial = {name: sample(about, rng) for name, about in parameters.items()}
-        found.setdefault(str(trial), trial)
-        if len(found) == count:
+        raise ConfigError(f"say how many {plan.method} trials to make: --count N")
+    return count
+
+
+def make_study(plan: SweepFile, seed: int) -> optuna.Study:
+    """Return an Optuna study in memory, with the sampler of the plan's method."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler: optuna.samplers.BaseSampler
+    if plan.method == "grid":
+        choices = {name: range(len(parameter.choices or ())) for name, parameter in plan.parameters.items()}
+        sampler = optuna.samplers.GridSampler(choices, seed=seed)
+    elif plan.method == "random":
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:
+        sampler = optuna.samplers.TPESampler(seed=seed)
+    return optuna.create_study(sampler=sampler, direction=plan.metric.goal)
+
+
+def propose(study: optuna.Study, plan: SweepFile, count: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
+    """Return up to `count` different trials, each with its parameters; fewer where there are no more combinations."""
+    proposals: dict[str, tuple[optuna.Trial, dict[str, Any]]] = {}
+    for _ in range(100 * count):
+        trial = study.ask()
+        values = {name: suggest(trial, name, parameter) for name, parameter in plan.parameters.items()}
+        proposals.setdefault(str(values), (trial, values))
+        if len(proposals) == count:
             break
-    return list(found.values())
+    return list(proposals.values())
 
 
-DISTRIBUTIONS = ("uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values")
-
-
-def _check(name: str, about: Any) -> None:
-    """Raise ConfigError for a parameter that cannot be drawn."""
-    if not isinstance(about, dict):
-        raise ConfigError(f"parameter {name} must be given as value, values, or min and max")
-    if "value" in about or (isinstance(about.get("values"), list) and about["values"]):
-        return
-    kind = about.get("distribution", "uniform")
-    if kind not in DISTRIBUTIONS:
-        raise ConfigError(f"parameter {name}: the distribution {kind} is not among {', '.join(DISTRIBUTIONS)}")
-    low, high = about.get("min"), about.get("max")
-    if not isinstance(low, int | float) or not isinstance(high, int | float) or low > high:
-        raise ConfigError(
-            f"parameter {name} needs numbers as min and max, not {low} and {high} (write 0.0001, not 1e-4)"
-        )
-    if "log" in kind and low <= 0:
-        raise ConfigError(f"parameter {name}: a logarithmic range begins above 0, not at {low}")
-
-
-def sample(about: dict[str, Any], rng: np.random.Generator) -> Any:
-    """Draw a value of one parameter, by the distributions of W&B."""
-    if "value" in about:
-        return about["value"]
-    if "values" in about:
-        return about["values"][rng.choice(len(about["values"]), p=about.get("probabilities"))]
-    low, high = about["min"], about["max"]
-    whole = isinstance(low, int) and isinstance(high, int)
-    kind = about.get("distribution", "int_uniform" if whole else "uniform")
-    if kind == "int_uniform":
-        return int(rng.integers(low, high, endpoint=True))
-    value = math.exp(rng.uniform(math.log(low), math.log(high))) if "log" in kind else rng.uniform(low, high)
-    if kind.startswith("q_"):
-        step = about.get("q", 1)
-        value = round(value / step) * step
+def suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
+    """Return a value of one parameter: choices by their index, ranges by W&B's distributions."""
+    choices = parameter.choices
+    if choices is not None and parameter.probabilities is None:
+        return choices[trial.suggest_categorical(name, range(len(choices)))]
+    if choices is not None and parameter.probabilities is not None:
+        ends = list(accumulate(parameter.probabilities))[:-1]
+        return choices[bisect(ends, trial.suggest_float(name, 0.0, 1.0))]
+    assert parameter.min is not None
+    assert parameter.max is not None
+    if parameter.kind == "int_uniform":
+        return trial.suggest_int(name, int(parameter.min), int(parameter.max))
+    value = trial.suggest_float(name, parameter.min, parameter.max, log="log" in parameter.kind)
+    if parameter.kind.startswith("q_"):
+        value = round(value / parameter.q) * parameter.q
     return float(f"{value:.4g}")
 
 
-def sweep_table(rows: Sequence[dict[str, Any]]) -> Table:
+def tell(study: optuna.Study, plan: SweepFile, proposals: Sequence[optuna.Trial], trials: Sequence[Trial]) -> None:
+    """Tell the study the figures of finished trials."""
+    import optuna
+
+    for proposal, trial in zip(proposals, trials, strict=True):
+        figure = trial.figure(plan)
+        if figure is None:
+            study.tell(proposal, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(proposal, figure)
+
+
+def sweep_table(trials: Sequence[Trial]) -> Table:
     """Return one line for each trial."""
     table = Table(box=None, title="trials, best first; evaluation: full games after training", title_justify="left")
-    names = list(rows[0]["parameters"])
+    names = list(trials[0].parameters)
     for name in ("", *names, "evaluation", "score", "env steps", "seconds", "steps/s"):
         table.add_column(name, justify="right", overflow="fold")
-    for row in rows:
-        cells = [row["label"], *(str(row["parameters"][name]) for name in names)]
-        figures = ("evaluation", "iqm", "env_steps", "wall_seconds", "steps_per_second")
-        table.add_row(*cells, *(number(row[name]) for name in figures))
+    for trial in trials:
+        result = trial.trained
+        cells = [result.label, *(str(trial.parameters[name]) for name in names)]
+        figures = (result.evaluation, result.iqm, result.env_steps, result.wall_seconds, result.steps_per_second)
+        table.add_row(*cells, *map(number, figures))
     return table
-
-
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add what a sweep has beside the options of every suite."""
-    command.add_argument("file", type=Path, metavar="FILE.yaml", help="a Weights & Biases sweep file")
-    command.add_argument("--count", type=int, metavar="N", help="trials (default: all of a grid, or run_cap)")

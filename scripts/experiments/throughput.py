@@ -1,23 +1,23 @@
-"""Throughput on Atari: ours and Stable-Baselines3's, beside what emulator and network allow, interleaved in one run.
+"""Throughput on Atari: ours and Stable-Baselines3's, beside the limits of emulator and network, measured in turns.
 
-Every number is in env steps (agent decisions) per second. "Emulator" steps the games with random actions and nothing
-else; "network" acts and learns on data that is already there; the limit is both one after the other.
+All rates are in env steps (agent decisions) per second. "Emulator" steps the games with random actions and nothing
+else; "network" acts and learns on fixed data; the limit is both one after the other.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import arg
 
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import ReplayConfig, TrainConfig
@@ -26,17 +26,44 @@ from agents.loops import RolloutCollector, interact, learning_view
 from agents.policy.ppo import PPOConfig
 from agents.presets.registry import preset
 from agents.run.run import Clock
+from scripts.experiments.settings import TurnOptions
 from scripts.runner.environments import environments
 from scripts.runner.files import write_json
 from scripts.runner.origin import origin
 
 GAME = "ALE/Pong-v5"
 SB3_REPLAY = 20_000
-"""Stable-Baselines3 keeps two stacks per step: 1.1 GB for these."""
+"""Replay capacity for both sides: Stable-Baselines3 stores two frame stacks per step, 1.1 GB in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed(TurnOptions):
+    """Measure the throughput of PPO and DQN on Pong (84x84, Nature CNN), against Stable-Baselines3."""
+
+    algorithm: tuple[Literal["ppo", "dqn"], ...] = ("ppo", "dqn")
+    """Algorithms to measure."""
+    no_sb3: bool = False
+    """Leave Stable-Baselines3 out."""
+    seconds: Annotated[float, arg(metavar="S")] = 12.0
+    """Length of a turn."""
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """Measure and print."""
+        if overrides:
+            raise ConfigError("speed takes no options after a --")
+        self.check()
+        if not self.no_sb3 and importlib.util.find_spec("stable_baselines3") is None:
+            raise ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]', or --no-sb3")
+        console, results = Console(highlight=False), []
+        for algorithm in self.algorithm:
+            results.append(measure(algorithm, self.repeats, self.seconds, not self.no_sb3))
+            show(results[-1], console)
+        if self.out is not None:
+            write_json(self.out, {**origin().to_json(), "results": [result.to_json() for result in results]})
 
 
 class Ours:
-    """One training of ours, to be continued for some seconds at a time."""
+    """A training of ours that runs one chunk at a time: a step of a replay-based agent, or a rollout."""
 
     def __init__(self, algorithm: str):
         base = replace(preset(algorithm, "atari"), env=GAME)
@@ -61,7 +88,7 @@ class Ours:
         return learning_view(next(self.rows), self.config.clip_rewards, self.config.life_loss_ends)
 
     def chunk(self) -> int:
-        """Play and learn once; return the env steps made."""
+        """Play and learn once; return the number of env steps."""
         if self.replay is not None:
             self.replay.add(self._row())
             self.clock.record_time("log")
@@ -78,11 +105,11 @@ class Ours:
 
     @property
     def updates_per_chunk(self) -> int:
-        """Updates that one chunk makes due."""
+        """Updates due after one chunk."""
         return 1 if self.replay is None else round(self.config.replay_ratio * self.config.num_envs)
 
     def batch(self) -> Any:
-        """Return what one update learns from."""
+        """Return the data of one update."""
         if self.replay is not None:
             return self.replay.sample(self.config.batch_size, self.numpy_rng)
         assert self.collector is not None
@@ -90,12 +117,12 @@ class Ours:
         return self.collector.rollout()
 
     def learn(self) -> None:
-        """Make the updates that one chunk makes due."""
+        """Make the updates due after one chunk."""
         for _ in range(self.updates_per_chunk):
             self.agent.update(self.batch(), self.rng)
 
     def network_chunk(self) -> int:
-        """Act and learn on one observation and one batch again and again; return the env steps this stands for."""
+        """Do the network's work of one chunk on fixed data; return the number of env steps that it stands for."""
         config, agent = self.config, self.agent
         obs = np.random.default_rng(0).integers(256, size=(config.num_envs, 4, 84, 84)).astype(np.uint8)
         first, carry = np.zeros(config.num_envs, bool), agent.initial_carry(config.num_envs)
@@ -110,7 +137,7 @@ class Ours:
 
 
 def emulator(num_envs: int, config: TrainConfig) -> Callable[[], int]:
-    """Return a function that steps the games 64 times with random actions and returns the env steps."""
+    """Return a function that steps the games 64 times with random actions and returns the number of env steps."""
     envs = environments(config, num_envs).env
     envs.reset(seed=np.arange(num_envs))  # type: ignore[arg-type]
     actions = np.random.default_rng(0).integers(6, size=(64, num_envs))
@@ -124,12 +151,12 @@ def emulator(num_envs: int, config: TrainConfig) -> Callable[[], int]:
 
 
 def stable_baselines(algorithm: str, config: Any) -> Callable[[], int]:
-    """Return a function that trains Stable-Baselines3 on with the same hyperparameters and returns the env steps."""
+    """Return a function that trains Stable-Baselines3's agent, with our hyperparameters, and returns its env steps."""
     import stable_baselines3 as sb3
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    # ALE/*-v5 skips frames by itself and has sticky actions; SB3's own wrapper does the skipping
+    # SB3's wrapper skips frames; ALE/*-v5 would skip them once more, and repeat actions at random
     games = make_atari_env(GAME, config.num_envs, seed=0, env_kwargs={"frameskip": 1, "repeat_action_probability": 0.0})
     stacked = VecFrameStack(games, 4)
     model: Any
@@ -161,15 +188,37 @@ def stable_baselines(algorithm: str, config: Any) -> Callable[[], int]:
 
 
 def rate(chunk: Callable[[], int], seconds: float) -> float:
-    """Return env steps per second over at least `seconds` of whole chunks."""
+    """Return env steps per second over whole chunks that take at least `seconds`."""
     steps, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         steps += chunk()
     return steps / (time.perf_counter() - begin)
 
 
-def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> dict[str, Any]:
-    """Return medians and all rates by contender; contenders take turns, so that a noisy machine treats all alike."""
+@dataclass(frozen=True)
+class Throughput:
+    """Rates of one algorithm, in env steps per second."""
+
+    algorithm: str
+    game: str
+    medians: dict[str, float]
+    rates: dict[str, list[float]]
+    """Rate of every turn."""
+    time_shares: dict[str, float]
+    """Part of our training's time by activity."""
+    limit: float
+    """Rate of the emulator and the network one after the other."""
+    share_of_limit: float
+    times_sb3: float | None = None
+    """Median over turns of our rate divided by Stable-Baselines3's; None without it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields; `times_sb3` only where it was measured."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> Throughput:
+    """Measure in turns of `seconds`, so that a slow phase of the machine slows all alike."""
     ours = Ours(algorithm)
     contenders: dict[str, Callable[[], int]] = {
         "ours": ours.chunk,
@@ -190,40 +239,20 @@ def measure(algorithm: str, repeats: int, seconds: float, with_sb3: bool) -> dic
             shares = {key: shares[key] + value / repeats for key, value in ours.clock.shares().items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     limit = 1.0 / (1.0 / medians["emulator alone"] + 1.0 / medians["network alone"])
-    result: dict[str, Any] = {
-        "algorithm": algorithm,
-        "game": GAME,
-        "medians": medians,
-        "rates": rates,
-        "time_shares": shares,
-    }
-    result |= {"limit": limit, "share_of_limit": medians["ours"] / limit}
+    times_sb3 = None
     if with_sb3:
-        ratios = [a / b for a, b in zip(rates["ours"], rates["stable-baselines3"], strict=True)]
-        result["times_sb3"] = statistics.median(ratios)
-    return result
+        times_sb3 = statistics.median(a / b for a, b in zip(rates["ours"], rates["stable-baselines3"], strict=True))
+    return Throughput(algorithm, GAME, medians, rates, shares, limit, medians["ours"] / limit, times_sb3)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Measure what was asked for and print it; with --out write the raw numbers too."""
-    if not arguments.no_sb3 and importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]', or --no-sb3")
-    console, results = Console(highlight=False), []
-    for algorithm in arguments.algorithm:
-        results.append(measure(algorithm, arguments.repeats, arguments.seconds, not arguments.no_sb3))
-        show(results[-1], console)
-    if arguments.out is not None:
-        write_json(arguments.out, {**origin().to_json(), "results": results})
-
-
-def show(result: dict[str, Any], console: Console) -> None:
-    """Print what `measure` returned."""
-    table = Table("", "env steps/s (median)", "all turns", title=f"{result['algorithm']} on {GAME}", box=None)
-    for name, value in result["medians"].items():
-        table.add_row(name, f"{value:,.0f}", " ".join(f"{turn:,.0f}" for turn in result["rates"][name]))
-    table.add_row("limit: emulator, then network", f"{result['limit']:,.0f}", "")
+def show(result: Throughput, console: Console) -> None:
+    """Print the rates of one algorithm."""
+    table = Table("", "env steps/s (median)", "all turns", title=f"{result.algorithm} on {GAME}", box=None)
+    for name, value in result.medians.items():
+        table.add_row(name, f"{value:,.0f}", " ".join(f"{turn:,.0f}" for turn in result.rates[name]))
+    table.add_row("limit: emulator, then network", f"{result.limit:,.0f}", "")
     console.print(table)
-    shares = "  ".join(f"{name} {share:.0%}" for name, share in result["time_shares"].items())
-    console.print(f"  {result['share_of_limit']:.0%} of the limit; time: {shares}")
-    if "times_sb3" in result:
-        console.print(f"  {result['times_sb3']:.2f} x Stable-Baselines3 (median of the turns' ratios)")
+    shares = "  ".join(f"{name} {share:.0%}" for name, share in result.time_shares.items())
+    console.print(f"  {result.share_of_limit:.0%} of the limit; time: {shares}")
+    if result.times_sb3 is not None:
+        console.print(f"  {result.times_sb3:.2f} x Stable-Baselines3 (median of the turns' ratios)")

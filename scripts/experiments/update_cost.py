@@ -1,44 +1,85 @@
-"""What an update costs: agents on the same frames, batch and network, in turns; and what sampling costs.
+"""What an update costs: agents on the same frames, batch and network, measured in turns; and what sampling costs.
 
-Costs are wall-clock medians in milliseconds. Ratios are medians of those within each turn, so that a machine that slows
-down slows both down. A replay's agent samples a batch, learns from it and notes priorities; one of rollouts acts on the
-rows of a rollout and learns from it. Rows of a recurrent agent count without its burn-in, which it must still compute.
+Costs are wall-clock medians in milliseconds. Ratios are medians of the turns' ratios, so that a slow phase of the
+machine slows both sides. An agent with a replay samples a batch, learns from it and updates the priorities; one with
+rollouts acts on the rows of a rollout and learns from it. Rows of a recurrent agent exclude its burn-in, which it still
+computes.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import arg
 
 from agents.build import build_agent, build_replay, center_inputs, frame_stack, resolve_machine
+from agents.errors import ConfigError
 from agents.interface import Row
 from agents.loops import RolloutCollector, interact
 from agents.replay.buffer import ReplayLayout
 from agents.replay.prioritized import PrioritizedReplay
 from scripts.command_line.groups import train_settings
+from scripts.experiments.settings import TurnOptions
 from scripts.runner.environments import environments
 from scripts.runner.files import write_json
 from scripts.runner.origin import origin
 
-REPLAY_BASED = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2", "sac")
+Timed = Literal["dqn", "c51", "qr-dqn", "iqn", "rainbow", "r2d2", "sac", "ppo", "a2c", "impala", "rnd", "pqn"]
 WITH_ROLLOUTS = ("ppo", "a2c", "impala", "rnd", "pqn")
+WITH_REPLAY = tuple(name for name in get_args(Timed) if name not in WITH_ROLLOUTS)
 ROWS = 1_000_000
-"""Env steps held by the replay that sampling is timed on."""
+"""Env steps in the replay on which sampling is timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(TurnOptions):
+    """Measure the time of an update of each agent, and of prioritized sampling."""
+
+    algorithm: tuple[Timed, ...] = WITH_REPLAY
+    """Algorithms; the first is the base of the ratios."""
+    env: Annotated[str, arg(metavar="ID")] = "ALE/Pong-v5"
+    """Game."""
+    batch_size: Annotated[int | None, arg(metavar="B")] = None
+    """Batch size of agents without memory (default: their own)."""
+    seconds: Annotated[float, arg(metavar="S")] = 3.0
+    """Length of a turn."""
+
+    def run(self, overrides: Sequence[str]) -> None:
+        """Measure and print; `overrides` are options of train.py for all algorithms but the first."""
+        self.check()
+        if not self.algorithm:
+            raise ConfigError("name algorithms: --algorithm ALGO...")
+        base, *others = map(str, self.algorithm)
+        updates = {base: timed_update(base, self.env, self.batch_size)}
+        for name in others:
+            label = " ".join([name, *overrides]) if name == base else name
+            updates[label] = timed_update(name, self.env, self.batch_size, overrides)
+        costs = measure(updates, self.repeats, self.seconds)
+        console = Console(highlight=False)
+        console.print(cost_table(costs, self.env))
+        times = {} if base in WITH_ROLLOUTS else sampling_times(self.repeats, min(self.seconds, 1.0))
+        for name, value in times.items():
+            console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
+        if self.out is not None:
+            numbers = {
+                "threads": torch.get_num_threads(), "env": self.env, "overrides": list(overrides),
+                "updates": {name: asdict(cost) for name, cost in costs.items()}, "sampling_ms": times,
+            }  # fmt: skip
+            write_json(self.out, {**origin().to_json(), **numbers})
 
 
 class Learning:
-    """Acting on the rows of one rollout, and learning from it, again and again."""
+    """Act on the rows of one rollout and learn from it, at every call."""
 
     def __init__(self, algorithm: str, config: Any):
         envs = environments(config, config.num_envs)
@@ -53,7 +94,7 @@ class Learning:
         envs.close()
 
     def __call__(self) -> None:
-        """Act, and learn."""
+        """Act and learn."""
         carry = self.rollout.carry[0]
         for obs, first in self.seen:
             _, carry, _ = self.agent.act(obs, first, carry, 0, self.rng)
@@ -61,7 +102,7 @@ class Learning:
 
 
 class Update:
-    """A replay agent's update on one batch of random frames, again and again."""
+    """Sample a batch of random frames, learn from it and update the priorities, at every call."""
 
     def __init__(self, algorithm: str, config: Any, batch_size: int | None):
         config = replace(config, num_envs=8, replay_capacity=4_000)
@@ -79,20 +120,22 @@ class Update:
         self.rows = config.batch_size * config.sequence_length
 
     def __call__(self) -> None:
-        """Sample, learn, and note the new priorities."""
+        """Sample, learn and update the priorities."""
         batch = self.replay.sample(self.batch_size, self.numpy_rng, 0.5)
         _, priorities = self.agent.update(batch, self.rng)
         self.replay.update_priorities(batch.indices, priorities)
 
 
-def measured(algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()) -> Update | Learning:
-    """Return what is to be timed for this algorithm."""
-    config = train_settings(algorithm, env_id, None, overrides)
+def timed_update(
+    algorithm: str, env_id: str, batch_size: int | None, overrides: Sequence[str] = ()
+) -> Update | Learning:
+    """Return a function that makes one update of the algorithm."""
+    config = train_settings(algorithm, env_id, None, list(overrides))
     return Learning(algorithm, config) if algorithm in WITH_ROLLOUTS else Update(algorithm, config, batch_size)
 
 
 def random_rows(layout: ReplayLayout, rng: np.random.Generator, count: int) -> Any:
-    """Yield rows of random observations, in episodes of a thousand steps."""
+    """Yield `count` rows of random observations, in episodes of 1,000 steps."""
     envs, drawn = layout.num_envs, {}
     for name, part in layout.observations().items():
         high = 256 if part.dtype == np.uint8 else 1
@@ -107,23 +150,23 @@ def random_rows(layout: ReplayLayout, rng: np.random.Generator, count: int) -> A
 
 
 def milliseconds(call: Callable[[], Any], seconds: float) -> float:
-    """Return the median duration of a call over at least `seconds`."""
+    """Return the median duration of a call, in milliseconds, over at least `seconds` and three calls."""
     durations: list[float] = []
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds or len(durations) < 3:
         start = time.perf_counter()
         call()
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # a call returns as soon as its kernels are queued
+            torch.cuda.synchronize()  # a call returns once its kernels are queued
         durations.append(1e3 * (time.perf_counter() - start))
     return statistics.median(durations)
 
 
-def sampling(repeats: int, seconds: float) -> dict[str, float]:
-    """Return what drawing 32 of a million prioritized rows, and giving them new priorities, takes."""
+def sampling_times(repeats: int, seconds: float) -> dict[str, float]:
+    """Return the milliseconds to draw 32 of `ROWS` prioritized rows, to sample them, and to update their priorities."""
     layout = ReplayLayout(spaces.Box(-1, 1, (4,), np.float32), 8, ROWS, sampling="prioritized")
     replay, rng = PrioritizedReplay(layout), np.random.default_rng(0)
-    replay.next_row = layout.rows + 100  # full: what is drawn goes by the tree, which is filled below
+    replay.next_row = layout.rows + 100  # full; draws depend on the tree, filled below
     replay.tree.leaves[: layout.rows * 8] = rng.random(layout.rows * 8)
     replay.tree.rebuild()
     batch = replay.sample(32, rng, 0.5)
@@ -139,38 +182,41 @@ def sampling(repeats: int, seconds: float) -> dict[str, float]:
     }
 
 
-def compare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Measure and print; with --out the raw numbers too. `overrides` are not for the first agent, which is the base."""
-    console = Console(highlight=False)
-    base, *others = arguments.algorithm
-    updates = {base: measured(base, arguments.env, arguments.batch_size)}
-    for name in others:
-        label = " ".join([name, *overrides]) if name == base else name
-        updates[label] = measured(name, arguments.env, arguments.batch_size, overrides)
-    costs: dict[str, list[float]] = {name: [] for name in updates}
+@dataclass(frozen=True)
+class UpdateCost:
+    """Cost of one agent's update, and its ratio to the base's."""
+
+    ms: list[float]
+    """Median of each turn, in milliseconds."""
+    rows: int
+    """Env steps that one update learns from."""
+    times: float
+    """Cost divided by the base's."""
+    per_row: float
+    """The same per row."""
+
+
+def measure(updates: Mapping[str, Update | Learning], repeats: int, seconds: float) -> dict[str, UpdateCost]:
+    """Time the updates in turns of `seconds`; the first is the base of the ratios."""
+    turns: dict[str, list[float]] = {name: [] for name in updates}
     for update in updates.values():
         update()
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for name, update in updates.items():
-            costs[name].append(milliseconds(update, arguments.seconds))
-    table = Table("update of", "ms (median)", "rows", f"times {base}", "per row", title=arguments.env, box=None)
-    results: dict[str, Any] = {}
-    for name, values in costs.items():
-        ratios = [a / b for a, b in zip(values, costs[base], strict=True)]
-        rows, times = updates[name].rows, statistics.median(ratios)
-        per_row = times * updates[base].rows / rows
-        results[name] = {"ms": values, "rows": rows, "times": times, "per_row": per_row}
-        table.add_row(name, f"{statistics.median(values):.1f}", f"{rows:,}", f"{times:.2f}", f"{per_row:.2f}")
-    console.print(table)
-    drawn = {} if base in WITH_ROLLOUTS else sampling(arguments.repeats, min(arguments.seconds, 1.0))
-    for name, value in drawn.items():
-        console.print(f"  {name} of {ROWS:,} prioritized rows: {value:.3f} ms")
-    if arguments.out is not None:
-        facts = origin().to_json() | {
-            "threads": torch.get_num_threads(),
-            "env": arguments.env,
-            "overrides": list(overrides),
-            "updates": results,
-            "sampling_ms": drawn,
-        }
-        write_json(arguments.out, facts)
+            turns[name].append(milliseconds(update, seconds))
+    base, *_ = updates
+    costs = {}
+    for name, ms in turns.items():
+        times = statistics.median(a / b for a, b in zip(ms, turns[base], strict=True))
+        rows = updates[name].rows
+        costs[name] = UpdateCost(ms, rows, times, times * updates[base].rows / rows)
+    return costs
+
+
+def cost_table(costs: Mapping[str, UpdateCost], env_id: str) -> Table:
+    """Return one line for each agent."""
+    table = Table("update of", "ms (median)", "rows", f"times {next(iter(costs))}", "per row", title=env_id, box=None)
+    for name, cost in costs.items():
+        ms = f"{statistics.median(cost.ms):.1f}"
+        table.add_row(name, ms, f"{cost.rows:,}", f"{cost.times:.2f}", f"{cost.per_row:.2f}")
+    return table

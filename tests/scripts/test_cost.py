@@ -1,4 +1,4 @@
-"""`benchmark.py cost` measures what it says: the agents, their rows, and draws from a full prioritized replay."""
+"""`benchmark.py cost` times the named agents on their rows, and draws from a full prioritized replay."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_costs_are_printed_and_written(tmp_path: Path) -> None:
     assert all(0 < value < 100 for value in found["sampling_ms"].values())
 
 
-def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
-    update = update_cost.measured("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
+def test_an_update_uses_the_named_agent_and_batch_size() -> None:
+    update = update_cost.timed_update("rainbow", "ALE/Pong-v5", 4, ("--head-hidden", "16"))
     assert isinstance(update, update_cost.Update)
     assert update.agent.config.head_hidden == 16
     assert update.replay.layout.sampling == "prioritized"
@@ -43,7 +43,7 @@ def test_an_update_is_of_the_agent_and_the_batch_that_were_named() -> None:
     assert 1 <= (update.replay.tree.leaves != before).sum() <= 4  # the batch's priorities are new, and no others
 
 
-def test_an_agent_of_rollouts_is_compared_with_itself_and_a_memory(tmp_path: Path) -> None:
+def test_an_agent_with_rollouts_is_compared_with_itself_with_a_memory(tmp_path: Path) -> None:
     out = tmp_path / "cost.json"
     shown = ["--env", "MinAtar/Breakout-v1", "--repeats", 1, "--seconds", 0.01, "--out", out]
     memory = ["--core", "gru", "--core-size", 8, "--rollout-length", 8, "--sequence-length", 4]
@@ -53,7 +53,7 @@ def test_an_agent_of_rollouts_is_compared_with_itself_and_a_memory(tmp_path: Pat
     recurrent = "a2c --core gru --core-size 8 --rollout-length 8 --sequence-length 4"
     assert found.keys() == {"a2c", recurrent, "ppo"}
     assert (found["a2c"]["rows"], found[recurrent]["rows"], found["ppo"]["rows"]) == (5 * 64, 8 * 64, 8 * 64)
-    learning = update_cost.measured("a2c", "MinAtar/Breakout-v1", None)
+    learning = update_cost.timed_update("a2c", "MinAtar/Breakout-v1", None)
     assert isinstance(learning, update_cost.Learning)
     learning()
     assert learning.agent.updates == 1
@@ -64,7 +64,7 @@ def test_an_agent_of_rollouts_is_compared_with_itself_and_a_memory(tmp_path: Pat
     [
         (("--repeats", "0"), ("--repeats must be at least 1",)),
         (("--seconds", "0"), ("--seconds above 0",)),
-        (("--algorithm", "sb3-dqn"), ("sb3-dqn", "--help")),
+        (("--algorithm", "sb3-dqn"), ("--algorithm takes", "rainbow", "sb3-dqn")),
         (("--algorithm", "dqn", "c51", "--", "--atom", "3"), ("c51 has no option --atom", "--atoms")),
     ],
 )

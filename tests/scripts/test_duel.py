@@ -1,4 +1,4 @@
-"""Duels: both sides are trained under one protocol and one budget, and the answer is as sure as the runs allow."""
+"""Duels: both sides train under one protocol and one budget, and the verdict claims no more than the runs allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def duel(tmp_path: Path, *words: object) -> Any:
     return call("compare", "--duel", *words, "--dir", tmp_path / "bench", "--out", tmp_path / "page.html")
 
 
-def test_a_duel_trains_both_sides_and_says_what_it_can_tell(bench: Any, tmp_path: Path) -> None:
+def test_a_duel_trains_both_sides_and_prints_a_verdict(bench: Any, tmp_path: Path) -> None:
     bench.commands = []
     words = ("dqn:tiny", "sb3-dqn:tiny", "--env", GAME, "--seeds", 2, "--total-steps", 400, "--eval-episodes", 2)
     done = duel(tmp_path, *words, "--json", tmp_path / "duel.json")
@@ -39,6 +39,8 @@ def test_a_duel_trains_both_sides_and_says_what_it_can_tell(bench: Any, tmp_path
         assert row["wall_seconds"] > 0
     assert "cannot tell: 2 and 2 runs" in result["verdict"]
     assert result["verdict"] in done.out
+    assert "beats one of sb3-dqn:tiny: needs 3 seeds a side" in done.out
+    assert "with probability" not in done.out
     assert "RAM, GB" in done.out
     assert "<html" in (tmp_path / "page.html").read_text()
     bench.commands = []
@@ -46,18 +48,18 @@ def test_a_duel_trains_both_sides_and_says_what_it_can_tell(bench: Any, tmp_path
     assert bench.commands == []
 
 
-def test_their_side_takes_the_zoo_by_itself_and_says_so(monkeypatch: Any, tmp_path: Path) -> None:
-    told: list[Any] = []
+def test_the_side_of_stable_baselines_takes_the_zoo_preset_by_itself(monkeypatch: Any, tmp_path: Path) -> None:
+    contenders: list[Any] = []
 
     def compete(pair: Any, *_: Any) -> Any:
-        told.extend(pair)
+        contenders.extend(pair)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scripts.experiments.duel.compete", compete)
     done = duel(tmp_path, "ppo", "sb3-ppo", "--env", GAME, "--total-steps", 400)
     assert "sb3-ppo: the preset zoo" in done.out
-    assert "ppo: the settings for classic games" in done.out
-    assert told[1].config["n_epochs"] == 20
+    assert "ppo: settings for classic games" in done.out
+    assert contenders[1].config["n_epochs"] == 20
 
 
 BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

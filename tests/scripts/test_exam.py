@@ -1,4 +1,4 @@
-"""The memory exam trains every task at every horizon, and scores what was judged between chance and optimum."""
+"""The memory exam trains every task at every horizon, and scores evaluations between chance and optimum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.experiments.memory_exam import TASKS, useful_horizon
+from scripts.experiments.memory_exam import TASKS, Paper, useful_horizon
 from tests.scripts.inside import assert_one_line
 
 QUICK = ("--preset", "tiny", "--total-steps", "400", "--eval-episodes", "2", "--seeds", "2")
@@ -23,11 +23,8 @@ def test_scores_lie_between_chance_and_optimum() -> None:
 
 
 def test_the_useful_horizon_ends_at_the_first_failure() -> None:
-    def papers(**scores: float | None) -> list[dict[str, Any]]:
-        return [
-            {"algorithm": "ppo", "task": "recall", "level": int(level[1:]), "score": score}
-            for level, score in scores.items()
-        ]
+    def papers(**scores: float | None) -> list[Paper]:
+        return [Paper("ppo", "recall", int(level[1:]), [], score, None) for level, score in scores.items()]
 
     assert useful_horizon(papers(h2=1.0, h4=0.9, h8=0.89, h16=1.0), "ppo", "recall") == 4
     assert useful_horizon(papers(h16=1.0, h2=0.95), "ppo", "recall") == 16
@@ -37,7 +34,7 @@ def test_the_useful_horizon_ends_at_the_first_failure() -> None:
     assert useful_horizon(papers(h2=1.0), "ppo", "flickering-pong") is None
 
 
-def test_exam_trains_judges_and_tells(bench: Any, tmp_path: Path) -> None:
+def test_exam_trains_evaluates_and_prints_scores(bench: Any, tmp_path: Path) -> None:
     out = tmp_path / "exam.json"
     command = ("exam", "a2c", "--tasks", "t-maze", "repeat-previous", "--horizons", 3, 1, 3, *QUICK, "--out", out)
     done = bench(*command, "--", "--core", "gru", "--core-size", 8)
@@ -65,14 +62,14 @@ def test_exam_trains_judges_and_tells(bench: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (("sb3-dqn",), "the exam is for agents of ours"),
+        (("sb3-dqn",), "the exam is for our own algorithms"),
         (("ppo", "--horizons", "0"), "--horizons must be at least 1, not 0"),
         (("ppo", "--eval-episodes", "0"), "--eval-episodes must be at least 1"),
         (("ppo", "--tasks", "maths"), "maths"),
         (("ppo", "--", "--core", "elephant"), "--core must be one of"),
     ],
 )
-def test_what_cannot_be_examined_is_one_line(bench: Any, tmp_path: Path, words: tuple, fragment: str) -> None:
+def test_bad_input_is_one_line(bench: Any, tmp_path: Path, words: tuple, fragment: str) -> None:
     place = words.index("--") if "--" in words else len(words)
     done = bench("exam", *words[:place], "--total-steps", 400, *words[place:])
     assert_one_line(done, 2, fragment)

@@ -1,4 +1,4 @@
-"""What is shown of trainings side by side."""
+"""The display of trainings side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write(path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 10_000])
-def test_the_state_is_that_of_the_last_whole_line(tmp_path: Path, count: int) -> None:
+def test_the_state_comes_from_the_last_complete_line(tmp_path: Path, count: int) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, count)
     with open(path, "a") as file:
@@ -29,7 +29,7 @@ def test_the_state_is_that_of_the_last_whole_line(tmp_path: Path, count: int) ->
     assert read(path) == State(10 * (count - 1), count - 1, sum(recent) / len(recent), 50.0)
 
 
-def test_nothing_is_known_yet(tmp_path: Path) -> None:
+def test_without_metrics_the_state_is_initial(tmp_path: Path) -> None:
     assert read(tmp_path / "none.jsonl") == State()
     (tmp_path / "empty.jsonl").write_text("")
     assert read(tmp_path / "empty.jsonl") == State()
@@ -38,7 +38,7 @@ def test_nothing_is_known_yet(tmp_path: Path) -> None:
     assert describe(State(), 100) == ""
 
 
-def test_what_is_left_is_in_fitting_units() -> None:
+def test_remaining_time_is_in_fitting_units() -> None:
     assert describe(State(400, 4, 12.345, 10.0), 1000) == "score 12.35, 10 steps/s, 60 s left"
     assert describe(State(400, 4, None, 10.0), 10_000) == "10 steps/s, 16 min left"
     assert describe(State(0, 4, None, 10.0), 10_000_000) == "10 steps/s, 277.8 h left"
@@ -46,7 +46,7 @@ def test_what_is_left_is_in_fitting_units() -> None:
 
 
 def board_on(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return what is shown of one job that runs for two looks, and then is over."""
+    """Return the output for one job that is shown twice and then ends."""
     write(tmp_path / "metrics.jsonl", 5)
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
@@ -60,7 +60,7 @@ def board_on(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_log_file_gets_plain_lines_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_file_gets_a_plain_line_each_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert board_on(False, tmp_path, monkeypatch).splitlines() == [
         "ppo, seed 0: 40/80 (50%), score 2.00, 50 steps/s, 1 s left",
         "ppo, seed 1: 40/80 (50%), score 2.00, 50 steps/s, 1 s left",

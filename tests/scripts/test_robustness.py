@@ -1,4 +1,4 @@
-"""Agents whose sensors fail: the same games at every level, repairs that help, and what is refused."""
+"""Agents whose sensors fail: the same games at every level, repairs that help, and errors in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judged(run: Path, *words: object) -> dict[str, Any]:
     return json.loads(done.out)
 
 
-def test_a_run_is_judged_in_a_changed_game_and_its_own_games_stay_apart(run: Path) -> None:
+def test_games_under_a_fault_are_kept_apart_from_the_run_s_own(run: Path) -> None:
     whole = judged(run)
     kept = (run / "replays" / "eval.jsonl").read_text()
     broken = judged(run, "--env-kwargs", "drop", 0.6)
@@ -39,7 +39,7 @@ def test_a_run_is_judged_in_a_changed_game_and_its_own_games_stay_apart(run: Pat
     assert repaired["fingerprint"] == broken["fingerprint"]
 
 
-def test_a_curve_for_each_repair_and_a_picture(run: Path, tmp_path: Path) -> None:
+def test_each_repair_has_a_curve_and_there_is_a_plot(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve.json"
     done = call("benchmark", "robustness", run, "--damage", "drop", "--levels", 0, 0.6, "--repair", "zero", "knn",
                 "--eval-episodes", 6, "--out", out)  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_curve_for_each_repair_and_a_picture(run: Path, tmp_path: Path) -> Non
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_is_refused_in_one_line(run: Path) -> None:
+def test_bad_input_is_one_line(run: Path) -> None:
     words = ("evaluate", run, "--episodes", 1)
     assert_one_line(call(*words, "--env-kwargs", "drop", 0.1, "--repair", "wiener"), 2, "not by wiener")
     assert_one_line(call(*words, "--env-kwargs", "salt", 0.1), 2, "salt needs pixels")
@@ -71,7 +71,7 @@ def test_an_agent_is_trained_with_failing_sensors(tmp_path: Path) -> None:
     assert_one_line(done, 2, "--repair is for observations of one array")
 
 
-def test_a_game_that_was_changed_for_training_is_changed_again_for_judging(tmp_path: Path) -> None:
+def test_evaluation_keeps_the_faults_of_the_training(tmp_path: Path) -> None:
     done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--env-kwargs", "drop", 0.3, "--track",
                 "disabled", "--run-dir", tmp_path / "run")  # fmt: skip
     assert done.code == 0, done.err

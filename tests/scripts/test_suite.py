@@ -1,4 +1,4 @@
-"""Suites train what is missing, go on with what was interrupted, judge, and compute what they say they do."""
+"""Suites train missing runs, resume interrupted ones, evaluate all, and compute the figures that they print."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from agents.presets import registry
 from agents.run.run import lock
 from agents.value.dqn import DQN, DQNConfig
 from scripts.experiments import ablation, throughput, training_jobs
-from scripts.experiments.training_jobs import Settings
+from scripts.experiments.ablation import AblationLine, summarise_ablation
+from scripts.experiments.results import ContenderResult, RunOutcome, summarise
+from scripts.experiments.settings import Settings
+from scripts.experiments.throughput import Throughput
+from scripts.experiments.training_jobs import Contender
 from scripts.report.run_data import read_run
 from tests.scripts.inside import Ended, assert_one_line, call
 from tests.scripts.runner import started
@@ -38,7 +42,7 @@ def configs(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text())["config"] for path in folder.glob("*/config.json")}
 
 
-def test_learn_trains_judges_and_a_repeat_trains_nothing(bench: Any, tmp_path: Path) -> None:
+def test_learn_trains_and_evaluates_and_a_repeat_trains_nothing(bench: Any, tmp_path: Path) -> None:
     command = ("learn", "dqn", "ppo", "--env", CHAIN, "--seeds", 2, "--first-seed", 3, *QUICK)
     done = bench(*command, "--out", tmp_path / "one.json")
     assert done.code == 0, done.err
@@ -90,11 +94,11 @@ def test_a_run_whose_preset_has_changed_is_not_passed_off_as_the_new_one(bench: 
     changed = replace(registry.PRESETS["dqn", "toy"], learning_rate=0.123)
     monkeypatch.setitem(registry.PRESETS, ("dqn", "toy"), changed)
     done = bench(*command)
-    assert_one_line(done, 2, "learning_rate was", "is 0.123", "--dir")
+    assert_one_line(done, 2, "learning_rate was", "is 0.123", "--runs-dir")
     assert bench.commands == []
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(bench: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(bench: Any, tmp_path: Path) -> None:
     command = ("learn", "dqn", "--env", CHAIN, "--seeds", 1, *QUICK)
     assert bench(*command).code == 0
     (folder,) = (path.parent for path in (tmp_path / "bench").glob("*/config.json"))
@@ -104,12 +108,12 @@ def test_an_interrupted_run_goes_on_to_the_same_end(bench: Any, tmp_path: Path) 
     (folder / "checkpoints" / "latest").write_text(older)
     done = bench(*command)
     assert done.code == 0, done.err
-    assert "goes on" in done.out
+    assert "resumes" in done.out
     assert bench.commands == [[sys.executable, str(training_jobs.SCRIPTS / "train.py"), "--resume", str(folder)]]
     assert latest(folder)["weights_sha256"] == unbroken["weights_sha256"]
 
 
-def test_processes_are_stopped_by_an_interrupt_and_go_on(bench: Any, tmp_path: Path) -> None:
+def test_an_interrupt_stops_processes_and_a_repeat_resumes_them(bench: Any, tmp_path: Path) -> None:
     folder = tmp_path / "bench"
     words = ("learn", "ppo", "--env", "CartPole-v1", "--seeds", 1, "--preset", "tiny", "--total-steps", 30_000,
              "--eval-episodes", 0)  # fmt: skip
@@ -152,7 +156,7 @@ def test_several_processes_at_once_get_one_thread_each(tmp_path: Path, monkeypat
     assert all("OMP_NUM_THREADS" not in one["env"] and "--threads" not in one["command"] for one in asked)
 
 
-def test_a_failing_job_is_told_and_the_others_go_on(bench: Any, tmp_path: Path) -> None:
+def test_a_failing_job_is_reported_and_the_others_go_on(bench: Any, tmp_path: Path) -> None:
     envs, out = ("CartPole-v1", "MinAtar/Breakout-v1"), tmp_path / "out.json"
     done = bench("learn", "dqn", "--env", *envs, "--seeds", 1, *QUICK, "--out", out, "--", "--torso", "minatar")
     assert_one_line(done, 1, "1 run failed", "dqn on CartPole-v1, seed 0")
@@ -165,7 +169,7 @@ def test_a_failing_job_is_told_and_the_others_go_on(bench: Any, tmp_path: Path) 
     assert "--torso auto" in json.loads(out.read_text())["failed"]["dqn on CartPole-v1, seed 0"]
 
 
-def test_a_run_that_cannot_be_judged_does_not_cost_the_others(bench: Any, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_evaluated_does_not_cost_the_others(bench: Any, tmp_path: Path) -> None:
     command = ("learn", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK)
     assert bench(*command).code == 0
     folder = next((tmp_path / "bench").glob("*__s1__*/"))
@@ -176,7 +180,7 @@ def test_a_run_that_cannot_be_judged_does_not_cost_the_others(bench: Any, tmp_pa
     assert " 1/2 " in done.out
 
 
-def test_training_stops_at_a_good_score_only_where_that_was_asked_for(bench: Any, tmp_path: Path) -> None:
+def test_training_stops_at_a_good_score_only_on_request(bench: Any, tmp_path: Path) -> None:
     assert bench("learn", "dqn", "--env", "CartPole-v1", "--seeds", 1, *QUICK, "--threads", 1).code == 0
     (config,) = configs(tmp_path / "bench").values()  # Gymnasium names 475 for this game
     assert (config["stop_return"], config["threads"]) == (None, 1)
@@ -185,7 +189,7 @@ def test_training_stops_at_a_good_score_only_where_that_was_asked_for(bench: Any
                "--stop-return", "0.05", "--stop-episodes", "2")  # fmt: skip
     done = bench(*command)
     assert done.code == 0, done.err
-    assert "steps to it" in done.out
+    assert "steps to solve" in done.out
     (row,) = json.loads(out.read_text())["rows"]
     assert all(run["solved"] and run["env_steps"] < 100 for run in row["runs"])
     assert row["goal"]["stop_return"] == 0.05
@@ -215,36 +219,49 @@ def test_ablate_switches_off_one_component_at_a_time(bench: Any, tmp_path: Path)
     for line in result["summary"][1:]:
         low, high = line["improvement_interval"]
         assert 0 <= low <= line["improvement"] <= high <= 1
-        assert f"{line['improvement']:.2f}" in next(row for row in table if row.startswith(f" {line['label']} "))
+        assert "needs 3 seeds a side" in next(row for row in table if row.startswith(f" {line['label']} "))
     # the full agent is the one of `learn`, and is not trained twice
     assert bench("learn", "dqn", "--env", CHAIN, "--seeds", 2, *QUICK, *more).code == 0
     assert bench.commands == []
 
 
 def test_scores_of_several_games_are_put_on_one_scale() -> None:
-    def rows(*games: list[float]) -> list[dict[str, Any]]:
-        return [{"runs": [{"score": score} for score in scores]} for scores in games]
+    def lines(full: list[list[float]], variant: list[list[float]]) -> list[AblationLine]:
+        scores = {"full": full, "variant": variant}
+        return summarise_ablation({label: [np.array(game) for game in games] for label, games in scores.items()})
 
-    full, worse = compare(rows([10, 30], [100, 100]), rows([10, 10], [150, 50]))
-    assert full["normalized_by"] == [20, 100]
-    assert full["iqm"] == pytest.approx(1.0)  # of 0.5, 1, 1, 1.5
-    assert worse["iqm"] == pytest.approx(0.5)  # of 0.5, 0.5, 0.5, 1.5
-    assert worse["improvement"] == pytest.approx(np.mean([0.75, 0.5]))
-    assert worse["interval"][0] == pytest.approx(0.5)
-    one, _ = compare(rows([10, 30]), rows([1, 2]))
-    assert one["iqm"] == pytest.approx(20)  # a single game stays on its own scale
-    below, other = compare(rows([-10, -30], [100, 100]), rows([-5, -5], [50, 50]))
-    assert below["iqm"] is other["iqm"] is None
-    assert other["improvement"] == pytest.approx(0.5)
-    single, alone = compare(rows([10]), rows([5]))
-    assert single["interval"] is alone["improvement_interval"] is None
-    assert alone["improvement"] == 1.0
-    _, failed = compare(rows([10]), rows([]))
-    assert failed["iqm"] is failed["improvement"] is None
+    full, worse = lines([[10, 30], [100, 100]], [[10, 10], [150, 50]])
+    assert full.normalized_by == [20, 100]
+    assert full.iqm == pytest.approx(1.0)  # of 0.5, 1, 1, 1.5
+    assert worse.iqm == pytest.approx(0.5)  # of 0.5, 0.5, 0.5, 1.5
+    assert worse.improvement == pytest.approx(np.mean([0.75, 0.5]))
+    assert worse.interval is not None
+    assert worse.interval[0] == pytest.approx(0.5)
+    one, _ = lines([[10, 30]], [[1, 2]])
+    assert one.iqm == pytest.approx(20)  # a single game stays on its own scale
+    below, other = lines([[-10, -30], [100, 100]], [[-5, -5], [50, 50]])
+    assert below.iqm is other.iqm is None
+    assert other.improvement == pytest.approx(0.5)
+    single, alone = lines([[10]], [[5]])
+    assert single.interval is alone.improvement_interval is None
+    assert alone.improvement == 1.0
+    _, failed = lines([[10]], [[]])
+    assert failed.iqm is failed.improvement is None
 
 
-def compare(full: list[dict[str, Any]], variant: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return ablation.compare({"full": full, "variant": variant})
+def result(label: str, scores: list[float]) -> ContenderResult:
+    contender = Contender(label, "dqn", CHAIN, None, (), {"stop_return": None, "total_steps": 400})
+    outcome = RunOutcome(0, None, None, 400, 1.0, 400.0, False, 9, "abc", None, "", None, None, None, None, None, "")
+    return summarise(contender, [replace(outcome, seed=seed, score=score) for seed, score in enumerate(scores)])
+
+
+@pytest.mark.parametrize(("runs", "shown"), [(2, "needs 3 seeds a side"), (3, "1.00")])
+def test_an_ablation_shows_no_probability_below_three_seeds_a_side(runs: int, shown: str) -> None:
+    by_label = {"dqn": [result("dqn", [2.0, 2.5, 3.0])], "without double": [result("without double", [1.0] * runs)]}
+    summary = ablation.summarise_ablation({label: [game.scores for game in games] for label, games in by_label.items()})
+    assert [line.improvement for line in summary] == [None, 1.0]
+    table = ablation.ablation_table(summary, by_label)
+    assert [*table.columns[4].cells] == ["-", shown]
 
 
 @dataclass(frozen=True)
@@ -283,7 +300,7 @@ def test_without_its_distribution_an_algorithm_is_dqn_and_all_else_as_it_was(dis
     assert (same["double"], same["stop_return"], same["hidden"], same["core"]) == (False, 9.0, (32, 16), "lstm")
 
 
-def test_a_component_that_would_take_another_along_is_left_out(distributional: Distributional) -> None:
+def test_a_component_that_cannot_be_removed_alone_is_left_out(distributional: Distributional) -> None:
     done = call("benchmark", "ablate", "dist", "--env", "CartPole-v1", "--list", "--", "--layer-norm")
     assert done.code == 0
     assert "left out: without distributional it would be dqn, which has no layer-norm" in done.out
@@ -314,7 +331,7 @@ def test_components_that_differ_between_games_are_refused(monkeypatch: Any) -> N
     assert_one_line(done, 2, "not the same components", "CartPole-v1: double", f"{CHAIN}: none")
 
 
-def test_stable_baselines_is_trained_judged_and_read_as_ours(bench: Any, tmp_path: Path) -> None:
+def test_stable_baselines_is_trained_evaluated_and_read_as_ours(bench: Any, tmp_path: Path) -> None:
     command = ["learn", "sb3-dqn", "--env", "CartPole-v1", "--seeds", 1, "--total-steps", 600]
     more = ["--", "--learning-starts", 100, "--train-freq", 16, "--gradient-steps", 2]
     done = bench(*command, "--eval-episodes", 2, "--out", tmp_path / "one.json", *more)
@@ -334,7 +351,7 @@ def test_stable_baselines_is_trained_judged_and_read_as_ours(bench: Any, tmp_pat
     assert read_run(ours).fingerprint == row["fingerprints"][0]  # one game, one protocol
     assert call("compare", folder, ours, "--out", tmp_path / "page.html").code == 0
 
-    assert bench(*command, "--eval-episodes", 3, *more).code == 0  # judged again, not trained again
+    assert bench(*command, "--eval-episodes", 3, *more).code == 0  # evaluated again, not trained again
     assert bench.commands == []
     (folder / "checkpoints" / "latest").write_text("step_000000000000")  # half done: trained anew, to the same weights
     done = bench(*command, "--eval-episodes", 2, *more)
@@ -367,7 +384,7 @@ def test_stable_baselines_stops_at_a_good_score(bench: Any, tmp_path: Path) -> N
     assert bench.commands == []
 
 
-def test_a_missing_stable_baselines_is_told_with_its_pip_line(monkeypatch: Any, tmp_path: Path) -> None:
+def test_a_missing_stable_baselines_is_an_error_with_its_pip_line(monkeypatch: Any, tmp_path: Path) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "sb3" in name else found(name))
     words = ("sb3-dqn", "--env", "CartPole-v1", "--total-steps", 10)
@@ -381,10 +398,10 @@ def test_a_missing_stable_baselines_is_told_with_its_pip_line(monkeypatch: Any, 
 
 LEARN = f"learn dqn --env {CHAIN} --total-steps 10"
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
-    "nothing": ("", ("required",)),
-    "no such command": ("lern dqn", ("invalid choice: 'lern'",)),
+    "nothing": ("", ("name an experiment: speed, cost, learn",)),
+    "no such command": ("lern dqn", ("unknown experiment 'lern'; did you mean learn?",)),
     "no algorithm": ("learn --env CartPole-v1 --total-steps 10", ("ALGO",)),
-    "no game": ("learn dqn --total-steps 10", ("--env",)),
+    "no game": ("learn dqn --total-steps 10", ("--env ID",)),
     "unknown algorithm": ("learn dqm --env CartPole-v1 --total-steps 10", ("unknown algorithm 'dqm'", "dqn")),
     "unknown game": ("learn dqn --env CartPoel-v1 --total-steps 10", ("unknown environment 'CartPoel-v1'",)),
     "second game unknown": ("learn dqn --env CartPole-v1 Pong --total-steps 10", ("unknown environment 'Pong'",)),
@@ -395,7 +412,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "negative seed": (f"{LEARN} --first-seed -1", ("--first-seed must be at least 0",)),
     "no jobs": (f"{LEARN} --jobs 0", ("--jobs must be at least 1",)),
     "out nowhere": (f"{LEARN} --out /nowhere/x.json", ("--out /nowhere/x.json",)),
-    "option of train.py": (f"{LEARN} --double", ("unrecognized arguments: --double",)),
+    "option of train.py": (f"{LEARN} --double", ("benchmark.py learn has no option --double",)),
     "unknown field": (f"{LEARN} -- --doubel", ("no option --doubel", "--double")),
     "field of another algorithm": (f"learn dqn ppo --env {CHAIN} --total-steps 10 -- --double", ("ppo has no option",)),
     "impossible value": (f"{LEARN} -- --gamma 2", ("--gamma must lie in 0 to 1",)),
@@ -424,13 +441,13 @@ def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_speed_measures_what_it_was_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+def test_speed_measures_the_named_algorithms(tmp_path: Path, monkeypatch: Any) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def measure(*arguments: Any) -> dict[str, Any]:
+    def measure(*arguments: Any) -> Throughput:
         calls.append(arguments)
-        facts = {"medians": {"ours": 12.0}, "rates": {"ours": [11.0, 13.0]}, "time_shares": {"env": 1.0}}
-        return {"algorithm": arguments[0], **facts, "limit": 24.0, "share_of_limit": 0.5}
+        rates = {"ours": [11.0, 13.0]}
+        return Throughput(arguments[0], throughput.GAME, {"ours": 12.0}, rates, {"env": 1.0}, 24.0, 0.5)
 
     monkeypatch.setattr(throughput, "measure", measure)
     out = tmp_path / "speed.json"
@@ -438,10 +455,12 @@ def test_speed_measures_what_it_was_asked_for(tmp_path: Path, monkeypatch: Any) 
     assert done.code == 0, done.err
     assert calls == [("ppo", 2, 3.0, False)]
     assert "50% of the limit" in done.out
-    assert json.loads(out.read_text())["results"][0]["medians"] == {"ours": 12.0}
+    (numbers,) = json.loads(out.read_text())["results"]
+    assert numbers["medians"] == {"ours": 12.0}
+    assert "times_sb3" not in numbers
 
 
-def test_a_buffer_beyond_memory_is_told(tmp_path: Path) -> None:
+def test_a_buffer_beyond_memory_is_an_error(tmp_path: Path) -> None:
     words = ("--env", "ALE/Pong-v5", "--total-steps", 10, "--run-dir", tmp_path / "run", "--buffer-size", 10**9)
     assert_one_line(call("train", "sb3-dqn", *words), 2, "GB", "--buffer-size")
     assert not list(tmp_path.iterdir())

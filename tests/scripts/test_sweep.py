@@ -1,7 +1,8 @@
-"""Sweeps: W&B's own file, followed without an account, and the labels that suites give to runs."""
+"""Sweeps: W&B's own file, searched without an account, and the W&B labels of a suite's runs."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 from scripts.command_line.groups import train_settings
-from scripts.experiments.sweep import draw, read, sample
+from scripts.experiments.sweep import make_study, propose, suggest
+from scripts.experiments.sweep_file import SweepFile, read_sweep_file
 from tests.scripts.inside import assert_one_line
 from tests.scripts.runner import ROOT
 
@@ -32,17 +34,17 @@ def write(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_grid_is_trained_judged_ranked_and_not_repeated(bench: Any, tmp_path: Path) -> None:
+def test_a_grid_is_trained_evaluated_ranked_and_not_repeated(bench: Any, tmp_path: Path) -> None:
     out = tmp_path / "sweep.json"
     words = ("sweep", write(tmp_path), "--eval-episodes", 2, "--out", out)
     done = bench(*words)
     assert done.code == 0, done.err
     assert len(bench.commands) == 4
     rows = json.loads(out.read_text())["rows"]
-    found = {(row["config"]["learning_rate"], row["config"]["normalize_advantage"]) for row in rows}
-    assert found == {(rate, normal) for rate in (0.001, 0.01) for normal in (True, False)}
-    judged = [row["evaluation"] for row in rows]
-    assert judged == sorted(judged, reverse=True)
+    trained = {(row["config"]["learning_rate"], row["config"]["normalize_advantage"]) for row in rows}
+    assert trained == {(rate, normal) for rate in (0.001, 0.01) for normal in (True, False)}
+    evaluations = [row["evaluation"] for row in rows]
+    assert evaluations == sorted(evaluations, reverse=True)
     rate, normal = rows[0]["parameters"]["learning-rate"], rows[0]["parameters"]["normalize_advantage"]
     assert f"best: python scripts/train.py ppo --env CartPole-v1 --preset tiny --learning-rate={rate}" in done.out
     assert f"--normalize_advantage={normal}" in done.out
@@ -50,17 +52,21 @@ def test_a_grid_is_trained_judged_ranked_and_not_repeated(bench: Any, tmp_path: 
     assert bench.commands == []
 
 
-def test_the_shipped_file_draws_what_train_takes() -> None:
-    plan = read(SHIPPED)
-    trials = draw(plan, 50, seed=1)
+def proposed(plan: SweepFile, count: int, seed: int) -> list[dict[str, Any]]:
+    return [values for _, values in propose(make_study(plan, seed), plan, count)]
+
+
+def test_the_shipped_file_draws_options_of_train() -> None:
+    plan = read_sweep_file(SHIPPED)
+    trials = proposed(plan, 50, seed=1)
     assert len(trials) == 50
-    assert trials == draw(plan, 50, seed=1) != draw(plan, 50, seed=2)
+    assert trials == proposed(plan, 50, seed=1) != proposed(plan, 50, seed=2)
     for trial in trials:
         config = train_settings("ppo", "CartPole-v1", None, [f"--{name}={value}" for name, value in trial.items()])
         assert config.normalize_advantage is trial["normalize-advantage"]
         assert 0.0003 <= config.learning_rate <= 0.01
         assert 4 <= config.epochs <= 20
-    rates = np.log([trial["learning-rate"] for trial in draw(plan, 400, seed=3)])
+    rates = np.log([trial["learning-rate"] for trial in proposed(plan, 400, seed=3)])
     assert np.mean(rates) == pytest.approx(np.log([0.0003, 0.01]).mean(), abs=0.15)  # 3 standard errors
 
 
@@ -75,26 +81,78 @@ def test_the_shipped_file_draws_what_train_takes() -> None:
     ],
 )
 def test_each_distribution_stays_in_its_range(about: dict[str, Any], low: float, high: float) -> None:
-    drawn = {sample(about, np.random.default_rng(seed)) for seed in range(200)}
-    assert min(drawn) >= low
-    assert max(drawn) <= high
+    plan = SweepFile.model_validate({**TINY, "method": "random", "parameters": {"x": about}})
+    study = make_study(plan, 0)
+    values = {suggest(study.ask(), "x", plan.parameters["x"]) for _ in range(200)}
+    assert min(values) >= low
+    assert max(values) <= high
     if "q" in about:
-        assert all(value % about["q"] == 0 for value in drawn)
-    assert len(drawn) > 1 or low == high
+        assert all(value % about["q"] == 0 for value in values)
+    assert len(values) > 1 or low == high
+
+
+def test_few_combinations_are_each_proposed_once() -> None:
+    plan = SweepFile.model_validate({**TINY, "method": "random"})
+    trials = proposed(plan, 9, seed=0)
+    assert len({str(trial) for trial in trials}) == len(trials) == 4
+
+
+def test_bayes_learns_from_finished_trials_and_repeats_itself() -> None:
+    plan = SweepFile.model_validate({**TINY, "method": "bayes", "parameters": {"x": {"min": 0.0, "max": 1.0}}})
+
+    def search(best: float) -> list[float]:
+        study = make_study(plan, 0)
+        for _ in range(40):
+            ((trial, values),) = propose(study, plan, 1)
+            study.tell(trial, -abs(values["x"] - best))
+        return [trial.params["x"] for trial in study.trials]
+
+    low, high = search(0.1), search(0.9)
+    assert low == search(0.1)
+    assert np.mean(low[-20:]) < 0.3
+    assert np.mean(high[-20:]) > 0.7
+
+
+def test_a_bayes_sweep_trains_one_trial_after_another_and_is_not_repeated(bench: Any, tmp_path: Path) -> None:
+    parameters = {"learning-rate": {"min": 0.001, "max": 0.01}}
+    file = write(tmp_path, method="bayes", run_cap=2, parameters=parameters)
+    words = ("sweep", file, "--eval-episodes", 1, "--out", tmp_path / "sweep.json")
+    assert bench(*words).code == 0
+    assert len(bench.commands) == 2
+    rows = json.loads((tmp_path / "sweep.json").read_text())["rows"]
+    assert {row["label"] for row in rows} == {"trial 0", "trial 1"}
+    assert len({row["config"]["learning_rate"] for row in rows}) == 2
+    assert bench(*words).code == 0
+    assert bench.commands == []
+
+
+def test_without_optuna_the_pip_line_is_printed(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "optuna" else find_spec(name))
+    assert_one_line(bench("sweep", write(tmp_path)), 2, "pip install -c constraints.txt -e '.[sweep]'")
 
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "bayes": ({"method": "bayes"}, ("bayes needs W&B's server",)),
+    "method": ({"method": "gird"}, ("method: Input should be 'grid', 'random' or 'bayes'",)),
+    "bayes without a count": ({"method": "bayes"}, ("--count N",)),
     "hyperband": ({"early_terminate": {"type": "hyperband"}}, ("early_terminate cannot be followed here",)),
-    "metric": ({"metric": {"name": "train/loss"}}, ("eval/return_mean",)),
+    "unknown key": ({"controller": 1}, ("controller: Extra inputs are not permitted",)),
+    "metric": ({"metric": {"name": "train/loss"}}, ("metric.name", "eval/return_mean")),
     "no parameters": ({"parameters": {}}, ("no parameters",)),
     "no command": ({"command": ["python", "x"]}, ("${args}",)),
+    "no game": ({"command": ["${program}", "ppo", "--total-steps=9", "${args}"]}, ("--env ID",)),
     "endless grid": ({"parameters": {"epochs": {"min": 1, "max": 2}}}, ("a grid needs the values of epochs",)),
-    "string": ({"parameters": {"learning-rate": {"min": "1e-4", "max": 1}}}, ("0.0001",)),
+    "string": ({"parameters": {"learning-rate": {"min": "1e-4", "max": 1}}}, ("learning-rate.min", "0.0001")),
+    "no range": ({"parameters": {"epochs": {"min": 3, "max": 2}}}, ("parameters.epochs", "min and a max")),
+    "probabilities": (
+        {"parameters": {"epochs": {"values": [1, 2], "probabilities": [0.5]}}}, ("one for each of values",),
+    ),
     "log of 0": (
         {"parameters": {"learning-rate": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, ("above 0",),
     ),
-    "distribution": ({"parameters": {"epochs": {"distribution": "beta", "min": 0, "max": 1}}}, ("beta",)),
+    "distribution": (
+        {"parameters": {"epochs": {"distribution": "beta", "min": 0, "max": 1}}}, ("epochs.distribution", "q_uniform"),
+    ),
     "field": ({"parameters": {"learning-rat": {"values": [1]}}}, ("did you mean --learning-rate",)),
     "random without a count": ({"method": "random"}, ("--count N",)),
 }  # fmt: skip
@@ -107,11 +165,11 @@ def test_bad_sweep_files_are_one_line(name: str, bench: Any, tmp_path: Path) -> 
     assert not (tmp_path / "bench").exists()
 
 
-def test_a_file_that_is_no_yaml_or_missing_is_one_line(bench: Any, tmp_path: Path) -> None:
+def test_a_missing_or_invalid_file_is_one_line(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("a: [1")
     assert_one_line(bench("sweep", tmp_path / "sweep.yaml"), 2, "is not YAML")
     assert_one_line(bench("sweep", tmp_path / "none.yaml"), 2, "cannot be read")
-    assert_one_line(bench("sweep", write(tmp_path), "--total-steps", 9), 2, "stand in its own file")
+    assert_one_line(bench("sweep", write(tmp_path), "--total-steps", 9), 2, "sweep has no option --total-steps")
 
 
 def test_a_suite_can_be_tracked_in_a_group(bench: Any, tmp_path: Path) -> None:

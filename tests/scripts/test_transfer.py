@@ -1,10 +1,10 @@
-"""benchmark.py transfer: arms with and without encoders, what they cost, and how ratios with failures are marked."""
+"""benchmark.py transfer: arms with and without encoders, their pretraining, and ratios that are bounds."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,49 +15,58 @@ from agents.errors import ConfigError
 from networks.encoders import store
 from networks.encoders.base import build
 from scripts.experiments import transfer
+from scripts.experiments.results import RunOutcome, summarise
+from scripts.experiments.training_jobs import Contender
+from scripts.experiments.transfer import ArmResult, Plan
 from tests.scripts.inside import assert_one_line, call
 
-PLAN: dict[str, Any] = {"thresholds": [0.5], "against": ["a", "b"], "measure": "success", "window": 2}
+PLAN = Plan(
+    algorithm="ppo", env="CartPole-v1", total_steps=1_000, thresholds=[0.5], arms={"a": "", "b": "", "c": ""},
+    against=["a", "b"], measure="success", window=2,
+)  # fmt: skip
 
 
-def row(label: str, steps: list[int | None], paid: int = 0) -> dict[str, Any]:
-    return {"label": label, "steps_to": {"0.5": steps}, "pretraining_steps": paid, "runs": steps}
+def arm(label: str, steps: list[int | None], pretraining: int = 0) -> ArmResult:
+    contender = Contender(label, "ppo", "CartPole-v1", None, (), {"stop_return": None})
+    outcome = RunOutcome(0, 1.0, None, 1, 1.0, 1.0, False, 9, "abc", None, "", None, None, None, None, None, "")
+    return ArmResult(summarise(contender, [outcome] * len(steps)), pretraining, {"0.5": steps}, [], {})
 
 
 def test_ratios_are_of_the_better_rival_and_count_pretraining() -> None:
-    rows = [row("a", [400, 600]), row("b", [300, 500]), row("c", [100, 100], paid=100)]
-    found = transfer.compare(rows, PLAN, 0.5, 1_000)
-    assert found["against"] == "b"
-    assert set(found["ratios"]) == {"c"}
-    ratio = found["ratios"]["c"]
-    assert ratio["ratio"] == pytest.approx(400 / 200)
-    assert ratio["bound"] == ""
-    low, high = ratio["interval"]
-    assert (low, high) == pytest.approx((1.5, 2.5))
+    rows = [arm("a", [400, 600]), arm("b", [300, 500]), arm("c", [100, 100], pretraining=100)]
+    result = transfer.compare_arms(rows, PLAN, 0.5)
+    assert result.against == "b"
+    assert set(result.ratios) == {"c"}
+    ratio = result.ratios["c"]
+    assert ratio.ratio == pytest.approx(400 / 200)
+    assert ratio.bound == ""
+    assert ratio.interval == pytest.approx((1.5, 2.5))
 
 
 @pytest.mark.parametrize(("rival", "own", "bound", "ratio"), [
     ([300, None], [100, 100], ">=", 6.5), ([300, 300], [100, None], "<=", 300 / 550), ([None, 1], [None, 1], "?", 1.0),
 ])  # fmt: skip
-def test_a_run_that_never_gets_there_makes_a_bound(rival: list, own: list, bound: str, ratio: float) -> None:
-    found = transfer.compare([row("a", rival), row("c", own)], {**PLAN, "against": ["a"]}, 0.5, 1_000)
-    assert found["ratios"]["c"]["bound"] == bound
-    assert found["ratios"]["c"]["ratio"] == pytest.approx(ratio)
+def test_a_run_that_never_reaches_the_threshold_makes_a_bound(
+    rival: list, own: list, bound: str, ratio: float
+) -> None:  # fmt: skip
+    result = transfer.compare_arms([arm("a", rival), arm("c", own)], replace(PLAN, against=["a"]), 0.5)
+    assert result.ratios["c"].bound == bound
+    assert result.ratios["c"].ratio == pytest.approx(ratio)
 
 
 def test_steps_are_those_at_the_end_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     games = np.array([[10, 0, 1.0], [20, 0, 0.0], [30, 0, 0.0], [40, 0, 0.5], [50, 0, 2.0]])
     monkeypatch.setattr(transfer, "read_run", lambda folder: type("Run", (), {"games": games}))
-    plan = {**PLAN, "thresholds": [0.5, 1.0, 1.25]}
+    plan = replace(PLAN, thresholds=[0.5, 1.0, 1.25])
     assert transfer.steps_to(Path(), plan) == {0.5: 20, 1.0: 50, 1.25: None}
-    assert transfer.steps_to(Path(), {**plan, "measure": "return"}) == {0.5: 20, 1.0: 50, 1.25: 50}
-    assert transfer.steps_to(Path(), {**plan, "window": 9}) == dict.fromkeys(plan["thresholds"])
-    assert transfer.final(Path(), {**plan, "measure": "return"}) == 1.25
+    assert transfer.steps_to(Path(), replace(plan, measure="return")) == {0.5: 20, 1.0: 50, 1.25: 50}
+    assert transfer.steps_to(Path(), replace(plan, window=9)) == dict.fromkeys(plan.thresholds)
+    assert transfer.final_score(Path(), replace(plan, measure="return")) == 1.25
 
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> Path:
-    """An encoder of CartPole's four numbers, said to be trained on 120 frames."""
+    """An encoder of CartPole's four numbers; its config claims 120 frames of training."""
     space = gym.make("CartPole-v1").observation_space
     torch.manual_seed(0)
     encoder = build("mlp", space, out_dim=8)
@@ -65,7 +74,7 @@ def numbers(tmp_path: Path) -> Path:
     return tmp_path / "numbers"
 
 
-def test_arms_are_trained_judged_and_compared(tmp_path: Path, numbers: Path) -> None:
+def test_arms_are_trained_evaluated_and_compared(tmp_path: Path, numbers: Path) -> None:
     file = tmp_path / "arms.yaml"
     file.write_text(f"""
 algorithm: ppo
@@ -103,7 +112,7 @@ judged:
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "bench").glob("*/judged-as-it-is.json")}
     assert len(times) == 4
     assert call("benchmark", *words).code == 0
-    assert {path: path.stat().st_mtime_ns for path in times} == times  # nothing is trained or judged twice
+    assert {path: path.stat().st_mtime_ns for path in times} == times  # nothing is trained or evaluated twice
 
 
 GOOD = {"algorithm": "ppo", "env": "CartPole-v1", "total_steps": 100, "thresholds": [1], "arms": {"a": "", "b": ""}}
@@ -111,17 +120,17 @@ GOOD = {"algorithm": "ppo", "env": "CartPole-v1", "total_steps": 100, "threshold
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"arms": None}, "two arms at least"), ({"arms": {"a": ""}}, "two arms at least"),
-    ({"measure": "joy"}, "is return or success, not joy"), ({"against": ["z"]}, "compared with z, which is none"),
-    ({"against": []}, "compared with nobody"), ({"colour": 1}, "nothing here is called colour"),
+    ({"measure": "joy"}, "must be return or success, not joy"), ({"against": ["z"]}, "not z"),
+    ({"against": []}, "not nothing"), ({"colour": 1}, "unknown keys: colour"),
 ])  # fmt: skip
-def test_a_file_that_cannot_be_followed_is_refused(changes: dict, words: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_is_refused(changes: dict, words: str, tmp_path: Path) -> None:
     file = tmp_path / "arms.yaml"
     file.write_text(json.dumps({**GOOD, **changes}))
     with pytest.raises(ConfigError, match=words):
-        transfer.read(file)
+        transfer.read_plan(file)
 
 
-def test_no_file_no_yaml_and_no_plan_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_file_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "arms.yaml"
     assert_one_line(call("benchmark", "transfer", file), 2, "cannot be read")
     file.write_text("a: [")
@@ -132,8 +141,8 @@ def test_no_file_no_yaml_and_no_plan_are_refused_in_a_line(tmp_path: Path) -> No
     assert call("benchmark", "transfer", file).code == 2
 
 
-def test_the_files_that_come_with_it_can_be_read() -> None:
+def test_the_shipped_files_can_be_read() -> None:
     files = sorted((Path(transfer.__file__).parents[1] / "transfers").glob("*.yaml"))
     assert [file.stem for file in files] == ["missions", "pong", "speech", "teacher"]
     for file in files:
-        assert transfer.read(file)["arms"]
+        assert transfer.read_plan(file).arms
