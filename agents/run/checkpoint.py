@@ -1,9 +1,9 @@
-"""Checkpoints: folders of tensors and JSON, complete or absent, checked by hash when read. Nothing is ever unpickled.
+"""Checkpoints: folders of tensors and JSON, complete or absent, verified by hash when read, never unpickled.
 
 checkpoints/step_000250000/   model.safetensors (networks and optimizer), state.json (counters, hashes),
-                              replay.safetensors (priorities, where there are any)
+                              replay.safetensors (priorities of a prioritized replay)
 checkpoints/replay/           rows_<first>_<end>.safetensors: written once, shared by later checkpoints
-checkpoints/latest, best      text files that hold a folder's name, replaced atomically
+checkpoints/latest, best      text files with the name of a folder, replaced atomically
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from torch import Tensor, nn
 from agents.errors import CheckpointError
 from agents.interface import Agent
 from agents.replay.buffer import Replay
+from networks.files import write_atomically
 
 FORMAT = 3
 KEEP = 2
-"""Checkpoints kept, beside the best."""
+"""Number of recent checkpoints to keep, in addition to the best."""
 
 
 def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: Replay | None, best: bool) -> None:
-    """Write checkpoint `name` below `folder`, point `latest` (and `best`) at it, drop what is no longer needed."""
+    """Write checkpoint `name` into `folder`, point `latest` (and `best`) at it, and delete old checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = agent.optimizer_state()
     tensors = {f"optimizer.{key}": value for key, value in optimizer["tensors"].items()}
     for prefix, module in agent.modules().items():
-        twins = shared_tensors(module)
-        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items() if key not in twins}
+        shared = shared_tensors(module)
+        tensors |= {f"{prefix}.{key}": value for key, value in module.state_dict().items() if key not in shared}
     temporary = folder / f".{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -47,64 +48,63 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
         pieces = _save_replay(folder / "replay", replay) if replay is not None else []
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         _save_tensors(safetensors.torch.save_file, contiguous, temporary / "model.safetensors")
-        whole = replay.state() if replay is not None else {}
-        if whole:
-            _save_tensors(safetensors.numpy.save_file, whole, temporary / "replay.safetensors")
+        replay_state = replay.state() if replay is not None else {}
+        if replay_state:
+            _save_tensors(safetensors.numpy.save_file, replay_state, temporary / "replay.safetensors")
             state["replay_sha256"] = _file_sha256(temporary / "replay.safetensors")
         state = {
             "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
             "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
         }  # fmt: skip
-        _write(temporary / "state.json", json.dumps(add_digest(state), indent=1))
+        (temporary / "state.json").write_text(json.dumps(add_digest(state), indent=1))
         shutil.rmtree(folder / name, ignore_errors=True)
         os.replace(temporary, folder / name)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    # latest comes last: whoever is killed in between goes on from before this checkpoint, and makes it again
+    # latest comes last: a run killed before it resumes from the previous checkpoint and writes this one again
     for pointer in ("best", "latest") if best else ("latest",):
-        _write(folder / f"{pointer}.tmp", name)
-        os.replace(folder / f"{pointer}.tmp", folder / pointer)
+        write_atomically(folder / pointer, name)
     if replay is not None:
         replay.saved_row = replay.next_row
     _prune(folder)
 
 
 def shared_tensors(module: nn.Module) -> dict[str, str]:
-    """Return the keys of tensors that an earlier key has too, as of layers that two parts of a network share."""
+    """Return, for each tensor that an earlier key also names, that key: two parts of a network may share layers."""
     first: dict[tuple[Any, ...], str] = {}
-    found: dict[str, str] = {}
+    shared: dict[str, str] = {}
     for key, value in module.state_dict().items():
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        if value.numel() and first.setdefault(place, key) != key:
-            found[key] = first[place]
-    return found
+        memory = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        if value.numel() and first.setdefault(memory, key) != key:
+            shared[key] = first[memory]
+    return shared
 
 
 def resolve(folder: Path, which: str = "latest") -> Path:
-    """Return the checkpoint that `which` (latest, best or a name) stands for; or raise CheckpointError."""
+    """Return the folder of checkpoint `which`: latest, best or a name; raise CheckpointError if it is missing."""
     pointer = folder / which
     if not folder.is_dir() or not pointer.exists():
-        raise CheckpointError(f"no checkpoint '{which}' in {folder}: it ended before its first one, or was moved")
+        raise CheckpointError(f"no checkpoint '{which}' in {folder}: the run ended before saving one, or it was moved")
     try:
         path = folder / pointer.read_text().strip() if pointer.is_file() else pointer
-        found = path != folder and (path / "state.json").is_file()
+        complete = path != folder and (path / "state.json").is_file()
     except ValueError as error:
         raise CheckpointError(f"{pointer} is not a pointer to a checkpoint; use another one of {folder}") from error
-    if not found:
-        raise CheckpointError(f"{pointer} names {path.name}, which is not there; use another checkpoint of {folder}")
+    if not complete:
+        raise CheckpointError(f"{pointer} names {path.name}, which does not exist; use another checkpoint of {folder}")
     return path
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the checkpoint's counters, after checking that its files are what was written."""
+    """Return the checkpoint's counters; raise CheckpointError if its files are missing or were changed."""
     try:
         state = json.loads((path / "state.json").read_text())
         model_sha256 = _file_sha256(path / "model.safetensors")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; use another checkpoint") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has a format that this version does not read; use the version that wrote it")
+        raise CheckpointError(f"{path} has a format that this version cannot read; use the version that wrote it")
     if not digest_matches(state):
         raise CheckpointError(f"{path}/state.json was changed after it was written; use another checkpoint")
     if model_sha256 != state.get("model_sha256"):
@@ -113,7 +113,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
-    """Load networks and optimizer into `agent`; return the state."""
+    """Load networks and optimizer into `agent`; return the counters. Raises CheckpointError if they do not fit."""
     state = load_weights(path, agent)
     try:
         tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
@@ -125,7 +125,7 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
 
 
 def load_weights(path: Path, agent: Agent) -> dict[str, Any]:
-    """Load the networks alone into `agent`; return the state."""
+    """Load the networks without the optimizer into `agent`; return the counters. Raises CheckpointError as above."""
     state = read_state(path)
     try:
         tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
@@ -144,37 +144,40 @@ def _misfit(path: Path, error: Exception) -> CheckpointError:
 
 
 def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None:
-    """Fill `replay` with the rows that the state of `checkpoint` lists; newer pieces stay until the next checkpoint."""
+    """Load the rows that `state` lists into `replay`; raise CheckpointError for a missing or changed file.
+
+    Newer pieces, of a checkpoint that was never completed, stay on disk until the next checkpoint.
+    """
     for piece in state["replay"]:
         path = checkpoint.parent / "replay" / piece["file"]
-        _put_back(path, piece["sha256"], partial(replay.restore, piece["first_row"]))
-    replay.pieces = list(state["replay"])  # which the next checkpoint lists too, while the ring holds their rows
+        _load_arrays(path, piece["sha256"], partial(replay.restore, piece["first_row"]))
+    replay.pieces = list(state["replay"])  # the next checkpoint lists them again as long as the ring has their rows
     if "replay_sha256" in state:
-        _put_back(checkpoint / "replay.safetensors", state["replay_sha256"], replay.load_state)
+        _load_arrays(checkpoint / "replay.safetensors", state["replay_sha256"], replay.load_state)
 
 
-def _put_back(path: Path, sha256: str, into: Callable[[dict[str, Any]], None]) -> None:
-    """Give a file's arrays to the replay; raise CheckpointError where it is not what was saved, or does not fit."""
+def _load_arrays(path: Path, sha256: str, load: Callable[[dict[str, Any]], None]) -> None:
+    """Call `load` with a file's arrays; raise CheckpointError if the file was changed or does not fit the replay."""
     if not path.is_file() or _file_sha256(path) != sha256:
         raise CheckpointError(f"{path} is missing or not the file that was saved; the run cannot be resumed")
     try:
-        into(safetensors.numpy.load_file(path))
+        load(safetensors.numpy.load_file(path))
     except (SafetensorError, KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
 
 
 def add_digest(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with a digest of them, which shows that a file was changed after it was written."""
+    """Return `values` and their `digest`, by which a later change of the file is detected."""
     return {**values, "digest": _digest(values)}
 
 
 def digest_matches(values: dict[str, Any]) -> bool:
-    """Whether `values`, read back from JSON, are what `add_digest` was given."""
+    """Whether `values`, read from JSON, are unchanged since `add_digest`."""
     return values.get("digest") == _digest({key: value for key, value in values.items() if key != "digest"})
 
 
 def weights_sha256(agent: Agent) -> str:
-    """Hash every weight and buffer of the agent's networks, in the order of their names."""
+    """Return the SHA-256 of all weights and buffers of the agent's networks, in the order of their names."""
     digest = hashlib.sha256()
     for prefix, module in sorted(agent.modules().items()):
         for key, value in sorted(module.state_dict().items()):
@@ -184,7 +187,7 @@ def weights_sha256(agent: Agent) -> str:
 
 
 def non_finite(agent: Agent) -> str | None:
-    """Return the name of the first parameter whose value or gradient is not finite, if there is one."""
+    """Return the name of the first parameter with a non-finite value or gradient, or None."""
 
     def bad(tensor: Tensor | None) -> bool:
         return tensor is not None and not bool(torch.isfinite(tensor).all())
@@ -197,9 +200,9 @@ def non_finite(agent: Agent) -> str | None:
 
 
 def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
-    """Write the rows since the last checkpoint; return all pieces that still hold rows of the ring, oldest first."""
+    """Write the rows since the last checkpoint; return all pieces with rows that are in the ring, oldest first."""
     folder.mkdir(exist_ok=True)
-    kept = [piece for piece in replay.pieces if piece["end_row"] > replay.oldest_row]
+    pieces = [piece for piece in replay.pieces if piece["end_row"] > replay.oldest_row]
     for first_row, arrays in replay.unsaved():
         end_row = first_row + len(arrays["action"])
         path = folder / f"rows_{first_row:010d}_{end_row:010d}.safetensors"
@@ -211,15 +214,15 @@ def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
             temporary.unlink(missing_ok=True)
             raise
         piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
-        kept.append(piece)
-    replay.pieces = kept
-    return kept
+        pieces.append(piece)
+    replay.pieces = pieces
+    return pieces
 
 
 def _prune(folder: Path) -> None:
-    """Delete checkpoints beyond the newest `KEEP` and the best, and replay pieces that the newest do not use.
+    """Delete all checkpoints but the newest `KEEP` and the best, and replay pieces that the newest do not use.
 
-    The best is kept to be watched and judged; keeping its replay too would keep everything since.
+    The best can be watched and evaluated, but not resumed: its replay would need all pieces since.
     """
     latest, best = ((folder / name).read_text() if (folder / name).is_file() else "" for name in ("latest", "best"))
     newest = sorted(path.name for path in folder.glob("step_*") if path.name <= latest)[-KEEP:]
@@ -229,7 +232,7 @@ def _prune(folder: Path) -> None:
     try:
         states = [json.loads((folder / name / "state.json").read_text()) for name in newest]
         used = {piece["file"] for state in states for piece in state["replay"]}
-    except (OSError, ValueError, KeyError, TypeError):  # an older one is damaged: keep all pieces, any may be its
+    except (OSError, ValueError, KeyError, TypeError):  # an older one is damaged: any piece may be in use, keep all
         return
     for path in (folder / "replay").glob("rows_*"):
         if path.name not in used:
@@ -239,19 +242,12 @@ def _prune(folder: Path) -> None:
 def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Any], path: Path) -> None:
     try:
         save_file(tensors, path)
-    except SafetensorError as error:  # what it makes of a full disk
+    except SafetensorError as error:  # raised for a full disk
         raise OSError(None, str(error), str(path)) from error
 
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _file_sha256(path: Path) -> str:

@@ -1,8 +1,9 @@
-"""Before training: one screen that says what will happen, and warns of mistakes that would waste the run."""
+"""The pre-flight: one screen before training with game, network, budget, memory and speed, and warnings of mistakes."""
 
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import torch
 from gymnasium import spaces
 from rich.console import Console
@@ -26,20 +26,20 @@ from networks.observation_spaces import is_image, observation_bytes, parts_of
 from networks.torsos.build import torso_name
 
 BASE_MEMORY = 500_000_000
-"""Bytes that Python, torch and the other libraries take."""
+"""Bytes of Python, torch and the other libraries."""
 ROW_SECONDS, LEARN_SECONDS = 0.5, 1.0
-"""How long the calibration plays and learns."""
+"""Seconds of play and of updates in the measurement of speed."""
 
 
 @dataclass
 class Plan:
-    """What a training will do, and what speaks against it."""
+    """Facts about a training by name, and warnings."""
 
     lines: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
-        """Print the plan as one table, warnings below."""
+        """Print the facts as a table, then the warnings."""
         table = Table(title="pre-flight", show_header=False, title_justify="left", box=None, padding=(0, 2))
         for name, value in self.lines.items():
             table.add_row(f"[bold]{name}[/]", value)
@@ -48,41 +48,60 @@ class Plan:
             console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a training needs."""
+
+    replay: int
+    spilled: bool
+    """Whether the replay lies in files on disk."""
+    memory: int
+    disk: int
+
+
 def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Path) -> Plan:
-    """Describe the training; measures for a few seconds, on copies, so that the training itself is not touched."""
-    config = agent.config
-    layout = replay_layout(config, envs, agent.carry_dim)
-    replay_bytes = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
-    spilled = layout is not None and spills(layout, config.replay_storage)  # type: ignore[attr-defined]
-    model_bytes = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
+    """Describe the training into `folder`; plays and learns for about a second with a copy of the agent."""
+    config, space = agent.config, envs.single_observation_space
+    needs = _needs(agent, envs)
     speed = agent.rehearse(envs) or _steps_per_second(agent, envs)
-    result = Plan(warnings=warnings_for(config, envs.single_observation_space, game))
-    lines = result.lines
-    made = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
-    name = f"{config.env} with {made}" if made else config.env
-    lines["game"] = f"{name} under the protocol {game.protocol.name} (fingerprint {game.fingerprint})"
-    lines["observation"] = str(envs.single_observation_space)
-    lines["network"] = _network(agent)
-    small = smaller_than_published(config, game)
-    if small:
-        lines["note"] = small
-    lines["training"] = f"{config.total_steps:,} env steps in {config.num_envs} environments, {config.updates_line()}"
-    lines["schedule"] = config.schedule_line()
-    lines["checkpoints"] = f"every {config.checkpoint_steps:,} env steps, in {folder}"
-    needed = BASE_MEMORY + (0 if spilled else replay_bytes) + 6 * model_bytes + _rollout_bytes(config, envs)
-    where = "replay in files on disk" if spilled else "replay"
-    replay = f"{replay_bytes / 1e9:.3f} GB for {where} (exact), " if replay_bytes else ""
-    lines["memory"] = f"{replay}about {needed / 1e9:.1f} GB in all; {machine.available_memory() / 1e9:.1f} GB are free"
-    disk = 4 * 3 * model_bytes + replay_bytes * (2 if spilled else 1) + config.total_steps * 2
-    lines["disk"] = f"up to {disk / 1e9:.2f} GB; {psutil.disk_usage(str(existing(folder))).free / 1e9:.0f} GB are free"
-    facts = f"{agent.device}, {torch.get_num_threads()} threads, {'bf16' if agent.bf16 else 'fp32'}"
-    seconds = config.total_steps / speed
-    lines["predicted"] = f"{speed:,.0f} env steps/s on {facts}: done in about {_duration(seconds)}"
-    if needed > machine.available_memory():
-        result.warnings.append(f"this needs more memory than is free; lower {config.replay_option} or --num-envs")
-    if disk > psutil.disk_usage(str(existing(folder))).free:
-        result.warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
-    return result
+    free_memory, free = machine.available_memory(), shutil.disk_usage(existing(folder)).free
+    arguments = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
+    where = "replay in files on disk" if needs.spilled else "replay"
+    replay = f"{needs.replay / 1e9:.3f} GB for {where} (exact), " if needs.replay else ""
+    hardware = f"{agent.device}, {torch.get_num_threads()} threads, {'bf16' if agent.bf16 else 'fp32'}"
+    lines = {
+        "game": f"{config.env}{' with ' if arguments else ''}{arguments} under the protocol {game.protocol.name} "
+        f"(fingerprint {game.fingerprint})",
+        "observation": str(space),
+        "network": _network(agent),
+        "note": smaller_than_published(config, game),
+        "training": f"{config.total_steps:,} env steps in {config.num_envs} environments, {config.updates_line()}",
+        "schedule": config.schedule_line(),
+        "checkpoints": f"every {config.checkpoint_steps:,} env steps, in {folder}",
+        "memory": f"{replay}about {needs.memory / 1e9:.1f} GB in all; {free_memory / 1e9:.1f} GB are free",
+        "disk": f"up to {needs.disk / 1e9:.2f} GB; {free / 1e9:.0f} GB are free",
+        "predicted": f"{speed:,.0f} env steps/s on {hardware}: done in about {_duration(config.total_steps / speed)}",
+    }
+    warnings = warnings_for(config, space, game)
+    if needs.memory > free_memory:
+        warnings.append(f"this needs more memory than is free; lower {config.replay_option} or --num-envs")
+    if needs.disk > free:
+        warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
+    return Plan({name: line for name, line in lines.items() if line or name != "note"}, warnings)
+
+
+def _needs(agent: Learner, envs: gym.vector.VectorEnv) -> Needs:
+    """Return the bytes of replay (exact), memory and disk (estimates); raise ConfigError for an impossible replay."""
+    config: Any = agent.config
+    layout = replay_layout(config, envs, agent.carry_dim)
+    replay = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
+    spilled = layout is not None and spills(layout, config.replay_storage)
+    model = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
+    rollout = 3 * config.rows_in_memory * config.num_envs * observation_bytes(envs.single_observation_space)
+    memory = BASE_MEMORY + (0 if spilled else replay) + 6 * model + rollout
+    # four checkpoints (two recent ones, the best, one being written) of weights and Adam's two moments
+    disk = 4 * 3 * model + replay * (2 if spilled else 1) + config.total_steps * 2
+    return Needs(replay, spilled, memory, disk)
 
 
 def warnings_for(config: TrainConfig, space: spaces.Space, game: GameSpec) -> list[str]:
@@ -95,27 +114,23 @@ def warnings_for(config: TrainConfig, space: spaces.Space, game: GameSpec) -> li
         found.append(f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives")
     if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:
         found.append(
-            "checkpoints cut all episodes every few hundred steps of each environment; raise --checkpoint-steps"
+            "checkpoints truncate all episodes every few hundred steps of each environment; raise --checkpoint-steps"
         )
-    if (
-        image and game.frame_stack > 1 and config.core != "none" and not config.observe_last
-    ):  # R2D2 stacks frames, as published
-        found.append(
-            "a memory on stacked frames sees each frame several times; it learns, but costs more than it needs"
-        )
+    if image and game.frame_stack > 1 and config.core != "none" and not config.observe_last:  # as R2D2 was published
+        found.append("a memory on stacked frames sees each frame several times: it learns, but at a higher cost")
     if game.family == "atari" and not config.bounds_reward_scale and config.input_norm == "scale":
         found.append("rewards are not clipped; games with large scores may need --clip-rewards")
     return found + config.warnings()
 
 
 def smaller_than_published(config: TrainConfig, game: GameSpec) -> str:
-    """Return a sentence where an Atari agent sees or is less than in the literature; empty elsewhere."""
+    """Return a caveat for an Atari agent with smaller frames or a smaller network than in the literature, or ''."""
     if game.family != "atari":
         return ""
     size, network = game.protocol.image_size, config.torso
     parts = [f"frames of {size}x{size}"] if size < 84 else []
     parts += [f"the small network {network}"] if network == "pong-small" else []
-    return f"{' and '.join(parts)}: not to be set beside published 84x84, Nature CNN results" if parts else ""
+    return f"{' and '.join(parts)}: not comparable with published results (84x84, Nature CNN)" if parts else ""
 
 
 def _network(agent: Learner) -> str:
@@ -125,13 +140,8 @@ def _network(agent: Learner) -> str:
     return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
 
 
-def _rollout_bytes(config: TrainConfig, envs: gym.vector.VectorEnv) -> int:
-    per_env = observation_bytes(envs.single_observation_space)
-    return 3 * config.rows_in_memory * config.num_envs * per_env
-
-
 def existing(folder: Path) -> Path:
-    """Return the folder, or the closest one above it that exists."""
+    """Return the folder, or its closest parent that exists."""
     return folder if folder.exists() else existing(folder.parent)
 
 
@@ -142,31 +152,30 @@ def _duration(seconds: float) -> str:
 
 
 def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
-    """Play and learn for a moment with a copy of the agent; return env steps per second of the whole training."""
-    twin, config = copy.deepcopy(agent), cast(Any, agent.config)
+    """Measure rows and updates with a copy of the agent; return the env steps per second of the whole training."""
+    learner, config = copy.deepcopy(agent), cast(Any, agent.config)
     rng, numpy_rng = torch.Generator(agent.device).manual_seed(0), np.random.default_rng(0)
-    rows = interact(twin, envs, list(range(envs.num_envs)), rng, 0)
+    rows = interact(learner, envs, list(range(envs.num_envs)), rng, 0)
     layout = replay_layout(config, envs, agent.carry_dim)
-    length = config.rows_in_memory  # a whole rollout, so that its update can be timed on real data
-    if layout is not None:  # enough for several samples, however long the sequences
-        length = max(32, layout.window + layout.n_step + 2 * layout.stride)
-    small = None
+    length = config.rows_in_memory  # a whole rollout, to time its update on real data
+    replay = None
     if layout is not None:
-        small = replay_class(layout)(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
+        length = max(32, layout.window + layout.n_step + 2 * layout.stride)  # room for several sequences of any length
+        replay = replay_class(layout)(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
     collector, count = RolloutCollector(length, agent.device), 0
     begin = time.perf_counter()
-    while count < length or (small is not None and time.perf_counter() - begin < ROW_SECONDS):
+    while count < length or (replay is not None and time.perf_counter() - begin < ROW_SECONDS):
         row = learning_view(next(rows), config.clip_rewards, config.life_loss_ends)
-        collector.add(row) if small is None else small.add(row)
+        collector.add(row) if replay is None else replay.add(row)
         count += 1
-    per_step = (time.perf_counter() - begin) / (count * envs.num_envs)
+    step_seconds = (time.perf_counter() - begin) / (count * envs.num_envs)
     begin, updates = time.perf_counter(), 0
-    while updates == 0 or (small is not None and time.perf_counter() - begin < LEARN_SECONDS):
-        batch: Any = collector.rollout() if small is None else small.sample(config.batch_size, numpy_rng)
-        _, priorities = twin.update(batch, rng)
-        if small is not None:
-            small.update_priorities(batch.indices, priorities)
+    while updates == 0 or (replay is not None and time.perf_counter() - begin < LEARN_SECONDS):
+        batch: Any = collector.rollout() if replay is None else replay.sample(config.batch_size, numpy_rng)
+        _, priorities = learner.update(batch, rng)
+        if replay is not None:
+            replay.update_priorities(batch.indices, priorities)
         updates += 1
-    per_update = (time.perf_counter() - begin) / updates
-    ratio = config.replay_ratio if small is not None else 1.0 / (length * envs.num_envs)
-    return 1.0 / (per_step + ratio * per_update)
+    update_seconds = (time.perf_counter() - begin) / updates
+    ratio = config.replay_ratio if replay is not None else 1.0 / (length * envs.num_envs)
+    return 1.0 / (step_seconds + ratio * update_seconds)

@@ -6,6 +6,7 @@ import ast
 import inspect
 import io
 import re
+import shutil
 import textwrap
 import tracemalloc
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from gymnasium import spaces
@@ -151,8 +151,8 @@ def test_a_replay_beyond_memory_is_an_error_with_a_size_that_fits(monkeypatch: A
 def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Path) -> None:
     agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1"))
     monkeypatch.setattr(machine, "available_memory", lambda: 1_000)
-    usage = psutil.disk_usage("/")
-    monkeypatch.setattr(psutil, "disk_usage", lambda path: usage._replace(free=1_000))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000))
     found = plan(agent, envs, envs.game, tmp_path / "not" / "yet").warnings
     assert any("more memory than is free" in line for line in found)
     assert any("more disk than is free" in line for line in found)

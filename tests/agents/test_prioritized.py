@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from gymnasium import spaces
@@ -358,9 +358,9 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
     """Return a function that says how many bytes of memory and of disk are free."""
 
     def limit(memory_free: float, disk_free: float = 1e15) -> None:
-        usage = psutil.disk_usage("/")
+        usage = shutil.disk_usage("/")
         monkeypatch.setattr(machine, "available_memory", lambda: int(memory_free))
-        monkeypatch.setattr("agents.build.psutil.disk_usage", lambda path: usage._replace(free=int(disk_free)))
+        monkeypatch.setattr("agents.build.shutil.disk_usage", lambda path: usage._replace(free=int(disk_free)))
 
     return limit
 
