@@ -125,7 +125,7 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
 
 
 def load_weights(path: Path, agent: Agent) -> dict[str, Any]:
-    """Load the networks without the optimizer into `agent`; return the counters. Raises CheckpointError as above."""
+    """Load the networks without the optimizer into `agent`; return the counters. Raises CheckpointError too."""
     state = read_state(path)
     try:
         tensors = safetensors.torch.load_file(path / "model.safetensors", device=str(agent.device))
