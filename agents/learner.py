@@ -61,11 +61,11 @@ class Learner(ABC):
         space, masked = self.action_space, ACTION_MASK in getattr(self.observation_space, "spaces", {})
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             raise ConfigError(
-                f"{type(self).__name__} chooses among actions numbered from 0 (a Discrete space); "
-                f"{self.config.env or 'this environment'} wants {space}"
+                f"{type(self).__name__} needs a Discrete action space that starts at 0; "
+                f"that of {self.config.env or 'this environment'} is {space}"
             )
         if masked:
-            raise ConfigError(f"--mask-actions is for agents that learn a policy, which {type(self).__name__} does not")
+            raise ConfigError(f"{type(self).__name__} does not support --mask-actions; ppo, a2c and their like do")
         return int(space.n)
 
     @property
@@ -102,16 +102,16 @@ class Learner(ABC):
         Raise ConfigError where torso, encoders or fusion do not fit the observations.
         """
         try:
-            look = Style(**{"hidden": self.config.hidden, "activation": activation, **style})
-            torso = build_torso(self.observation_space, self.config.torso_name, look)
-            reading = None if self.config.fusion in LINEAR else look
+            torso_style = Style(**{"hidden": self.config.hidden, "activation": activation, **style})
+            torso = build_torso(self.observation_space, self.config.torso_name, torso_style)
+            reader_style = None if self.config.fusion in LINEAR else torso_style
             for key, (path, mode) in self.config.encoders().items():
                 if mode != "freeze":
                     stored = reuse.load_for(key, Path(path), self.observation_space)
-                    torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reading))
-                elif reading is None:  # frozen encoders run beside the environment
+                    torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reader_style))
+                elif reader_style is None:  # frozen encoders run beside the environment
                     part = reuse.check_key(key, self.observation_space)
-                    torso = reuse.put_into(torso, key, reuse.read_features(part, reading))
+                    torso = reuse.put_into(torso, key, reuse.read_features(part, reader_style))
             return fuse(torso, self.observation_space, self.config.fusion)
         except ValueError as error:
             raise ConfigError(str(error)) from error

@@ -46,7 +46,7 @@ def interact(
         )  # fmt: skip
         if env_steps is not None:
             env_steps += int(np.count_nonzero(~dead))
-        # NEXT_STEP autoreset: the step after an end only resets, and what it returns opens the next episode
+        # NEXT_STEP autoreset: the step after an end only resets; its observation opens the next episode
         first, dead = dead, terminated | truncated
         obs, info, carry = next_obs, next_info, next_carry
 

@@ -1,4 +1,4 @@
-"""Losses and what they are made of: pure functions on tensors, elementwise unless the docstring gives shapes."""
+"""Losses and their building blocks: pure functions on tensors, elementwise unless the docstring gives shapes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 from gymnasium import spaces
 from torch import nn
 
-from agents.augment import is_picture
+from agents.augment import SMALLEST, is_picture
 from agents.config import ReplayConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
@@ -35,7 +35,7 @@ class ReplayLearner(Learner):
     ):
         super().__init__(config, observation_space, action_space, machine)
         if config.augment and not any(is_picture(part.shape or ()) for part in parts_of(observation_space)):
-            raise ConfigError("--augment shifts images by up to 4 pixels; these observations have none that bears it")
+            raise ConfigError(f"--augment shifts images by 4 pixels and needs at least {SMALLEST} pixels a side")
         self.model = self.place(self.build())
         # placed again: the recurrent weights of a copy are no longer one block, as cuDNN wants them
         self.target = self.place(copy.deepcopy(self.target_source)).requires_grad_(False)

@@ -25,9 +25,10 @@ class Settings:
         """Raise ConfigError at the first impossible value; every group checks its own fields."""
 
     def require(self, condition: bool, name: str, message: str) -> None:
-        """Raise ConfigError about the field `name` unless `condition` holds."""
+        """Raise ConfigError about the field `name` unless `condition` holds; a message with "must" adds its value."""
         if not condition:
-            raise ConfigError(f"--{name.replace('_', '-')} {message}, not {getattr(self, name)}")
+            value = f", not {getattr(self, name)}" if message.startswith("must") else ""
+            raise ConfigError(f"--{name.replace('_', '-')} {message}{value}")
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,16 @@ class EncoderSettings(Settings):
             if mode not in get_args(EncoderMode):
                 raise ConfigError(f"--encoder-mode takes KEY={'|'.join(get_args(EncoderMode))}, not {word}")
             modes[key] = mode
-        found: dict[str, tuple[str, EncoderMode]] = {}
+        encoders: dict[str, tuple[str, EncoderMode]] = {}
         for word in self.encoder:
             key, _, path = word.partition("=")
             if not key or not path:
                 raise ConfigError(f"--encoder takes KEY=RUN, not {word}")
-            found[key] = path, modes.get(key, "freeze")
-        strange = sorted(set(modes) - set(found))
-        if strange:
-            raise ConfigError(f"--encoder-mode is given for {', '.join(strange)}, which has no --encoder")
-        return found
+            encoders[key] = path, modes.get(key, "freeze")
+        unused = sorted(set(modes) - set(encoders))
+        if unused:
+            raise ConfigError(f"--encoder-mode is given for {', '.join(unused)}, which has no --encoder")
+        return encoders
 
 
 @dataclass(frozen=True)

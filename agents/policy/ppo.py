@@ -52,7 +52,7 @@ class PPOConfig(ActorCriticConfig):
     def schedule_line(self) -> str:
         """Return the learning rate's schedule, for the pre-flight."""
         if self.schedule == "kl":
-            return f"learning rate {self.learning_rate:g} to what keeps KL near {self.target_kl:g}"
+            return f"learning rate from {self.learning_rate:g}, adapted to keep the KL near {self.target_kl:g}"
         return super().schedule_line()
 
 

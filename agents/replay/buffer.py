@@ -216,7 +216,7 @@ class Replay:
             missing = missing[~self._usable(row[missing], env[missing])]
             if not len(missing):
                 return row, env
-        raise ValueError("the replay holds no usable start; raise learning_starts or replay_capacity")
+        raise ValueError("no row of the replay can be sampled; raise learning_starts or replay_capacity")
 
     def _usable(self, row: np.ndarray, env: np.ndarray) -> np.ndarray:
         """Whether the row is alive and its frame stack complete, [B] bool; sequences may start dead, and mask it."""

@@ -93,7 +93,7 @@ class PrioritizedReplay(Replay):
     def _propose(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw one sample from each of `count` equal intervals of the total weight (stratified)."""
         if self.tree.total <= 0.0:
-            raise ValueError("the replay holds no usable start; raise learning_starts or replay_capacity")
+            raise ValueError("no row of the replay can be sampled; raise learning_starts or replay_capacity")
         value = (np.arange(count) + rng.random(count)) / count * self.tree.total
         leaf = self.tree.find(np.minimum(value, np.nextafter(self.tree.total, 0.0)))
         slot, env = np.divmod(leaf, self.layout.num_envs)

@@ -94,10 +94,10 @@ class DQNConfig(ReplayConfig):
         for name in ("head_hidden", "huber_delta"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
         self.require(self.munchausen_clip <= 0, "munchausen_clip", "must not be above 0")
-        mixed = self.munchausen and self.value_rescale
-        self.require(not mixed, "munchausen", "does not go with --value-rescale: its bonus is in unscaled values")
+        both = self.munchausen and self.value_rescale
+        self.require(not both, "munchausen", "excludes --value-rescale: its bonus is in unscaled values")
         alone = self.exploration == "ladder" and self.num_envs == 1
-        self.require(not alone, "exploration", "takes several environments (--num-envs) for its ladder")
+        self.require(not alone, "exploration", "needs several environments (--num-envs) for a ladder")
 
     def epsilon(self, env_steps: int | None, count: int) -> float | Tensor:
         """Return the probability of a random action for `count` environments; `env_steps` None means evaluation."""
@@ -277,12 +277,12 @@ class BatchForward:
         return type(output)(*(x[:length] for x in output))
 
     def at_next_obs(self, network: Network) -> Any:
-        """Return the network's output at the rows bootstrapped from, without gradient: [B, ...] or [L, B, ...]."""
+        """Return the network's output at the rows bootstrapped from: [B, ...] or [L, B, ...]."""
         if isinstance(self.batch, Transitions):
             return self._feed_forward(network, self.batch.next_obs)
         output, rows = self._unroll(network, self.batch), self.batch.bootstrap  # rows [L, B]
         column = torch.arange(rows.shape[1], device=rows.device)
-        return type(output)(*(x.detach()[rows, column] for x in output))
+        return type(output)(*(x.detach()[rows, column] for x in output))  # the online pass carries a gradient
 
     def _feed_forward(self, network: Network, obs: Any) -> Any:
         action = self.batch.action

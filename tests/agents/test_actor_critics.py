@@ -259,7 +259,7 @@ def test_illegal_actions_are_never_taken(algorithm: str, tmp_path: Any) -> None:
 @pytest.mark.parametrize("algorithm", ["dqn", "sac", "pqn"])
 def test_agents_of_action_values_say_that_they_take_no_masks(algorithm: str) -> None:
     config = replace(tiny(PRESETS[algorithm, "classic"]), env="Taxi-v4", mask_actions=True)
-    with pytest.raises(ConfigError, match="--mask-actions is for agents that learn a policy"):
+    with pytest.raises(ConfigError, match="does not support --mask-actions"):
         build_agent(algorithm, config, ObserveMask(make_envs("Taxi-v4", 2)), CPU)
 
 
