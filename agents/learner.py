@@ -65,7 +65,9 @@ class Learner(ABC):
                 f"that of {self.config.env or 'this environment'} is {space}"
             )
         if masked:
-            raise ConfigError(f"{type(self).__name__} does not support --mask-actions; ppo, a2c and their like do")
+            raise ConfigError(
+                f"{type(self).__name__} does not support --mask-actions; policy-gradient agents such as PPO do"
+            )
         return int(space.n)
 
     @property

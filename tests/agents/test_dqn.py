@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.errors import ConfigError
 from agents.exploration import epsilon_greedy, linear_schedule, updates_due
 from agents.interface import Sequences, Transitions
 from agents.losses import sequence_mean, sequence_priority
@@ -281,3 +282,23 @@ def test_the_smallest_replay_can_always_be_sampled(core: Any, n_step: int) -> No
         replay.add(row._replace(obs=row.obs["frame"]))
         if number >= ready:
             replay.sample(4, np.random.default_rng(number))
+
+
+@pytest.mark.parametrize("name", ["adam", "radam", "rmsprop"])
+def test_every_optimizer_can_be_chosen_with_its_epsilon(name: Any) -> None:
+    agent = make(replace(BASE, optimizer=name, optimizer_epsilon=0.25))
+    assert type(agent.optimizer).__name__.lower() == name
+    assert agent.optimizer.param_groups[0]["eps"] == 0.25
+    before = weights_sha256(agent)
+    agent.update(batch_of(), torch.Generator())
+    assert weights_sha256(agent) != before
+
+
+def test_settings_of_older_runs_are_read_under_their_new_names() -> None:
+    values = {**asdict(BASE), "prioritized": True, "adam_epsilon": 0.5}
+    del values["replay_sampling"], values["optimizer_epsilon"]
+    assert DQNConfig.from_json(values) == replace(BASE, replay_sampling="prioritized", optimizer_epsilon=0.5)
+    assert DQNConfig.from_json(values | {"prioritized": False}).layout(SPACE, 1, 0).sampling == "uniform"
+    assert DQNConfig.from_json(asdict(BASE)) == BASE
+    with pytest.raises(ConfigError, match="does not know: prioritised"):
+        DQNConfig.from_json(values | {"prioritised": True})

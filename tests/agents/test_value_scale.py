@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 
 from agents.build import build_agent
 from agents.presets.registry import PRESETS
+from agents.run.checkpoint import weights_sha256
 from agents.value_scale import SCALES, Normalized
 from envs.toy import EndlessRewardEnv
-from tests.agents.helpers import train
+from tests.agents.helpers import collect, train
 from tests.conftest import CPU
 
 NUMBERS = torch.tensor([-1234.5, -3.0, -0.1, 0.0, 0.1, 1.0, 42.0, 9000.0])
@@ -74,3 +76,17 @@ def test_what_the_scale_has_learned_is_saved_with_the_agent(algorithm: str, vect
     assert values[0] == values[1]
     assert values[0] > 0.5  # in rewards: predictions are within some deviations of 0
     assert "value_scale" not in build_agent(algorithm, replace(config, value_scale="none"), envs, CPU).modules()
+
+
+def test_the_summary_reports_and_changes_nothing(vector) -> None:
+    config = replace(PRESETS["ppo", "toy"], value_scale="normalize")
+    envs = vector(EndlessRewardEnv, config.num_envs)
+    agent: Any = build_agent("ppo", config, envs, CPU)
+    rollout = collect(agent, envs)
+    rows = {"mask": (~rollout.dead).float(), **agent.prepare(rollout)}
+    before = weights_sha256(agent)
+    assert agent.summary(rows).keys() == {"train/explained_variance"}
+    assert weights_sha256(agent) == before
+    agent.update_value_scale(rows)
+    assert weights_sha256(agent) != before
+    assert agent.value_scale.mean.item() == pytest.approx(rows["target"][rows["mask"] > 0].mean().item(), rel=1e-5)
