@@ -1,0 +1,1 @@
+"""Commands that a person runs, and the code behind them."""
