@@ -1,4 +1,4 @@
-"""Actor and critics as one network: what is whose in the carry, and nothing in common."""
+"""Actor and critics as one network: each has its own part of the carry and its own weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(core: CoreName) -> ActorAndCritics:
 
 
 @pytest.mark.parametrize(("core", "width"), [("none", 0), ("gru", 18), ("lstm", 36)])
-def test_it_says_and_remembers_what_its_parts_do_alone(core: CoreName, width: int) -> None:
+def test_outputs_and_carry_equal_those_of_the_parts(core: CoreName, width: int) -> None:
     network, rng = build(core), torch.Generator().manual_seed(1)
     assert network.carry_dim == width
     assert network.initial_carry(2).shape == (2, width)
@@ -39,24 +39,24 @@ def test_it_says_and_remembers_what_its_parts_do_alone(core: CoreName, width: in
     output, after = network(obs, carry, first)
     assert output.logits.shape == (6, 2, 4)
     assert output.q.shape == (6, 2, 2, 4)
-    begin, wanted = 0, []
+    begin, expected = 0, []
     for part in (*network.critics.models, network.actor):
         end = begin + part.carry_dim  # type: ignore[operator]
-        said, remembered = part(obs, carry[:, begin:end], first)
-        torch.testing.assert_close(after[:, begin:end], remembered)
-        wanted.append(said[0])
+        part_output, part_carry = part(obs, carry[:, begin:end], first)
+        torch.testing.assert_close(after[:, begin:end], part_carry)
+        expected.append(part_output[0])
         begin = end
     assert begin == width
-    torch.testing.assert_close(output.q, torch.stack(wanted[:2], dim=-2))
-    torch.testing.assert_close(output.logits, wanted[2])
+    torch.testing.assert_close(output.q, torch.stack(expected[:2], dim=-2))
+    torch.testing.assert_close(output.logits, expected[2])
     assert not torch.equal(output.q[..., 0, :], output.q[..., 1, :])
-    critics, of_critics = network.critics(obs, carry[:, : network.critics.carry_dim], first)
+    critics, critics_carry = network.critics(obs, carry[:, : network.critics.carry_dim], first)
     torch.testing.assert_close(critics.q, output.q)
-    torch.testing.assert_close(of_critics, after[:, : network.critics.carry_dim])
+    torch.testing.assert_close(critics_carry, after[:, : network.critics.carry_dim])
 
 
 @pytest.mark.parametrize("core", ["none", "gru", "lstm"])
-def test_one_step_at_a_time_is_the_whole_sequence(core: CoreName) -> None:
+def test_single_steps_equal_the_sequence(core: CoreName) -> None:
     network, rng = build(core), torch.Generator().manual_seed(1)
     obs, first = torch.randn(6, 2, 3, generator=rng), torch.zeros(6, 2, dtype=torch.bool)
     first[2, 0] = True
@@ -72,6 +72,6 @@ def test_one_step_at_a_time_is_the_whole_sequence(core: CoreName) -> None:
 def test_nothing_is_shared_and_the_temperature_is_a_parameter() -> None:
     network = build("gru")
     parts = [*network.critics.models, network.actor]
-    seen = [id(parameter) for part in parts for parameter in part.parameters()]
-    assert len(seen) == len(set(seen)) == len(list(network.parameters())) - 1
+    ids = [id(parameter) for part in parts for parameter in part.parameters()]
+    assert len(ids) == len(set(ids)) == len(list(network.parameters())) - 1
     assert network.state_dict()["log_alpha"].exp().item() == pytest.approx(0.25)

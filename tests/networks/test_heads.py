@@ -1,4 +1,4 @@
-"""Heads against their equations: the noise as a weight matrix per row, streams, atoms and quantiles by hand."""
+"""Heads against their equations: noise as a weight matrix per row, streams, atoms and quantiles."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ def f(noise: Tensor) -> Tensor:
 
 
 def learned(layer: NoisyLinear) -> NoisyLinear:
-    """Give the noise scales values of their own, as learning does, of either sign."""
+    """Set the noise scales to random values of either sign, as if learned."""
     nn.init.normal_(layer.sigma_weight)
     nn.init.normal_(layer.sigma_bias)
     return layer
 
 
 def explicit(layer: NoisyLinear, x: Tensor, eps_in: Tensor, eps_out: Tensor) -> Tensor:
-    """Equations 8 to 11 of the paper, with the whole weight matrix, for one row [F]."""
+    """Equations 8 to 11 of the paper with the full weight matrix, for one row [F]."""
     weight = layer.weight + layer.sigma_weight * torch.outer(f(eps_out), f(eps_in))
     return weight @ x + layer.bias + layer.sigma_bias * f(eps_out)
 
 
-def test_a_noisy_layer_without_noise_is_its_mean() -> None:
+def test_a_noisy_layer_without_noise_uses_its_mean() -> None:
     layer, x = learned(NoisyLinear(4, 3)), torch.randn(5, 4)
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
 
 
 @pytest.mark.parametrize("lead", [(5,), (2, 5)])
-def test_each_row_has_an_explicit_noisy_weight_matrix_of_its_own(lead: tuple[int, ...]) -> None:
+def test_each_row_has_its_own_noisy_weight_matrix(lead: tuple[int, ...]) -> None:
     layer, x = learned(NoisyLinear(4, 3)), torch.randn(*lead, 4)
     out = layer(x, rng())
     again = rng()
@@ -73,34 +73,34 @@ def test_each_row_has_an_explicit_noisy_weight_matrix_of_its_own(lead: tuple[int
     torch.testing.assert_close(out, expected)
 
 
-def test_shared_noise_is_one_along_the_axis_before_the_features() -> None:
+def test_shared_noise_is_equal_along_the_axis_before_the_features() -> None:
     layer, x = learned(NoisyLinear(4, 3, shared=True)), torch.randn(2, 6, 4)
     out = layer(x, rng())
     again = rng()
     eps_in, eps_out = (torch.randn(2, 1, width, generator=again)[:, 0] for width in (4, 3))
     for row in range(2):
-        for level in range(6):
-            torch.testing.assert_close(out[row, level], explicit(layer, x[row, level], eps_in[row], eps_out[row]))
+        for tau in range(6):
+            torch.testing.assert_close(out[row, tau], explicit(layer, x[row, tau], eps_in[row], eps_out[row]))
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_equal_rows_get_unequal_noise_unless_they_share_it(shared: bool) -> None:
+def test_rows_get_different_noise_unless_shared(shared: bool) -> None:
     out = NoisyLinear(4, 3, shared=shared)(torch.randn(4).expand(3, 5, 4), rng())
     assert len(out.reshape(-1, 3).unique(dim=0)) == (3 if shared else 15)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 0.1])
-def test_a_noisy_layer_begins_as_published(sigma: float) -> None:
+def test_a_noisy_layer_is_initialised_as_published(sigma: float) -> None:
     layer = NoisyLinear(16, 300, sigma)
     for scale in (layer.sigma_weight, layer.sigma_bias):
         assert torch.equal(scale, torch.full_like(scale, sigma / 4))
     for mean in (layer.weight, layer.bias):
         assert mean.abs().max() <= 0.25
-        assert mean.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.1)  # that of a uniform distribution
+        assert mean.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.1)  # a uniform distribution's
         assert mean.abs().max() > 0.24
 
 
-def test_gradients_reach_the_scales_only_where_there_is_noise() -> None:
+def test_gradients_reach_the_scales_only_with_noise() -> None:
     layer, x = NoisyLinear(4, 3), torch.randn(5, 4)
     layer(x).sum().backward()
     assert layer.sigma_weight.grad is None
@@ -112,14 +112,14 @@ def test_gradients_reach_the_scales_only_where_there_is_noise() -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_the_generator_decides_everything_that_is_drawn(kind: str) -> None:
+def test_the_generator_determines_all_random_numbers(kind: str) -> None:
     head, x = HEADS[kind](hidden=8, dueling=True, sigma=0.5), torch.randn(5, 6)
     state, generator = rng().get_state(), rng(99)
     generator.set_state(state)
     first = head(x, generator).q
-    assert not torch.equal(head(x, generator).q, first)  # it has moved on
+    assert not torch.equal(head(x, generator).q, first)  # the generator has advanced
     generator.set_state(state)
-    torch.manual_seed(17)  # not this one
+    torch.manual_seed(17)  # the global generator has no effect
     assert torch.equal(head(x, generator).q, first)
     assert torch.equal(head(x).q, head(x).q)
     assert not torch.allclose(head(x).q, first)
@@ -134,17 +134,17 @@ def test_heads_without_noisy_layers_ignore_noise(kind: str) -> None:
 
 @pytest.mark.parametrize("hidden", [0, 8])
 @pytest.mark.parametrize("k", [1, 5])
-def test_dueling_advantages_have_mean_zero_for_each_number(k: int, hidden: int) -> None:
+def test_dueling_advantages_have_mean_zero_for_each_output(k: int, hidden: int) -> None:
     streams, x = Streams(6, 3, k, hidden, dueling=True, sigma=0.0), torch.randn(4, 6)
     out = streams(x)
     assert out.shape == (4, 3, k)
-    to_value = to_advantage = x
+    value_in = advantage_in = x
     if hidden:
         units = F.relu(x @ streams.inner.weight.T + streams.inner.bias)  # type: ignore[operator,union-attr]
         assert units.shape == (4, 16)
-        to_advantage, to_value = units[:, :8], units[:, 8:]
-    value = to_value @ streams.value.weight.T + streams.value.bias  # [B, K]
-    advantage = (to_advantage @ streams.advantage.weight.T + streams.advantage.bias).reshape(4, 3, k)
+        advantage_in, value_in = units[:, :8], units[:, 8:]
+    value = value_in @ streams.value.weight.T + streams.value.bias  # [B, K]
+    advantage = (advantage_in @ streams.advantage.weight.T + streams.advantage.bias).reshape(4, 3, k)
     torch.testing.assert_close(out.mean(dim=1), value)
     for action in range(3):
         for number in range(k):
@@ -152,14 +152,14 @@ def test_dueling_advantages_have_mean_zero_for_each_number(k: int, hidden: int) 
             torch.testing.assert_close(out[:, action, number], expected)
 
 
-def test_without_dueling_the_numbers_are_those_of_one_layer() -> None:
+def test_without_dueling_the_outputs_are_one_layers() -> None:
     streams, x = Streams(6, 3, 5, 8, dueling=False, sigma=0.0), torch.randn(4, 6)
     expected = streams.advantage(F.relu(streams.inner(x)))  # type: ignore[misc]
     assert streams.value is None
     assert torch.equal(streams(x), expected.reshape(4, 3, 5))
 
 
-def test_each_stream_has_hidden_units_of_its_own() -> None:
+def test_each_stream_has_its_own_hidden_units() -> None:
     streams = Streams(6, 3, 1, 8, dueling=True, sigma=0.0)
     streams(torch.randn(16, 6)).mean(dim=1).sum().backward()  # the value alone: advantages have mean 0
     units = streams.inner.weight.grad.abs().sum(dim=1)  # type: ignore[union-attr]
@@ -185,7 +185,7 @@ def test_streams_are_noisy_everywhere_or_nowhere(sigma: float, kind: type[nn.Mod
         )
 
 
-def test_every_layer_of_the_streams_is_given_the_noise() -> None:
+def test_every_layer_of_the_streams_gets_the_noise() -> None:
     streams = Streams(6, 3, 2, 8, True, 0.5)
     streams(torch.randn(9, 6), rng()).square().sum().backward()
     for layer in (streams.inner, streams.advantage, streams.value):
@@ -214,7 +214,7 @@ def test_categorical_by_hand() -> None:
     assert out.q.item() == pytest.approx(0.3 * 5 + 0.5 * 10)
 
 
-def test_quantile_levels_are_midpoints_and_values_their_means() -> None:
+def test_quantile_taus_are_midpoints_and_values_are_means() -> None:
     head, x = QuantileHead(6, 3, 4, hidden=8), torch.randn(2, 5, 6)
     out = head(x)
     assert head.taus.tolist() == [0.125, 0.375, 0.625, 0.875]
@@ -234,7 +234,7 @@ def test_quantiles_keep_the_axes_before_the_features(kind: str, lead: tuple[int,
     assert out.taus.shape == (*lead, 4)
 
 
-def test_implicit_levels_are_even_without_noise() -> None:
+def test_implicit_taus_are_evenly_spaced_without_noise() -> None:
     head, x = HEADS["implicit"](hidden=8), torch.randn(2, 5, 6)
     out = head(x)
     assert torch.equal(out.taus, torch.tensor([0.125, 0.375, 0.625, 0.875]).expand(2, 5, 4))
@@ -242,7 +242,7 @@ def test_implicit_levels_are_even_without_noise() -> None:
     assert torch.equal(head(x).quantiles, out.quantiles)
 
 
-def test_implicit_levels_are_drawn_for_each_row_with_noise() -> None:
+def test_implicit_taus_are_drawn_for_each_row_with_noise() -> None:
     head = HEADS["implicit"]()
     taus = head(torch.randn(6).expand(2, 5, 6), rng()).taus
     assert torch.equal(taus, torch.rand(2, 5, 4, generator=rng()))
@@ -262,10 +262,10 @@ def test_implicit_quantiles_by_the_papers_equations(noisy: bool) -> None:
     torch.testing.assert_close(out.q, out.quantiles.sum(dim=-1) / 4)
 
 
-def test_a_noisy_implicit_head_is_one_network_for_all_levels_of_a_row() -> None:
-    """Else the quantiles of one row would be those of several networks."""
+def test_a_noisy_implicit_head_uses_one_noise_for_all_taus_of_a_row() -> None:
+    """Otherwise the quantiles of a row would come from different networks."""
     head = HEADS["implicit"](sigma=0.5, dueling=True)
-    nn.init.zeros_(head.embedding.weight)  # so that the taus make no difference
+    nn.init.zeros_(head.embedding.weight)  # so that the taus have no effect
     nn.init.ones_(head.embedding.bias)
     quantiles = head(torch.randn(6).expand(5, 6), rng()).quantiles
     torch.testing.assert_close(quantiles, quantiles[..., :1].expand(5, 3, 4))

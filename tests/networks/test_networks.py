@@ -1,4 +1,4 @@
-"""Torsos, cores and heads: shapes, resets in the middle of a sequence, normalisation that travels with the weights."""
+"""Torsos, cores and heads: shapes, resets in the middle of a sequence, normalisation saved with the weights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_nature_network_has_its_published_size() -> None:
     assert count == 8224 + 32832 + 36928 + 1606144
 
 
-def test_unfit_torso_is_named() -> None:
+def test_a_torso_that_does_not_read_the_space_is_an_error() -> None:
     with pytest.raises(ValueError, match="'nature' does not read"):
         build_torso(VECTOR, "nature")
     with pytest.raises(ValueError, match="too small"):
@@ -66,9 +66,9 @@ def test_pixels_are_divided_by_their_range() -> None:
     assert torch.equal(Normalize(VECTOR)(torch.full((1, 4), 3.0)), torch.full((1, 4), 3.0))
 
 
-def test_centred_pixels_have_mean_zero_and_travel_with_the_state() -> None:
+def test_fitted_pixels_have_mean_zero_and_are_saved() -> None:
     samples = torch.randint(0, 255, (500, 4, 8, 8), dtype=torch.uint8)
-    samples[:, 0] = 7  # a pixel that never changes must not blow up
+    samples[:, 0] = 7  # a constant pixel must not blow up
     normalize = Normalize(spaces.Box(0, 255, (4, 8, 8), np.uint8))
     normalize.fit(samples)
     out = normalize(samples)
@@ -88,17 +88,17 @@ def test_a_sequence_equals_its_steps_with_random_resets(kind) -> None:
     model = Model(torso, core, QHead(core.out_dim, 3))
     obs, first = torch.randn(23, 5, 4), torch.rand(23, 5) < 0.2
     carry = torch.randn(5, model.carry_dim)
-    together, last = model(obs, carry, first)
+    sequence, last = model(obs, carry, first)
     stepwise = []
     for t in range(23):
         output, carry = model(obs[t], carry, first[t])
         stepwise.append(output.q)
-    torch.testing.assert_close(together.q, torch.stack(stepwise), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sequence.q, torch.stack(stepwise), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(last, carry, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_first_forgets_everything_before(kind) -> None:
+def test_first_clears_the_carry(kind) -> None:
     torch.manual_seed(0)
     core = build_core(kind, 4, 8)
     x, first = torch.randn(6, 2, 4), torch.zeros(6, 2, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Policies agree with torch's distributions; masks leave out what they say; the head keeps policy and value apart."""
+"""Policies against torch's distributions, masks, the actor-critic head, and running mean and variance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parameters(name: str, batch: int = 6) -> tuple[torch.nn.Module, torch.Tensor
 
 
 def reference(name: str, policy: torch.nn.Module, x: torch.Tensor) -> list[td.Distribution]:
-    """The distributions of each choice."""
+    """Return the distribution of each choice."""
     if name == "box":
         mean, log_std = x.chunk(2, dim=-1)
         return [td.Normal(mean, log_std.exp())]
@@ -37,7 +37,7 @@ def reference(name: str, policy: torch.nn.Module, x: torch.Tensor) -> list[td.Di
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_actions_fit_the_space_and_log_probabilities_are_torchs(name: str) -> None:
+def test_actions_are_in_the_space_and_log_probabilities_equal_torchs(name: str) -> None:
     policy, x = parameters(name)
     action = policy.sample(x, torch.Generator().manual_seed(1))
     assert action.shape == (6, *SPACES[name].shape)
@@ -52,22 +52,22 @@ def test_actions_fit_the_space_and_log_probabilities_are_torchs(name: str) -> No
     torch.testing.assert_close(policy.log_prob(x, action), expected)
     entropy = sum(part.entropy().sum(-1) if name == "box" else part.entropy() for part in parts)
     torch.testing.assert_close(policy.entropy(x), entropy)
-    stacked = torch.stack([x, x]), torch.stack([action, action])  # rows of a rollout lead alike
+    stacked = torch.stack([x, x]), torch.stack([action, action])  # [T, B] as in rollouts
     assert policy.log_prob(*stacked).shape == (2, 6)
     assert policy.entropy(stacked[0]).shape == (2, 6)
 
 
-def test_choices_come_as_often_as_they_are_likely() -> None:
+def test_choices_have_the_right_frequencies() -> None:
     policy, x = parameters("several", 1)
     drawn = policy.sample(x.expand(20_000, -1), torch.Generator().manual_seed(3))
     for k, part in enumerate(reference("several", policy, x)):
-        found = torch.bincount(drawn[:, k], minlength=policy.sizes[k]) / len(drawn)
-        torch.testing.assert_close(found, part.probs[0], atol=0.012, rtol=0.0)
-    together = torch.corrcoef(drawn.T.float())
-    assert (together - torch.eye(3)).abs().max() < 0.03  # independent of each other
+        frequencies = torch.bincount(drawn[:, k], minlength=policy.sizes[k]) / len(drawn)
+        torch.testing.assert_close(frequencies, part.probs[0], atol=0.012, rtol=0.0)
+    correlations = torch.corrcoef(drawn.T.float())
+    assert (correlations - torch.eye(3)).abs().max() < 0.03  # independent of each other
 
 
-def test_continuous_actions_have_their_mean_and_spread() -> None:
+def test_continuous_actions_have_the_right_mean_and_deviation() -> None:
     policy, x = parameters("box", 1)
     drawn = policy.sample(x.expand(20_000, -1), torch.Generator().manual_seed(3)).flatten(1)
     mean, log_std = x[0].chunk(2)
@@ -80,13 +80,13 @@ def test_continuous_actions_have_their_mean_and_spread() -> None:
     spaces.MultiDiscrete([[2, 2], [2, 2]]), spaces.MultiBinary((2, 2)), spaces.Dict(a=spaces.Discrete(2)),
     spaces.MultiDiscrete([2, 3], start=[1, 0]),
 ])  # fmt: skip
-def test_actions_that_no_policy_is_for_are_named(space: spaces.Space) -> None:
+def test_unsupported_action_spaces_are_refused(space: spaces.Space) -> None:
     with pytest.raises(ValueError, match="no policy supports the action space"):
         build_policy(space, 4)
 
 
 @pytest.mark.parametrize("name", ["discrete", "several"])
-def test_illegal_actions_are_never_drawn_and_the_others_share_their_probability(name: str) -> None:
+def test_illegal_actions_are_never_sampled_and_the_rest_is_renormalised(name: str) -> None:
     policy, x = parameters(name, 1)
     assert isinstance(policy, CategoricalPolicy)
     legal = torch.ones_like(x, dtype=torch.bool)
@@ -106,7 +106,7 @@ def test_illegal_actions_are_never_drawn_and_the_others_share_their_probability(
     torch.testing.assert_close(policy.entropy(masked), entropy)
 
 
-def test_masks_leave_gradients_finite_even_where_one_action_is_left() -> None:
+def test_gradients_are_finite_even_with_a_single_legal_action() -> None:
     policy, _ = parameters("discrete")
     legal = torch.zeros(6, 5, dtype=torch.bool)
     legal[torch.arange(6), torch.arange(6) % 5] = True
@@ -119,7 +119,7 @@ def test_masks_leave_gradients_finite_even_where_one_action_is_left() -> None:
 
 
 @pytest.mark.parametrize("novelty", [False, True])
-def test_a_twin_head_gives_policy_and_values_a_half_each(novelty: bool) -> None:
+def test_policy_and_values_of_a_twin_head_read_a_half_each(novelty: bool) -> None:
     head = PolicyValueHead(8, SPACES["discrete"], twin=True, novelty=novelty)
     x = torch.randn(3, 8, requires_grad=True)
     output = head(x)
@@ -131,27 +131,27 @@ def test_a_twin_head_gives_policy_and_values_a_half_each(novelty: bool) -> None:
         assert (grad[:, 4 - 4 * half : 8 - 4 * half] == 0).all()
 
 
-def test_moments_are_those_of_all_numbers_seen() -> None:
+def test_running_mean_and_variance_equal_those_of_all_samples() -> None:
     generator = torch.Generator().manual_seed(0)
-    moments, seen = RunningMeanStd((3,)), []
+    moments, samples = RunningMeanStd((3,)), []
     assert (moments.mean.tolist(), moments.variance.tolist()) == ([0.0] * 3, [1.0] * 3)
     for count, scale in ((1, 1.0), (7, 10.0), (0, 1.0), (40, 0.1)):
-        seen.append(scale * torch.randn(count, 3, generator=generator) + scale)
-        moments.merge(seen[-1])
-        together = torch.cat(seen)
-        torch.testing.assert_close(moments.mean, together.mean(0))
-        torch.testing.assert_close(moments.variance, together.var(0, correction=0), atol=1e-5, rtol=1e-5)
+        samples.append(scale * torch.randn(count, 3, generator=generator) + scale)
+        moments.merge(samples[-1])
+        everything = torch.cat(samples)
+        torch.testing.assert_close(moments.mean, everything.mean(0))
+        torch.testing.assert_close(moments.variance, everything.var(0, correction=0), atol=1e-5, rtol=1e-5)
     assert moments.count == 48
     other = RunningMeanStd((3,))
     other.load_state_dict(moments.state_dict())
-    other.merge(seen[1])
-    moments.merge(seen[1])
+    other.merge(samples[1])
+    moments.merge(samples[1])
     assert torch.equal(other.mean, moments.mean)
     assert torch.equal(other.variance, moments.variance)
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_the_mode_is_likelier_than_whatever_is_drawn(name: str) -> None:
+def test_the_mode_is_at_least_as_likely_as_any_sample(name: str) -> None:
     policy, x = parameters(name, 8)
     best = policy.mode(x)
     drawn = policy.sample(x, torch.Generator().manual_seed(0))

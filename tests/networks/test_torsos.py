@@ -1,4 +1,4 @@
-"""Torsos from inside: what is normalised and over what, sizes by hand, spectral norms, initialisation."""
+"""Torsos: axes of normalisation, sizes, spectral norms, initialisation, and texts computed once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from networks.torsos.vectors import Flat
 
 FRAME = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL = spaces.Box(-np.inf, np.inf, (4, 20, 20), np.float32)
-"""Pictures of wide numbers, so that the epsilon of a norm plays no part."""
+"""Images of large numbers, so that the epsilon of a norm is negligible."""
 VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)
 
 
@@ -46,14 +46,14 @@ def size(module: nn.Module) -> int:
 
 
 def stretch(norm: nn.LayerNorm) -> nn.LayerNorm:
-    """Give a norm an affine part of its own, as learning does."""
+    """Set a norm's affine parameters to random values, as if learned."""
     nn.init.uniform_(norm.weight, 0.5, 2.0)
     nn.init.normal_(norm.bias)
     return norm
 
 
 def normalized(x: Tensor, dim: int) -> Tensor:
-    """Mean 0 and variance 1 along one axis."""
+    """Normalise to mean 0 and variance 1 along one axis."""
     mean, variance = x.mean(dim, keepdim=True), x.var(dim, unbiased=False, keepdim=True)
     return (x - mean) / torch.sqrt(variance + 1e-5)
 
@@ -74,14 +74,14 @@ def test_layer_norm_is_over_the_channels_of_every_pixel_between_conv_and_relu() 
 
 
 @pytest.mark.parametrize("name", ["nature", "minatar", "data-efficient", "pong-small"])
-def test_what_each_norm_gives_has_mean_0_and_variance_1_at_every_pixel(name: str) -> None:
-    torso, seen = build_torso(FRAME, name, Style(layer_norm=True)), []
+def test_the_output_of_each_norm_has_mean_0_and_variance_1_at_every_pixel(name: str) -> None:
+    torso, outputs = build_torso(FRAME, name, Style(layer_norm=True)), []
     norms = [part for part in torso.modules() if isinstance(part, nn.LayerNorm)]
     for norm in norms:
-        norm.register_forward_hook(lambda module, inputs, out: seen.append(out.clone()))  # ReLU works in place
+        norm.register_forward_hook(lambda module, inputs, out: outputs.append(out.clone()))  # ReLU works in place
     torso(frames())
-    assert len(seen) == len(norms) == len(torso.convs) + 1  # type: ignore[arg-type]
-    for number, out in enumerate(seen):
+    assert len(outputs) == len(norms) == len(torso.convs) + 1  # type: ignore[arg-type]
+    for number, out in enumerate(outputs):
         assert out.dim() == (2 if number == len(torso.convs) else 4)  # type: ignore[arg-type]
         assert out.mean(dim=1).abs().max() < 1e-4
         assert (out.var(dim=1, unbiased=False) - 1).abs().max() < 0.05
@@ -149,7 +149,7 @@ def blocks(torso: nn.Module) -> list[ResidualBlock]:
     return [part for part in torso.modules() if isinstance(part, ResidualBlock)]
 
 
-def test_impala_large_by_hand() -> None:
+def test_impala_large_has_its_published_layers_and_size() -> None:
     torso = build_torso(FRAME, "impala-large")
     sections = [layer.weight.shape[:2] for layer in torso.layers if isinstance(layer, nn.Conv2d)]  # type: ignore[union-attr]
     assert sections == [(32, 4), (64, 32), (64, 64)]
@@ -162,20 +162,20 @@ def test_impala_large_by_hand() -> None:
 
 
 @pytest.mark.parametrize("side", [20, 84, 100])
-def test_impala_large_pools_any_picture_to_6x6(side: int) -> None:
+def test_impala_large_pools_any_image_to_6x6(side: int) -> None:
     torso = build_torso(spaces.Box(0, 255, (4, side, side), np.uint8), "impala-large")
-    pictures = torch.randint(0, 256, (1, 4, side, side), dtype=torch.uint8)
-    assert torso.layers(pictures.float()).shape == (1, 64, 6, 6)  # type: ignore[operator]
-    assert torso(pictures).shape == (1, 512)
+    images = torch.randint(0, 256, (1, 4, side, side), dtype=torch.uint8)
+    assert torso.layers(images.float()).shape == (1, 64, 6, 6)  # type: ignore[operator]
+    assert torso(images).shape == (1, 512)
 
 
-def test_pooling_takes_the_largest_of_each_part() -> None:
+def test_pooling_takes_the_maximum_of_each_cell() -> None:
     torch.manual_seed(2)
     pooled, whole = (ImpalaResNet(SMALL, (4,), style=Style(flat=True), pool=pool).eval() for pool in (5, 0))
     whole.load_state_dict(pooled.state_dict())
     x = wide(SMALL)
-    picture = whole(x).view(3, 4, 10, 10)
-    expected = picture.unflatten(3, (5, 2)).unflatten(2, (5, 2)).amax(dim=(3, 5))
+    feature_map = whole(x).view(3, 4, 10, 10)
+    expected = feature_map.unflatten(3, (5, 2)).unflatten(2, (5, 2)).amax(dim=(3, 5))
     assert torch.equal(pooled(x).view(3, 4, 5, 5), expected)
 
 
@@ -195,8 +195,8 @@ def test_residual_kernels_have_a_spectral_norm_of_1_however_they_are_scaled() ->
     assert len(convs) == 12
     for conv in convs:
         original = conv.parametrizations.weight.original  # type: ignore[union-attr]
-        nn.init.normal_(original, std=50.0 * original.std().item())  # another kernel, 50 times as large
-    assert max(abs(largest(conv) - 1.0) for conv in convs) > 0.5  # what was known of the old ones is of no use
+        nn.init.normal_(original, std=50.0 * original.std().item())  # a new kernel, 50 times as large
+    assert max(abs(largest(conv) - 1.0) for conv in convs) > 0.5  # the old power iteration no longer fits
     torso.train()
     with torch.no_grad():
         for _ in range(100):
@@ -214,7 +214,7 @@ def test_only_residual_kernels_of_impala_large_are_normalised() -> None:
     assert torch.equal(torso.layers[0].weight, before)  # type: ignore[index,union-attr]
 
 
-def test_a_look_changes_nothing_and_a_training_step_refines_the_norms() -> None:
+def test_evaluation_changes_nothing_and_training_refines_the_spectral_norms() -> None:
     torso = build_torso(SMALL, "impala-large").eval()
     before = {name: buffer.clone() for name, buffer in torso.named_buffers()}
     assert len([name for name in before if name.endswith("._u")]) == 12
@@ -227,7 +227,7 @@ def test_a_look_changes_nothing_and_a_training_step_refines_the_norms() -> None:
     assert {name for name in before if name.endswith(("._u", "._v"))} == changed
 
 
-def test_spectral_norms_travel_with_the_state() -> None:
+def test_spectral_norms_are_saved() -> None:
     torso, other = (build_torso(SMALL, "impala-large") for _ in range(2))
     x = wide(SMALL)
     for _ in range(3):
@@ -239,7 +239,7 @@ def test_spectral_norms_travel_with_the_state() -> None:
 
 def test_a_deep_copy_is_equal_and_independent() -> None:
     torso, x = build_torso(SMALL, "impala-large"), wide(SMALL)
-    torso(x).sum().backward()  # as amid training
+    torso(x).sum().backward()  # as during training
     twin = copy.deepcopy(torso).eval()
     torso.eval()
     before = torso(x)
@@ -258,7 +258,7 @@ def test_gradients_reach_every_kernel_of_impala_large() -> None:
     assert all(parameter.grad.abs().sum() > 0 for parameter in torso.parameters())
 
 
-def test_flat_is_the_numbers_themselves() -> None:
+def test_flat_returns_the_normalised_observation() -> None:
     numbers = build_torso(spaces.Box(-np.inf, np.inf, (2, 3), np.float32), "flat")
     x = wide(spaces.Box(-np.inf, np.inf, (2, 3), np.float32), 4)
     assert numbers.out_dim == 6
@@ -268,7 +268,7 @@ def test_flat_is_the_numbers_themselves() -> None:
     torch.testing.assert_close(counts(torch.tensor([[0, 5, 10]])), torch.tensor([[0.0, 0.5, 1.0]]))
 
 
-def test_what_was_done_last_stands_as_it_is_beside_the_features() -> None:
+def test_last_action_and_reward_are_concatenated_unchanged() -> None:
     last = {
         "last_action": spaces.Box(0.0, 1.0, (3,), np.float32),
         "last_reward": spaces.Box(-np.inf, np.inf, (1,), np.float32),
@@ -291,7 +291,7 @@ def test_what_was_done_last_stands_as_it_is_beside_the_features() -> None:
     assert columns["vector"].shape == (2, 8)
 
 
-def test_unknown_names_are_answered_with_all_that_there_are() -> None:
+def test_an_unknown_name_is_answered_with_all_names() -> None:
     with pytest.raises(ValueError, match="unknown torso 'resnet'") as raised:
         build_torso(FRAME, "resnet")
     message = str(raised.value)
@@ -317,7 +317,7 @@ def test_he_init_by_hand() -> None:
         assert not layer.bias.any(), name
 
 
-def test_texts_are_read_once_with_the_outcome_of_reading_each_row() -> None:
+def test_computing_each_distinct_text_once_equals_computing_every_row() -> None:
     torch.manual_seed(0)
     torso = Tokens(9, embedding=4, out_dim=5)
     texts = torch.tensor([[3, 4, 0, 0, 0], [8, 1, 2, 0, 0], [0, 0, 0, 0, 0], [3, 4, 5, 0, 0]])
