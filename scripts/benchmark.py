@@ -2,6 +2,7 @@
 
 benchmark.py speed                         throughput on Pong (84x84, Nature CNN), against Stable-Baselines3
 benchmark.py cost                          time of an update of each agent, and of prioritized sampling
+benchmark.py startup                       seconds until each command prints its --help
 benchmark.py learn dqn ppo sb3-dqn --env CartPole-v1 --total-steps 50000
 benchmark.py ablate dqn --env MinAtar/Breakout-v1 --seeds 5 --total-steps 1000000 -- --dueling --n-step 3
 benchmark.py exam ppo r2d2 --total-steps 200000 -- --core gru              over how many steps they remember
@@ -30,6 +31,7 @@ from scripts.command_line.options import parse
 EXPERIMENTS = {
     "speed": ("throughput", "Speed"),
     "cost": ("update_cost", "Cost"),
+    "startup": ("startup", "Startup"),
     "learn": ("suite", "Learn"),
     "ablate": ("ablation", "Ablate"),
     "exam": ("memory_exam", "Exam"),
