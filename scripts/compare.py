@@ -1,6 +1,7 @@
 """Compare runs on one self-contained page: learning curves, intervals, videos, differences, commands.
 
 compare.py RUN... [--out report.html] [--title TEXT] [--allow-mixed]
+
 compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [--seeds 5] [-- --any-field V]
 
 A duel trains both sides first, each seed in its own folder; finished runs are not trained again. A side is ALGO or
@@ -16,7 +17,7 @@ from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from agents.errors import ConfigError
 from scripts.command_line.errors import behind_dashes, run_main
@@ -28,17 +29,17 @@ from scripts.experiments.settings import TrainingOptions
 class Duel(TrainingOptions):
     """Options of a duel."""
 
-    duel: Annotated[tuple[str, str] | None, arg(metavar="ALGO[:PRESET] ALGO[:PRESET]")] = None
+    duel: Annotated[tuple[str, str] | None, arg(metavar="ALGO[:PRESET] ALGO[:PRESET]", help_behavior_hint="")] = None
     """Train two sides and compare them."""
-    env: Annotated[str | None, arg(metavar="ID")] = None
+    env: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(required)")] = None
     """Game."""
-    total_steps: Annotated[int | None, arg(metavar="N")] = None
+    total_steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(required)")] = None
     """Env steps of each run."""
-    preset: Annotated[str | None, arg(metavar="P")] = None
+    preset: Annotated[str | None, arg(metavar="P", help_behavior_hint="(default: the game family's)")] = None
     """Preset of sides without one of their own."""
     seeds: Annotated[int, arg(metavar="N")] = 5
     """Runs of each side."""
-    json: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    json: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file."""
 
 
@@ -46,13 +47,13 @@ class Duel(TrainingOptions):
 class Compare:
     """Options of the page."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")] = ()
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")] = ()
     """Run folders, as made by scripts/train.py."""
     out: Annotated[Path, arg(metavar="PAGE.html")] = Path("report.html")
     """The page."""
-    title: str | None = None
+    title: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
     """The page's heading."""
-    allow_mixed: bool = False
+    allow_mixed: Annotated[bool, FlagCreatePairsOff] = False
     """Accept different games or protocols on one page."""
     training: Duel = Duel()
 

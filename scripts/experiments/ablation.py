@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
@@ -32,11 +32,11 @@ from scripts.report.tables import interval, number, wide_console
 class Ablate(BudgetOptions):
     """Train an algorithm as it is, and once more without each of its components."""
 
-    algorithm: Annotated[Positional[str], arg(metavar="ALGO")] = ""
+    algorithm: Annotated[Positional[str], arg(metavar="ALGO", help_behavior_hint="(required)")] = ""
     """Algorithm, as for train.py."""
-    env: Annotated[tuple[str, ...], arg(metavar="ID...")] = ()
+    env: Annotated[tuple[str, ...], arg(metavar="ID...", help_behavior_hint="(required)")] = ()
     """Games."""
-    list: bool = False
+    list: Annotated[bool, FlagCreatePairsOff] = False
     """List the components and the options that switch them off, and stop."""
 
     def run(self, overrides: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ TaskName = Literal["recall", "t-maze", "repeat-previous", "flickering-pong"]
 class Exam(BudgetOptions):
     """Train algorithms on memory tasks, and find the longest horizon that they pass."""
 
-    algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...")] = ()
+    algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...", help_behavior_hint="(required)")] = ()
     """Algorithms, as for train.py."""
     tasks: tuple[TaskName, ...] = ("recall", "t-maze", "repeat-previous")
     """Memory tasks; flickering-pong takes hours."""

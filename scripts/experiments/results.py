@@ -66,7 +66,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Goal:
-    """How many runs reached `stop_return`, and the medians of what they took."""
+    """Number of runs that reached `stop_return`, and their median costs."""
 
     stop_return: float
     solved: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from agents.errors import ConfigError, RunError
 from agents.run.provenance import ROOT
@@ -33,11 +33,13 @@ BOOK = ROOT / "docs" / "results" / "book"
 class Suite(JobOptions):
     """Train and write the results book, docs/results/book."""
 
-    chapters: Annotated[Positional[tuple[str, ...]], arg(metavar="CHAPTER...")] = ()
-    """Chapters of --list (default: all)."""
-    list: bool = False
+    chapters: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="CHAPTER...", help_behavior_hint="(default: all)")
+    ] = ()
+    """Chapters, as --list names them."""
+    list: Annotated[bool, FlagCreatePairsOff] = False
     """List the chapters, and stop."""
-    book: Annotated[Path, arg(metavar="DIR")] = BOOK
+    book: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(default: docs/results/book)")] = BOOK
     """Folder of the book."""
 
     def run(self, overrides: Sequence[str]) -> None:
@@ -93,7 +95,7 @@ CHAPTERS = (
 
 
 def write_book(chapters: Mapping[Chapter, Settings], book: Path, console: Console) -> None:
-    """Train what is missing of these chapters, and write them and the book's page; RunError where runs failed."""
+    """Train the missing runs of these chapters; write them and the book's page. Raises RunError where runs failed."""
     book.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     for chapter, settings in chapters.items():

@@ -27,17 +27,17 @@ from scripts.runner.saved_run import SavedRun, load_run
 class Robustness:
     """Evaluate trained agents while their sensors fail and are repaired."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")] = ()
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="(required)")] = ()
     """Run folders of one game, such as of several seeds."""
-    damage: Literal["drop", "noise", "salt", "flicker"] | None = None
+    damage: Annotated[Literal["drop", "noise", "salt", "flicker"] | None, arg(help_behavior_hint="(required)")] = None
     """Sensor fault: missing numbers, noise, black and white pixels, or blank frames."""
-    levels: Annotated[tuple[float, ...], arg(metavar="L...")] = ()
+    levels: Annotated[tuple[float, ...], arg(metavar="L...", help_behavior_hint="(required)")] = ()
     """Amounts of the fault: shares or probabilities; a standard deviation for noise."""
     repair: Annotated[tuple[str, ...], arg(metavar="R...")] = ("zero",)
     """Repairs to compare, as for train.py."""
     eval_episodes: Annotated[int, arg(metavar="N")] = 30
     """Games of each run at each level."""
-    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file, and a plot beside it."""
 
     def run(self, overrides: Sequence[str]) -> None:

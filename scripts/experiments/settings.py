@@ -61,14 +61,14 @@ class JobOptions:
 
     jobs: Annotated[int, arg(metavar="J")] = 1
     """Runs side by side."""
-    threads: Annotated[int | None, arg(metavar="T")] = None
-    """Threads of each run (default: 1 with several jobs)."""
-    runs_dir: Annotated[Path, arg(metavar="DIR")] = BENCH
+    threads: Annotated[int | None, arg(metavar="T", help_behavior_hint="(default: 1 with several jobs)")] = None
+    """Threads of each run."""
+    runs_dir: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(default: runs/bench)")] = BENCH
     """Parent of the run folders."""
     track: TrackMode = "disabled"
     """Weights & Biases, as for train.py."""
-    group: Annotated[str | None, arg(metavar="NAME")] = None
-    """W&B group of the runs (default: ALGO__ENV)."""
+    group: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: ALGO__ENV)")] = None
+    """W&B group of the runs."""
     eval_episodes: Annotated[int, arg(metavar="N")] = 30
     """Games that evaluate each run after training."""
 
@@ -104,11 +104,11 @@ class TrainingOptions(JobOptions):
 class BudgetOptions(TrainingOptions):
     """Options of experiments whose budget and preset come from the command line."""
 
-    total_steps: Annotated[int | None, arg(metavar="N")] = None
+    total_steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(required)")] = None
     """Env steps of each run."""
-    preset: Annotated[str | None, arg(metavar="P")] = None
+    preset: Annotated[str | None, arg(metavar="P", help_behavior_hint="(default: the game family's)")] = None
     """Preset, as for train.py."""
-    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file."""
 
     def settings(self, envs: Sequence[str], overrides: Sequence[str], may_lack_budget: bool = False) -> Settings:
@@ -128,7 +128,7 @@ class TurnOptions:
     """Turns of each contender."""
     seconds: Annotated[float, arg(metavar="S")] = 3.0
     """Length of a turn."""
-    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file."""
 
     def check(self) -> None:
@@ -139,6 +139,6 @@ class TurnOptions:
 
 
 def check_out(path: Path | None) -> None:
-    """Raise ConfigError unless --out can be written: found out before hours of training."""
+    """Raise ConfigError unless --out can be written, before hours of training."""
     if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
         raise ConfigError(f"--out {path} is not a file in a folder that exists")

@@ -25,9 +25,9 @@ from scripts.runner.origin import origin
 class Learn(BudgetOptions):
     """Train algorithms on games with several seeds, and compare their scores."""
 
-    algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...")] = ()
+    algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...", help_behavior_hint="(required)")] = ()
     """Algorithms, as for train.py."""
-    env: Annotated[tuple[str, ...], arg(metavar="ID...")] = ()
+    env: Annotated[tuple[str, ...], arg(metavar="ID...", help_behavior_hint="(required)")] = ()
     """Games."""
 
     def run(self, overrides: Sequence[str]) -> None:

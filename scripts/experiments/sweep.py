@@ -39,13 +39,13 @@ if TYPE_CHECKING:  # the extra `sweep`
 class Sweep(TrainingOptions):
     """Search settings by a Weights & Biases sweep file, without an account."""
 
-    file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml")] = None
+    file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """A W&B sweep file, with algorithm, game, preset and env steps in its command."""
-    count: Annotated[int | None, arg(metavar="N")] = None
-    """Trials (default: run_cap, or all of a grid)."""
+    count: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: run_cap, or all of a grid)")] = None
+    """Trials."""
     seeds: Annotated[int, arg(metavar="N")] = 1
     """Runs of each trial."""
-    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file."""
 
     def run(self, overrides: Sequence[str]) -> None:

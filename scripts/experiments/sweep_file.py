@@ -119,7 +119,7 @@ class TrainCommand(NamedTuple):
 
 
 def read_sweep_file(path: Path) -> SweepFile:
-    """Return a sweep file; raise ConfigError, in one line, for what is wrong or cannot be done without W&B's server."""
+    """Return a sweep file; raise ConfigError, in one line, where it is invalid or needs W&B's server."""
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a sweep file: it has no parameters")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from agents.build import build_agent, build_replay, replay_layout, resolve_machine
 from agents.config import ReplayConfig, TrainConfig
@@ -42,7 +42,7 @@ class Speed(TurnOptions):
 
     algorithm: tuple[Literal["ppo", "dqn"], ...] = ("ppo", "dqn")
     """Algorithms to measure."""
-    no_sb3: bool = False
+    no_sb3: Annotated[bool, FlagCreatePairsOff] = False
     """Leave Stable-Baselines3 out."""
     seconds: Annotated[float, arg(metavar="S")] = 12.0
     """Length of a turn."""

@@ -44,13 +44,13 @@ REPS = 2_000
 class Transfer(TrainingOptions):
     """Train agents with and without pretrained encoders, and compare the env steps that they need."""
 
-    file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml")] = None
+    file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Arms to compare, as in scripts/transfers/."""
-    total_steps: Annotated[int | None, arg(metavar="N")] = None
-    """Env steps of each run (default: the file's)."""
+    total_steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the file's)")] = None
+    """Env steps of each run."""
     eval_episodes: Annotated[int, arg(metavar="N")] = 100
     """Games that evaluate each run after training."""
-    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    out: Annotated[Path | None, arg(metavar="FILE.json", help_behavior_hint="")] = None
     """Write all numbers to this JSON file."""
 
     def run(self, overrides: Sequence[str]) -> None:

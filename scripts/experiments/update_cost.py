@@ -1,4 +1,4 @@
-"""What an update costs: agents on the same frames, batch and network, measured in turns; and what sampling costs.
+"""Cost of an update: agents on the same frames, batch and network, measured in turns; and of prioritized sampling.
 
 Costs are wall-clock medians in milliseconds. Ratios are medians of the turns' ratios, so that a slow phase of the
 machine slows both sides. An agent with a replay samples a batch, learns from it and updates the priorities; one with
@@ -49,8 +49,8 @@ class Cost(TurnOptions):
     """Algorithms; the first is the base of the ratios."""
     env: Annotated[str, arg(metavar="ID")] = "ALE/Pong-v5"
     """Game."""
-    batch_size: Annotated[int | None, arg(metavar="B")] = None
-    """Batch size of agents without memory (default: their own)."""
+    batch_size: Annotated[int | None, arg(metavar="B", help_behavior_hint="(default: their own)")] = None
+    """Batch size of agents without memory."""
     seconds: Annotated[float, arg(metavar="S")] = 3.0
     """Length of a turn."""
 

@@ -1,4 +1,4 @@
-"""What tests of several scripts share."""
+"""Fixtures of several tests of commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.scripts.inside import Done, Ended, call
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
-    """Run benchmark.py on a folder of its own, its jobs in this process; `commands` are those of the last call."""
+    """Run benchmark.py on its own folder, with jobs in this process; `commands` are those of the last call."""
 
     def start(command: list[str], log: Path, threads: int) -> Ended:
         bench.commands.append(command)
