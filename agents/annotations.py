@@ -1,4 +1,4 @@
-"""Types of settings, as their dataclasses annotate them: values that fit, and words for errors."""
+"""Types of settings: values that fit an annotation, and words for errors."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ def in_words(kind: Any) -> str:
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple and get_origin(inner[0]) is Literal:
         return f"any of {', '.join(map(str, get_args(inner[0])))}"
+    if origin is tuple and Ellipsis not in inner:
+        return f"{len(inner)} values"
     if origin is tuple:
         return {int: "whole numbers", float: "numbers"}.get(inner[0], "values")
     if origin is dict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from agents.errors import ConfigError
-from networks.cores import CoreName
+from networks.core_names import CoreName
 
 ChannelName = Literal["text", "zh", "fr", "speech", "none"]
 EncoderMode = Literal["freeze", "finetune", "layerwise"]

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-CoreName = Literal["none", "gru", "lstm"]
+from networks.core_names import CoreName
 
 
 class Core(nn.Module):

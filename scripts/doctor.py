@@ -1,4 +1,4 @@
-"""Is everything here? Makes, steps and records a game of each family; prints the command that mends a failure."""
+"""Check the installation: make, step and record a game of each family; print the command that mends each failure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-from rich.console import Console
-
 from agents.errors import ConfigError
-from agents.run import machine
-from envs.action_replays import EpisodeRecord
-from envs.make import make_env, make_envs
-from envs.video import check_video, render_replay
 from scripts.command_line.errors import run_main
+from scripts.command_line.options import parse
+
+if TYPE_CHECKING:
+    from envs.action_replays import EpisodeRecord
 
 GAMES = {
     "classic control": ("CartPole-v1", "gymnasium", "-e ."),
@@ -28,11 +27,20 @@ GAMES = {
     "MinAtar": ("MinAtar/Breakout-v1", "minatar", "-e '.[games]'"),
     "MiniGrid": ("MiniGrid-Empty-5x5-v0", "minigrid", "-e '.[games]'"),
 }
-"""Family -> a short game, the package behind it, what pip is to install."""
+"""Family -> a short game, the package that it needs, arguments of pip that install it."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """The command has no options."""
 
 
 def play(env_id: str) -> EpisodeRecord:
-    """Play at random until one game has ended; return it."""
+    """Play at random until a game has ended; return its record."""
+    import numpy as np
+
+    from envs.make import make_envs
+
     envs = make_envs(env_id, 1, threads=1)
     envs.reset(seed=0)
     envs.single_action_space.seed(0)
@@ -44,18 +52,21 @@ def play(env_id: str) -> EpisodeRecord:
 
 
 def game(env_id: str) -> str:
-    """Make, step and record a game; say what came out."""
+    """Make, step and record a game; return its score and the facts of the video."""
+    from envs.make import make_env
+    from envs.video import check_video, render_replay
+
     record = play(env_id)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "game.mp4"
-        video = render_replay(record, [], path, make_env, max_steps=200)
+        facts = render_replay(record, [], path, make_env, max_steps=200)
         check_video(path)
-    sound = "sound" if video.has_audio else "no sound"
-    return f"{env_id}: score {record.episode_return:g}, video {video.width}x{video.height}, {sound}"
+    sound = "sound" if facts.has_audio else "no sound"
+    return f"{env_id}: score {record.episode_return:g}, video {facts.width}x{facts.height}, {sound}"
 
 
 def tracking() -> str:
-    """Say how W&B would run."""
+    """Return the version of W&B, and whether an account is set up."""
     import wandb
 
     account = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").exists()
@@ -63,7 +74,13 @@ def tracking() -> str:
 
 
 def main() -> None:
-    """Check one thing after the other; exit code 1 if something installed is broken."""
+    """Run all checks; exit with 1 if anything that is installed is broken."""
+    parse(DoctorOptions, sys.argv[1:], prog="doctor.py", description=__doc__)
+    print("checking libraries and games ...", flush=True)
+    from rich.console import Console
+
+    from agents.run import machine
+
     console, broken = Console(highlight=False, soft_wrap=True), 0
     checks: list[tuple[str, str, str, Callable[[], str]]] = [
         ("torch", "torch", "-e .", machine.summary),
@@ -78,7 +95,7 @@ def main() -> None:
             continue
         try:
             console.print(f"[green]works[/]    {name}: {check()}")
-        except Exception as error:  # whatever is wrong with a family, the others are still to be looked at
+        except Exception as error:  # a broken family must not hide the others
             broken += 1
             console.print(f"[red]broken[/]   {name}: {' '.join(str(error).split())}; try {command}")
     raise SystemExit(1 if broken else 0)

@@ -1,54 +1,84 @@
-"""Judge a run's agent by the run's own protocol: `evaluate.py RUN [--episodes N] [--seed S] [--json]`.
+"""Evaluate a run's agent under the run's own protocol: full games, raw scores.
 
-Full games, raw scores. The last line is JSON, and with --json the only one.
+  evaluate.py runs/RUN --episodes 100 --checkpoint best
+
+The last line is JSON; with --json it is the only one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.errors import ConfigError
+from tyro.conf import Positional, arg
+
 from agents.settings import ChannelName
-from scripts.command_line import errors, options
-from scripts.command_line.errors import run_main
-from scripts.runner import mission_channels
-from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
-from scripts.runner.saved_run import load_run
+from scripts.command_line.errors import UsageError, run_main
+from scripts.command_line.options import option_names, parse
+
+PROGRAM = "evaluate.py"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of the command."""
+
+    run: Annotated[Positional[Path | None], arg(metavar="RUN", help_behavior_hint="(required)")] = None
+    """Run folder."""
+    episodes: Annotated[int, arg(metavar="N")] = 30
+    """Full games to play."""
+    seed: Annotated[int, arg(metavar="S")] = 0
+    """Seed of the evaluation games, which are never those of training."""
+    checkpoint: Annotated[str, arg(metavar="NAME")] = "latest"
+    """latest, best, or a checkpoint's name."""
+    json: bool = False
+    """Print only the JSON line."""
+    env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Arguments of the environment to change, in pairs: --env-kwargs flicker 0.5."""
+    repair: Annotated[str | None, arg(metavar="R")] = None
+    """Repair of failing sensors, as for train.py; None keeps the run's own."""
+    mission_channel: ChannelName | None = None
+    """Form of missions; None keeps the run's own."""
+    interpreter: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Folder of a translation or speech-to-text task that turns missions into English; None keeps the run's own."""
 
 
 def main() -> None:
-    """Parse, load, judge, print."""
-    parser = errors.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--episodes", type=int, default=30, metavar="N", help="full games to play (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the judged games (default: 0)")
-    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a checkpoint's name")
-    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
-    parser.add_argument("--env-kwargs", nargs="+", default=[], metavar="NAME VALUE", help="judge in a changed game")
-    parser.add_argument("--repair", metavar="R", help="what repairs failing sensors, as for train.py")
-    parser.add_argument("--mission-channel", choices=get_args(ChannelName), help="how missions are given")
-    parser.add_argument("--interpreter", type=Path, metavar="RUN", help="translation or speech-to-text, makes English")
-    arguments = parser.parse_args()
-    if arguments.episodes < 1 or arguments.seed < 0:
-        raise ConfigError("--episodes must be at least 1 and --seed not negative")
-    saved = load_run(arguments.run, arguments.checkpoint)
-    if not arguments.json:
-        print(f"{saved.folder.name}, {saved.checkpoint.name}: {arguments.episodes} games of {saved.config.env}")
-    config = mission_channels.with_channel(saved.config, arguments.mission_channel, arguments.interpreter)
-    asked = [*(["--env-kwargs", *arguments.env_kwargs] if arguments.env_kwargs else ()),
-             *(["--repair", arguments.repair] if arguments.repair else ())]  # fmt: skip
-    changed = options.parse(type(config), asked, prog="evaluate.py", default=replace(config, env_kwargs={}))
-    config = replace(changed, env_kwargs={**config.env_kwargs, **changed.env_kwargs})
-    result = judge(saved.agent, config, arguments.episodes, judging_seed(arguments.seed))
+    """Parse, load, evaluate, print."""
+    words = sys.argv[1:]
+    if "env" in option_names(words):
+        raise UsageError("evaluate.py plays the run's own game: leave --env out (--env-kwargs changes its arguments)")
+    options = parse(EvaluateOptions, words, prog=PROGRAM, description=__doc__)
+    if options.run is None:
+        raise UsageError("name a run folder: evaluate.py RUN")
+    if options.episodes < 1 or options.seed < 0:
+        raise UsageError("--episodes must be at least 1 and --seed not negative")
+    if not options.json:
+        print(f"loading {options.run} ...", flush=True)
+    evaluate(options, options.run)
+
+
+def evaluate(options: EvaluateOptions, folder: Path) -> None:
+    """Play the games, keep them with the run, and print the result."""
+    from scripts.runner import mission_channels
+    from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
+    from scripts.runner.saved_run import load_run
+
+    saved = load_run(folder, options.checkpoint)
+    if not options.json:
+        print(f"{saved.folder.name}, {saved.checkpoint.name}: {options.episodes} games of {saved.config.env}")
+    config = mission_channels.with_channel(saved.config, options.mission_channel, options.interpreter)
+    changed: Mapping[str, int | float | bool | str] = {**config.env_kwargs, **options.env_kwargs}
+    config = replace(config, env_kwargs=dict(changed), repair=options.repair or config.repair)
+    result = judge(saved.agent, config, options.episodes, judging_seed(options.seed))
     keep_games(saved, "eval", result)
-    if not arguments.json:
+    if not options.json:
         mean, std, length = result.return_mean, result.return_std, result.length_mean
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
     print(json.dumps({**summary(result, saved), "mission_channel": config.mission_channel}))

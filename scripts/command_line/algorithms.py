@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from agents.setting_names import closest
 from scripts.command_line.errors import UsageError
 
 ALGORITHMS = {
@@ -64,7 +65,7 @@ def print_family(family: str) -> None:
     from rich.console import Console
 
     from agents.presets import registry
-    from scripts.runner.settings import closest, family_of_preset
+    from scripts.runner.settings import family_of_preset
 
     games = games_by_family()
     if family not in games:

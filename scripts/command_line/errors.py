@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
@@ -39,6 +41,7 @@ def behind_dashes(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run_main(main: Callable[[], None]) -> None:
     """Run a command; exit with 2 for bad input, 1 for a failure on the way, 130 after Ctrl-C."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # without it SDL prints an error of its own
     warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
     try:
         main()
@@ -48,8 +51,8 @@ def run_main(main: Callable[[], None]) -> None:
         stop(2, str(error))
     except OSError as error:
         stop(1, f"{error.filename or 'writing'}: {error.strerror}; checkpoints already saved are intact")
-    except KeyboardInterrupt:
-        stop(130, "stopped")
+    except KeyboardInterrupt as error:
+        stop(130, str(error) or "stopped")
 
 
 def stop(code: int, message: str) -> NoReturn:

@@ -46,16 +46,16 @@ def train_settings(algorithm: str, env_id: str, preset: str | None, words: Seque
 
 
 def parse_with_settings(
-    command: type[Command], config: TrainConfig, words: Sequence[str], *, prog: str, description: str = ""
+    command: type[Command], config: TrainConfig, words: Sequence[str], *, prog: str, owner: str = ""
 ) -> Parsed[Command]:
-    """Return a command's own options, and `config` with every setting that `words` change."""
+    """Return a command's own options, and `config` with every setting that `words` change; names as for `parse`."""
     own = {option.name.replace("-", "_") for option in options_of(command)}
     named = grouped(type(config), own)
     values = {name: [getattr(config, each.name) for each in fields(kind)] for name, kind in named.items()}
     headings: list[Any] = [("command", command, field(default_factory=command)), *named.items()]
     kind = make_dataclass("Options", headings, kw_only=True)
     default = kind(**{name: each(*values[name]) for name, each in named.items()})
-    parsed = parse(kind, words, prog=prog, default=default, description=description)
+    parsed = parse(kind, words, prog=prog, owner=owner, default=default)
     changed = {each.name: getattr(getattr(parsed, name), each.name) for name in named for each in fields(named[name])}
     return Parsed(parsed.command, replace(config, **changed))
 

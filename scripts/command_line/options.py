@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.conf import Positional
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.annotations import in_words
+from agents.setting_names import OLD_NAMES, OLD_SWITCHES, closest
 from scripts.command_line.errors import UsageError
-from scripts.command_line.names import OLD_NAMES, OLD_SWITCHES, OTHER_LIBRARIES
 
 T = TypeVar("T")
-Positional = tyro.conf.Positional
 SUFFIXES = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6}
 TYPES = ConstructorRegistry()
 """Types that are read in ways of our own."""
@@ -26,18 +25,24 @@ MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 """Flat options, documented by docstrings only."""
 
 
-def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:
+def parse(
+    kind: type[T], argv: Sequence[str], *, prog: str, owner: str = "", default: T | None = None, description: str = ""
+) -> T:
     """Return `kind` filled from the command line; print the help and exit where `argv` asks for it.
 
     Fields that are dataclasses are headings in the help, and their own fields flat options. Every field needs a
-    default, its own or that of the instance `default`. Raises UsageError, in one line, for everything that is wrong.
+    default, its own or that of the instance `default`. Raises UsageError, in one line, for every mistake; the line
+    calls the command `owner`, by default `prog`.
     """
     if asks_for_help(argv):
         _cli(kind, ["--help"], default, prog=prog, description=description)
-    words = canonical(kind, argv, prog)
-    value = _try(kind, words, default)
-    if value is None:
+    words = canonical(kind, argv, owner or prog)
+    parsed = _try(kind, words, default)
+    if parsed is None:
         raise UsageError(_complaint(kind, words, default))
+    value, rest = parsed
+    if rest:
+        raise UsageError(f"cannot read {rest[0]}; options begin with --")
     return value
 
 
@@ -108,44 +113,34 @@ def option_names(argv: Sequence[str]) -> set[str]:
     return {part[0].split("=")[0].lstrip("-").replace("_", "-") for part in split(argv) if _is_option(part[0])}
 
 
-def canonical(kind: type, argv: Sequence[str], prog: str) -> list[str]:
+def canonical(kind: type, argv: Sequence[str], owner: str) -> list[str]:
     """Return the words with every option under its own name; UsageError for one that the command does not have."""
-    known = {option.name: option for option in options_of(kind) if not option.positional}
-    switches = {name for name, option in known.items() if option.type is bool}
+    options = {option.name: option for option in options_of(kind) if not option.positional}
+    switches = {name for name, option in options.items() if option.type is bool}
+    names = [*options, *(f"no-{name}" for name in switches)]
     words = []
-    for part in split(argv):
-        if not _is_option(part[0]):
-            words += part
-            continue
-        written, equals, value = part[0].partition("=")
-        name = written.lstrip("-").replace("_", "-")
-        name = next((new for new in OLD_NAMES.get(name, ()) if new in known and name not in known), name)
-        option, *values = OLD_SWITCHES.get(name.removeprefix("no-"), ("",))
-        if option in known and value.lower() in ("", "true", "false"):
-            words += [f"--{option}", values[name.startswith("no-") or value.lower() == "false"], *part[1:]]
-            continue
-        off = name.removeprefix("no-") if name not in known and name.removeprefix("no-") in switches else None
-        if off is None and (name not in known or not written.startswith("--")):
-            raise UsageError(
-                f"{prog} has no option {written}{_hint(name, [*known, *(f'no-{s}' for s in switches)], prog)}"
-            )
-        if name in switches and equals and value.lower() in ("true", "false"):  # as a W&B agent writes it
-            words.append(f"--{name}" if value.lower() == "true" else f"--no-{name}")
-        elif (name in switches or off) and equals:
-            raise UsageError(f"{written} takes true or false, not {value}")
+    for first, *rest in split(argv):
+        written, equals, value = first.partition("=")
+        name = written.removeprefix("--").replace("_", "-")
+        if name not in names:
+            name = OLD_NAMES.get(name, name)
+        instead, on_value, off_value = OLD_SWITCHES.get(name.removeprefix("no-"), ("", "", ""))
+        if not _is_option(first):
+            words.append(first)
+        elif name not in names and instead in names:
+            words += [f"--{instead}", off_value if name.startswith("no-") or value.lower() == "false" else on_value]
+        elif name not in names:
+            raise UsageError(f"{owner} has no option {written}{closest(name, names, '--') or '; see --help'}")
+        elif equals and (name in switches or name.removeprefix("no-") in switches):  # as a W&B agent writes it
+            if value.lower() not in ("true", "false"):
+                raise UsageError(f"{written} takes true or false, not {value}")
+            switch = name if name in switches else name.removeprefix("no-")
+            on = (value.lower() == "true") == (name in switches)
+            words.append(f"--{switch}" if on else f"--no-{switch}")
         else:
             words.append(f"--{name}{equals}{value}")
-        words += part[1:]
+        words += rest
     return words
-
-
-def _hint(name: str, known: Iterable[str], prog: str) -> str:
-    known = list(known)
-    elsewhere = [ours for ours in OTHER_LIBRARIES.get(name, ()) if ours in known]
-    if elsewhere:
-        return f"; it is called --{elsewhere[0]} here"
-    close = difflib.get_close_matches(name, known, 1) or [each for each in known if each.startswith(name)]
-    return f"; did you mean --{close[0]}?" if close else f"; see {prog} --help"
 
 
 def _cli(kind: type[T], words: Sequence[str], default: T | None, **more: Any) -> tuple[T, list[str]]:
@@ -155,32 +150,25 @@ def _cli(kind: type[T], words: Sequence[str], default: T | None, **more: Any) ->
     )
 
 
-def _try(kind: type[T], words: Sequence[str], default: T | None) -> T | None:
-    """Return the value, or None where tyro refuses the words; its own message, a box, is dropped."""
+def _try(kind: type[T], words: Sequence[str], default: T | None) -> tuple[T, list[str]] | None:
+    """Return the value and the words left over, or None where tyro refuses a value; its message, a box, is dropped."""
     dropped = io.StringIO()
     try:
         with contextlib.redirect_stderr(dropped), contextlib.redirect_stdout(dropped):
-            value, unknown = _cli(kind, words, default, console_outputs=False)
+            return _cli(kind, words, default, console_outputs=False)
     except SystemExit:
         return None
-    return None if unknown else value
 
 
 def _complaint(kind: type[T], words: Sequence[str], default: T | None) -> str:
     """Return the reason for which tyro refuses the words: it is found by trying each option on its own."""
-    types = {f"--{option.name}": option.type for option in options_of(kind) if not option.positional}
-    for part in split(words):
-        if _is_option(part[0]) and _try(kind, part, default) is None:
-            name, equals, value = part[0].partition("=")
-            values = [value] * bool(equals) + part[1:]
-            if types.get(name, bool) is bool:
-                return f"{name} takes no value: {values[0]} stands alone"
-            if _try(kind, part[:2], default) is not None:
-                return f"{name} takes one value, and {part[2]} stands alone"
-            given = f", not {' '.join(values)}" if values else ""
-            return f"{name} takes {in_words(types[name])}{given}"
-    alone = [word for word in words if not word.startswith("--")]
-    return f"cannot read {alone[0] if alone else ' '.join(words)}; options begin with --"
+    types = {option.name: option.type for option in options_of(kind)}
+    for first, *values in split(words):
+        if _is_option(first) and _try(kind, [first, *values], default) is None:
+            name, equals, value = first.partition("=")
+            given = " ".join([value] * bool(equals) + values)
+            return f"{name} takes {in_words(types.get(name[2:]))}" + (f", not {given}" if given else "")
+    return f"cannot read {' '.join(words)}"
 
 
 def integer(text: str) -> int:
@@ -188,7 +176,7 @@ def integer(text: str) -> int:
     factor = SUFFIXES.get(text[-1:], 1)
     try:
         value = Decimal(text[:-1] if factor > 1 else text) * factor
-    except InvalidOperation as error:
+    except ArithmeticError as error:
         raise ValueError(text) from error
     if not value.is_finite() or abs(value) > 10**30 or value != int(value):
         raise ValueError(text)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,6 +15,7 @@ from agents.errors import ConfigError
 from agents.presets import registry
 from agents.presets.base import derive
 from agents.sb3 import zoo_presets
+from agents.setting_names import OLD_NAMES, OLD_SWITCHES, closest
 from envs.make import check_id, family
 
 Config = TypeVar("Config", bound=Any)
@@ -59,6 +59,7 @@ def override(config: Config, overrides: Mapping[str, object], owner: str) -> Con
     names = [field.name for field in fields(config)]
     values = {}
     for name, value in overrides.items():
+        name, value = _renamed(name, value, names)
         if name not in names:
             raise ConfigError(f"{owner} has no setting '{name}'{closest(name, names)}")
         try:
@@ -66,6 +67,16 @@ def override(config: Config, overrides: Mapping[str, object], owner: str) -> Con
         except ValueError as error:
             raise ConfigError(f"{name} takes {in_words(hints[name])}, not {value!r}") from error
     return replace(config, **values)
+
+
+def _renamed(name: str, value: object, names: Sequence[str]) -> tuple[str, object]:
+    """Return a setting under the name that took the place of a former one."""
+    if name in names:
+        return name, value
+    new, on, off = OLD_SWITCHES.get(name.replace("_", "-"), ("", "", ""))
+    if new.replace("-", "_") in names:
+        return new.replace("-", "_"), {True: on, False: off}.get(value is True, value)
+    return OLD_NAMES.get(name.replace("_", "-"), name).replace("-", "_"), value
 
 
 def check_algorithm(algorithm: str) -> None:
@@ -109,9 +120,3 @@ def _preset(algorithm: str, name: str) -> TrainConfig:
                     warnings.warn(f"{algorithm} has no preset for {name} games; it takes that of {base}", stacklevel=2)
                     return derive(kind, registry.PRESETS[base, name], **changed)
     return registry.preset(algorithm, name)
-
-
-def closest(name: str, names: Iterable[str]) -> str:
-    """Return `; did you mean NAME?` for the closest of `names`, or an empty string."""
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -1,11 +1,14 @@
-"""Other names of our options: former ones of our own are accepted, those of other libraries lead to ours."""
+"""Other names of settings: former ones of our own are accepted, those of other libraries lead to ours."""
 
 from __future__ import annotations
 
-OLD_NAMES = {"dir": ("runs-dir",), "adam-epsilon": ("optimizer-epsilon",)}
+import difflib
+from collections.abc import Iterable
+
+OLD_NAMES = {"dir": "runs-dir", "adam-epsilon": "optimizer-epsilon"}
 """Our own former names: accepted as the new one wherever a command has it."""
 OLD_SWITCHES = {"prioritized": ("replay-sampling", "prioritized", "uniform")}
-"""Our own former switches: the option that replaced each, and its values for `--switch` and `--no-switch`."""
+"""Our own former switches -> the option that took their place, its value when on and when off."""
 
 OTHER_LIBRARIES = {
     "lr": ("learning-rate",),
@@ -98,3 +101,17 @@ OTHER_LIBRARIES = {
     "output-dir": ("run-dir", "out"),
 }
 """Name elsewhere -> ours; the first that the command has is named in the error."""
+
+
+def closest(name: str, names: Iterable[str], dashes: str = "") -> str:
+    """Return the end of an error about an unknown name: ours for one of another library, or the closest; or nothing.
+
+    `names` have hyphens after `dashes`, as options, and underscores without, as fields.
+    """
+    names = list(names)
+    spelt = [ours if dashes else ours.replace("-", "_") for ours in OTHER_LIBRARIES.get(name.replace("_", "-"), ())]
+    elsewhere = [ours for ours in spelt if ours in names]
+    if elsewhere:
+        return f"; it is called {dashes}{elsewhere[0]} here"
+    close = difflib.get_close_matches(name, names, 1) or [each for each in names if name and each.startswith(name)]
+    return f"; did you mean {dashes}{close[0]}?" if close else ""
