@@ -1,65 +1,170 @@
-"""Train an agent: `train.py ALGO --env ID [--any-field V]`, or go on with one: `train.py --resume RUN`.
+"""Train an agent, continue a run, or start a new run from the weights of another.
 
-train.py ppo --env CartPole-v1            train.py --list
-train.py dqn --env ALE/Pong-v5 --double --n-step 3 --total-steps 2000000
+train.py ppo --env CartPole-v1
+train.py dqn --env ALE/Pong-v5 --double --n-step 3 --total-steps 2M
 train.py ppo --env ALE/Pong-v5 --preset fast --dry-run
+train.py --resume runs/RUN [--total-steps MORE]
+train.py --from runs/RUN --learning-rate 1e-4
+train.py dqn --env ALE/Pong-v5 --help      all settings, with the preset's values as defaults
+train.py --list [FAMILY]                   algorithms and game families; games and presets of a family
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.errors import ConfigError
-from scripts.command_line import algorithms, errors, groups
-from scripts.command_line.errors import run_main
-from scripts.runner import training
-from scripts.runner.training import TrackingSettings
+from tyro.conf import Positional, arg
+
+from agents.run.tracking import TrackMode
+from scripts.command_line import algorithms
+from scripts.command_line.errors import UsageError, run_main
+from scripts.command_line.options import asks_for_help, option_names, parse, value_of
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
+
+
+PROGRAM = "train.py"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Tracking on Weights & Biases."""
+
+    track: TrackMode = "offline"
+    """offline (to `wandb sync` later), online or disabled."""
+    project: str = "joypad"
+    """Project on W&B."""
+    group: str | None = None
+    """Group of runs on W&B; None is ALGO__ENV."""
+    tags: tuple[str, ...] = ()
+    """Tags on W&B, beside algorithm, game and protocol."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of the command itself."""
+
+    algorithm: Annotated[Positional[str], arg(metavar="[ALGO]")] = ""
+    """Algorithm to train with."""
+    preset: Annotated[str | None, arg(metavar="NAME")] = None
+    """Preset other than the game family's own, such as fast, zoo or tiny."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Continue a run from its last checkpoint; --total-steps extends it."""
+    initial_run: Annotated[Path | None, arg(name="from", metavar="RUN")] = None
+    """Start a new run from the weights of another; its settings are the defaults unless an algorithm is named."""
+    run_dir: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Run folder (default: a new one in runs/)."""
+    videos: bool = False
+    """Record the agent before and after training."""
+    dry_run: bool = False
+    """Print the pre-flight and stop."""
+    tracking: Tracking = Tracking()
+
+
+@dataclass(frozen=True)
+class Overview(TrainOptions):
+    """Options of `train.py --help`, which knows no algorithm yet."""
+
+    env: Annotated[str, arg(metavar="ID")] = ""
+    """Environment id, such as ALE/Pong-v5, MinAtar/Breakout-v1 or CartPole-v1."""
+    list: Annotated[tuple[str, ...] | None, arg(metavar="[FAMILY]")] = None
+    """List algorithms and game families, or games and presets of a family."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Options of a resumed run."""
+
+    resume: Annotated[Path, arg(metavar="RUN")] = Path()
+    """Run folder."""
+    total_steps: int | None = None
+    """New budget in env steps, all steps of the run included; None keeps the run's own."""
+    track: TrackMode | None = None
+    """Weights & Biases: offline, online or disabled; None keeps the run's own."""
 
 
 def main() -> None:
-    """Parse, build, train."""
-    parser = errors.Parser(usage=__doc__, add_help=False, allow_abbrev=False)
-    parser.add_argument("algorithm", nargs="?")
-    parser.add_argument("--env")
-    parser.add_argument("--preset", help="a preset other than the game family's own, such as fast or tiny")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="continue a run exactly where it was last saved")
-    parser.add_argument("--run-dir", type=Path, help="where the run folder is made (default: runs/)")
-    parser.add_argument(
-        "--track", choices=("offline", "online", "disabled"), help="Weights & Biases (default: offline)"
-    )
-    parser.add_argument("--project", default="joypad", help="on W&B (default: joypad)")
-    parser.add_argument("--group", help="on W&B: runs that belong together (default: ALGO__ENV)")
-    parser.add_argument(
-        "--tags", nargs="+", default=[], metavar="T", help="on W&B, beside algorithm, game and protocol"
-    )
-    parser.add_argument("--videos", action="store_true", help="record the agent before and after training")
-    parser.add_argument("--dry-run", action="store_true", help="print the pre-flight and stop")
-    parser.add_argument("--list", action="store_true", help="list algorithms, presets and games")
-    arguments, rest = parser.parse_known_args()
-    if arguments.list:
-        algorithms.print_families()
-    elif arguments.resume is not None:
-        given = {key for key, value in vars(arguments).items() if value != parser.get_default(key)}
-        if given - {"resume", "track"} or rest:
-            raise ConfigError("--resume takes its settings from the run; give no other option beside --track")
-        training.resume(arguments.resume, arguments.track)
-    elif arguments.algorithm is None:
-        parser.print_help()
-        raise ConfigError("name an algorithm, or --resume a run")
-    elif arguments.env is None:
-        raise ConfigError("name a game: --env ID (train.py --list shows some)")
+    """Parse the command line, then list, resume or train."""
+    words = sys.argv[1:]
+    names = option_names(words)
+    algorithm = _algorithm(words)
+    if "list" in names:
+        _list(parse(Overview, words, prog=PROGRAM).list or ())
+    elif "resume" in names:
+        _resume(words, names)
+    elif algorithm or "from" in names:
+        _train(algorithm, words)
+    elif asks_for_help(words):
+        parse(Overview, words, prog=PROGRAM, description=f"{__doc__}\nAlgorithms:\n{algorithms.overview()}")
     else:
-        config = groups.train_settings(arguments.algorithm, arguments.env, arguments.preset, rest)
-        tracking = TrackingSettings(
-            arguments.track or "offline", arguments.project, arguments.group, tuple(arguments.tags)
+        raise UsageError("name an algorithm, or --resume a run; train.py --help lists algorithms")
+
+
+def _algorithm(words: list[str]) -> str:
+    """Return the algorithm: the first word, or else the first that names one."""
+    if words and not words[0].startswith("-"):
+        return words[0]
+    return next((word for word in words if word in algorithms.ALGORITHMS), "")
+
+
+def _list(families: tuple[str, ...]) -> None:
+    if not families:
+        algorithms.print_families()
+    for family in families:
+        algorithms.print_family(family)
+
+
+def _resume(words: list[str], names: set[str]) -> None:
+    extra = names - {"resume", "total-steps", "track", "help", "h"}
+    if extra or not words[0].startswith("-"):
+        given = f"--{min(extra)}" if extra else words[0]
+        raise UsageError(f"--resume takes --total-steps and --track; all else is the run's, so leave out {given}")
+    options = parse(Resume, words, prog=PROGRAM)
+    print(f"loading {options.resume} ...", flush=True)
+    from scripts.runner import training
+
+    training.resume(options.resume, track=options.track, total_steps=options.total_steps)
+
+
+def _train(algorithm: str, words: list[str]) -> None:
+    """Parse all settings of the algorithm, with the preset's values as defaults, and train."""
+    env_id = value_of("--env", words)
+    if not asks_for_help(words):
+        if algorithm and env_id is None:
+            raise UsageError("name a game: --env ID (train.py --list shows some)")
+        print(f"loading {' for '.join(filter(None, (algorithm, env_id))) or value_of('--from', words)} ...", flush=True)
+    from scripts.command_line.groups import parse_with_settings
+    from scripts.runner import training
+
+    algorithm, base = _base(algorithm, env_id, words)
+    parsed = parse_with_settings(TrainOptions, base, words, prog=f"{PROGRAM} {algorithm}", owner=algorithm)
+    parsed.config.validate()
+    options, tracking = parsed.command, parsed.command.tracking
+    training.start(
+        algorithm, parsed.config, run_dir=options.run_dir, videos=options.videos, dry_run=options.dry_run,
+        tracking=training.TrackingSettings(tracking.track, tracking.project, tracking.group, tracking.tags),
+        initial_run=options.initial_run,
+    )  # fmt: skip
+
+
+def _base(algorithm: str, env_id: str | None, words: list[str]) -> tuple[str, TrainConfig]:
+    """Return the algorithm and its settings before the options: the preset's, or those of the run after --from."""
+    from scripts.runner.run_record import read_record
+    from scripts.runner.saved_run import split_checkpoint
+    from scripts.runner.settings import defaults
+
+    if algorithm:
+        return algorithm, defaults(
+            algorithm, env_id or "CartPole-v1", value_of("--preset", words), value_of("--core", words)
         )
-        training.start(
-            arguments.algorithm, config, run_dir=arguments.run_dir, tracking=tracking, videos=arguments.videos,
-            dry_run=arguments.dry_run,
-        )  # fmt: skip
+    record = read_record(split_checkpoint(Path(value_of("--from", words) or ""))[0])
+    return record.algo, record.config
 
 
 if __name__ == "__main__":
