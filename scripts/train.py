@@ -12,7 +12,7 @@ train.py --list [FAMILY]                   algorithms and game families; games a
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tyro.conf import Positional, arg
 
-from agents.run.tracking import TrackMode
+from agents.run.tracking import TrackingSettings, TrackMode
 from scripts.command_line import algorithms
 from scripts.command_line.errors import UsageError, run_main
 from scripts.command_line.options import asks_for_help, option_names, parse, value_of
@@ -33,24 +33,10 @@ PROGRAM = "train.py"
 
 
 @dataclass(frozen=True)
-class Tracking:
-    """Tracking on Weights & Biases."""
-
-    track: TrackMode = "offline"
-    """offline (to `wandb sync` later), online or disabled."""
-    project: str = "joypad"
-    """Project on W&B."""
-    group: str | None = None
-    """Group of runs on W&B; None is ALGO__ENV."""
-    tags: tuple[str, ...] = ()
-    """Tags on W&B, beside algorithm, game and protocol."""
-
-
-@dataclass(frozen=True)
 class TrainOptions:
     """Options of the command itself."""
 
-    algorithm: Annotated[Positional[str], arg(metavar="[ALGO]")] = ""
+    algo: Annotated[Positional[str], arg(metavar="[ALGO]")] = ""
     """Algorithm to train with."""
     preset: Annotated[str | None, arg(metavar="NAME")] = None
     """Preset other than the game family's own, such as fast, zoo or tiny."""
@@ -64,7 +50,7 @@ class TrainOptions:
     """Record the agent before and after training."""
     dry_run: bool = False
     """Print the pre-flight and stop."""
-    tracking: Tracking = Tracking()
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
 
 @dataclass(frozen=True)
@@ -145,11 +131,10 @@ def _train(algorithm: str, words: list[str]) -> None:
     algorithm, base = _base(algorithm, env_id, words)
     parsed = parse_with_settings(TrainOptions, base, words, prog=f"{PROGRAM} {algorithm}", owner=algorithm)
     parsed.config.validate()
-    options, tracking = parsed.command, parsed.command.tracking
+    options = parsed.command
     training.start(
         algorithm, parsed.config, run_dir=options.run_dir, videos=options.videos, dry_run=options.dry_run,
-        tracking=training.TrackingSettings(tracking.track, tracking.project, tracking.group, tracking.tags),
-        initial_run=options.initial_run,
+        tracking=options.tracking, initial_run=options.initial_run,
     )  # fmt: skip
 
 

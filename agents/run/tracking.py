@@ -15,6 +15,20 @@ from typing import Any, Literal, Protocol
 TrackMode = Literal["offline", "online", "disabled"]
 
 
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Tracking on Weights & Biases, beside the run's own files."""
+
+    track: TrackMode = "offline"
+    """offline (a folder to `wandb sync` later), online, or disabled."""
+    project: str = "joypad"
+    """Project on W&B."""
+    group: str | None = None
+    """Runs that belong together; None groups by algorithm and game (ALGO__ENV)."""
+    tags: tuple[str, ...] = ()
+    """Tags beside algorithm, game and protocol."""
+
+
 class Tracker(Protocol):
     """A second destination for metrics, videos and the report; the run's own files are always written."""
 

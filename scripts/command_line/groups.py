@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 from tyro.conf import arg
@@ -48,16 +48,28 @@ def train_settings(algorithm: str, env_id: str, preset: str | None, words: Seque
 def parse_with_settings(
     command: type[Command], config: TrainConfig, words: Sequence[str], *, prog: str, owner: str = ""
 ) -> Parsed[Command]:
-    """Return a command's own options, and `config` with every setting that `words` change; names as for `parse`."""
-    own = {option.name.replace("-", "_") for option in options_of(command)}
-    named = grouped(type(config), own)
-    values = {name: [getattr(config, each.name) for each in fields(kind)] for name, kind in named.items()}
-    headings: list[Any] = [("command", command, field(default_factory=command)), *named.items()]
-    kind = make_dataclass("Options", headings, kw_only=True)
-    default = kind(**{name: each(*values[name]) for name, each in named.items()})
-    parsed = parse(kind, words, prog=prog, owner=owner, default=default)
-    changed = {each.name: getattr(getattr(parsed, name), each.name) for name in named for each in fields(named[name])}
-    return Parsed(parsed.command, replace(config, **changed))
+    """Return a command's own options, and `config` with every setting that `words` change; names as for `parse`.
+
+    The help shows the command's options, the settings by group, and last the groups of the command.
+    """
+    hints, documents = get_type_hints(command, include_extras=True), documentation(command)
+    own: list[tuple[str, Any, Any]] = []
+    for each in fields(command):  # type: ignore[arg-type]
+        hint = hints[each.name]
+        kept = field(default=each.default, default_factory=each.default_factory)  # type: ignore[call-overload]
+        own.append((each.name, hint if is_dataclass(hint) else Annotated[hint, arg(help=documents[each.name])], kept))
+    last = [entry for entry in own if is_dataclass(entry[1])]
+    groups = grouped(type(config), {option.name.replace("-", "_") for option in options_of(command)})
+    settings = [(name, kind, field(default=_filled(kind, config))) for name, kind in groups.items()]
+    kind = make_dataclass("Options", [*(entry for entry in own if entry not in last), *settings, *last], kw_only=True)
+    parsed: Any = parse(kind, words, prog=prog, owner=owner)
+    changed = {each.name: getattr(getattr(parsed, name), each.name) for name in groups for each in fields(groups[name])}
+    return Parsed(command(**{name: getattr(parsed, name) for name, *_ in own}), replace(config, **changed))
+
+
+def _filled(kind: Any, config: TrainConfig) -> Any:
+    """Return an instance of a group with the values of `config`."""
+    return kind(*(getattr(config, each.name) for each in fields(kind)))
 
 
 def grouped(config: type[TrainConfig], without: set[str]) -> dict[str, type]:

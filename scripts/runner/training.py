@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from agents.replay.buffer import Replay
 from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
 from agents.run.run import Run
-from agents.run.tracking import Labels, TrackMode, make_tracker, new_run_id
+from agents.run.tracking import Labels, TrackingSettings, TrackMode, make_tracker, new_run_id
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
 from scripts.runner.custom_env import check_registered
@@ -38,26 +38,12 @@ EVAL_SEED_OFFSET = 1_000_003
 """Added to a run's seed for evaluation during training: no training episode has the same seed."""
 
 
-@dataclass(frozen=True)
-class TrackingSettings:
-    """Tracking on Weights & Biases, beside the run's own files."""
-
-    track: TrackMode = "offline"
-    """offline (a folder to `wandb sync` later), online, or disabled."""
-    project: str = "joypad"
-    """Project on W&B."""
-    group: str | None = None
-    """Runs that belong together; None groups by algorithm and game (ALGO__ENV)."""
-    tags: tuple[str, ...] = ()
-    """Tags beside algorithm, game and protocol."""
-
-
 def start(
     algorithm: str,
     config: TrainConfig,
     *,
     run_dir: Path | None = None,
-    tracking: TrackingSettings = TrackingSettings(),
+    tracking: TrackingSettings | None = None,
     videos: bool = False,
     dry_run: bool = False,
     initial_run: Path | None = None,
@@ -69,7 +55,7 @@ def start(
     and replay start afresh. `progress` shows the pre-flight, the live display and the closing lines. Raises ConfigError
     for settings that cannot work, RunError for a training that had to stop.
     """
-    console = Console(quiet=not progress)
+    console, tracking = Console(quiet=not progress), tracking or TrackingSettings()
     folder = _new_folder(run_dir or RUNS / run_name(algorithm, config))
     envs = add_teacher_reward(environments(config, config.num_envs), config)
     facts = build.resolve_machine(config, envs)
