@@ -67,7 +67,7 @@ def main() -> None:
 def evaluate(options: EvaluateOptions, folder: Path) -> None:
     """Play the games, keep them with the run, and print the result."""
     from scripts.runner import mission_channels
-    from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
+    from scripts.runner.evaluation import evaluate_agent, evaluation_seed, save_episodes, summary
     from scripts.runner.saved_run import load_run
 
     saved = load_run(folder, options.checkpoint)
@@ -76,8 +76,8 @@ def evaluate(options: EvaluateOptions, folder: Path) -> None:
     config = mission_channels.with_channel(saved.config, options.mission_channel, options.interpreter)
     changed: Mapping[str, int | float | bool | str] = {**config.env_kwargs, **options.env_kwargs}
     config = replace(config, env_kwargs=dict(changed), repair=options.repair or config.repair)
-    result = judge(saved.agent, config, options.episodes, judging_seed(options.seed))
-    keep_games(saved, "eval", result)
+    result = evaluate_agent(saved.agent, config, options.episodes, evaluation_seed(options.seed))
+    save_episodes(saved, "eval", result)
     if not options.json:
         mean, std, length = result.return_mean, result.return_std, result.length_mean
         print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")

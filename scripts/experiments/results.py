@@ -14,11 +14,11 @@ import numpy as np
 from scripts.experiments.training_jobs import Contender, Job
 from scripts.report import statistics as st
 from scripts.report.run_data import read_run
-from scripts.runner.evaluation import judge, judging_seed, keep_games, summary
+from scripts.runner.evaluation import evaluate_agent, evaluation_seed, save_episodes, summary
 from scripts.runner.files import write_json
 from scripts.runner.saved_run import load_run
 
-FINAL_EVAL_SEED = judging_seed()
+FINAL_EVAL_SEED = evaluation_seed()
 """Seed of evaluations after training: the default of `evaluate.py RUN`, which plays the same games."""
 
 
@@ -153,8 +153,8 @@ def evaluate_job(job: Job, episodes: int) -> FinalEvaluation:
     if complete and replays.exists() and all(saved[name] == value for name, value in request.items()):
         return FinalEvaluation(**saved)
     run = load_run(job.folder)
-    result = judge(run.agent, run.config, episodes, FINAL_EVAL_SEED)
-    keep_games(run, "eval", result)
+    result = evaluate_agent(run.agent, run.config, episodes, FINAL_EVAL_SEED)
+    save_episodes(run, "eval", result)
     evaluation = FinalEvaluation(**{**summary(result, run), "returns": result.returns, **request})
     write_json(path, asdict(evaluation))
     return evaluation

@@ -17,7 +17,7 @@ from scripts.experiments.settings import check_out
 from scripts.report import plots
 from scripts.report import statistics as st
 from scripts.report.tables import number, wide_console
-from scripts.runner.evaluation import judge
+from scripts.runner.evaluation import evaluate_agent
 from scripts.runner.files import write_json
 from scripts.runner.origin import origin
 from scripts.runner.saved_run import SavedRun, load_run
@@ -75,7 +75,7 @@ class Robustness:
         means = []
         for run in saved:
             config = replace(run.config, env_kwargs={**run.config.env_kwargs, damage: level}, repair=repair)
-            means.append(judge(run.agent, config, self.eval_episodes, FINAL_EVAL_SEED).return_mean)
+            means.append(evaluate_agent(run.agent, config, self.eval_episodes, FINAL_EVAL_SEED).return_mean)
         interval = st.bootstrap([np.array(means)], st.mean, np.random.default_rng(0))
         return CurvePoint(level, means, float(np.mean(means)), interval)
 

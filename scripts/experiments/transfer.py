@@ -28,7 +28,7 @@ from scripts.experiments.training_jobs import Contender, make_contender
 from scripts.report import statistics as st
 from scripts.report.run_data import read_run
 from scripts.report.tables import interval, number, wide_console
-from scripts.runner.evaluation import judge
+from scripts.runner.evaluation import evaluate_agent
 from scripts.runner.files import read_yaml, write_json
 from scripts.runner.saved_run import load_run
 
@@ -221,7 +221,7 @@ def score_under(run: RunOutcome, plan: Plan, name: str, episodes: int) -> float:
     if any(record.get(key) != value for key, value in request.items()):
         env_kwargs = {**saved.config.env_kwargs, **changes.get("env_kwargs", {})}
         config = replace(saved.config, **{**changes, "env_kwargs": env_kwargs})
-        record = {**request, "returns": judge(saved.agent, config, episodes, FINAL_EVAL_SEED).returns}
+        record = {**request, "returns": evaluate_agent(saved.agent, config, episodes, FINAL_EVAL_SEED).returns}
         write_json(path, record)
     return float(MEASURES[plan.measure](np.array(record["returns"])).mean())
 

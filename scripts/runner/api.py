@@ -11,7 +11,7 @@ from agents.evaluate import Evaluation
 from agents.run.tracking import TrackMode
 from scripts.runner import custom_env, training
 from scripts.runner.custom_env import EnvFactory
-from scripts.runner.evaluation import judge, judging_seed, keep_games
+from scripts.runner.evaluation import evaluate_agent, evaluation_seed, save_episodes
 from scripts.runner.results import TrainResult
 from scripts.runner.run_record import read_record
 from scripts.runner.saved_run import load_run, split_checkpoint
@@ -121,8 +121,8 @@ def evaluate(
     if episodes < 1 or seed < 0:
         raise ConfigError("episodes must be at least 1 and seed not negative")
     saved = load_run(_with_environment(run, env), checkpoint)
-    result = judge(saved.agent, saved.config, episodes, judging_seed(seed))
-    keep_games(saved, "eval", result)
+    result = evaluate_agent(saved.agent, saved.config, episodes, evaluation_seed(seed))
+    save_episodes(saved, "eval", result)
     return result
 
 

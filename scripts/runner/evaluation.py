@@ -1,4 +1,4 @@
-"""Evaluate an agent under its own protocol, and keep the games it played."""
+"""Evaluation of a run's agent under its own protocol; the games played are added to the run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from scripts.runner.environments import environments
 from scripts.runner.saved_run import SavedRun
 
 EVAL_ENVS = 8
+"""Environments stepped side by side in an evaluation."""
 
 
-def judge(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> Evaluation:
-    """Evaluate under the config's own protocol, on environments of its own."""
+def evaluate_agent(agent: Learner, config: TrainConfig, episodes: int, seed: int) -> Evaluation:
+    """Play `episodes` full games on new environments; raise ConfigError if these have another observation space."""
     envs = environments(config, min(EVAL_ENVS, episodes))
     if envs.single_observation_space != agent.observation_space:
         envs.close()
-        raise ConfigError(f"the agent reads {agent.observation_space}, and is given {envs.single_observation_space}")
+        raise ConfigError(
+            f"the agent observes {agent.observation_space}, the game shows {envs.single_observation_space}"
+        )
     try:
         return evaluate(agent, envs, episodes, seed)
     finally:
         envs.close()
 
 
-def keep_games(saved: SavedRun, kind: str, result: Evaluation) -> None:
-    """Add the games of an `evaluate` to the run's replays, unless they were of another game than it was trained on.
+def save_episodes(saved: SavedRun, kind: str, result: Evaluation) -> None:
+    """Append the games of an evaluation to the run's replays/<kind>.jsonl, unless their fingerprint is not the run's.
 
-    Where that cannot be written, the verdict still counts.
+    A failure to write is a warning: the result counts all the same.
     """
     if result.fingerprint != saved.record.fingerprint:
         return
@@ -42,11 +45,11 @@ def keep_games(saved: SavedRun, kind: str, result: Evaluation) -> None:
         with open(saved.folder / "replays" / f"{kind}.jsonl", "a") as file:
             file.writelines(record.to_json(**facts) + "\n" for record in result.records)
     except OSError as error:
-        warnings.warn(f"the games were not kept: {error}", stacklevel=2)
+        warnings.warn(f"the games were not saved: {error}", stacklevel=2)
 
 
 def summary(result: Evaluation, saved: SavedRun) -> dict[str, Any]:
-    """Return what `evaluate.py` prints as JSON."""
+    """Return the JSON line of `evaluate.py`."""
     return {
         "return_mean": result.return_mean,
         "return_std": result.return_std,
@@ -59,11 +62,11 @@ def summary(result: Evaluation, saved: SavedRun) -> dict[str, Any]:
     }
 
 
-def judging_seed(seed: int = 0) -> int:
-    """Return the seed of judged games, apart from those of training, which come out of a SeedSequence."""
+def evaluation_seed(seed: int = 0) -> int:
+    """Return the seed of evaluation games; training seeds come from a SeedSequence and differ from it."""
     return seed_of(seed, 0xE7A1)
 
 
 def seed_of(*numbers: int) -> int:
-    """Return one seed made from several numbers."""
+    """Combine several numbers into one seed below 2^31."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] & 0x7FFFFFFF)

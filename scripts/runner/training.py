@@ -25,7 +25,7 @@ from scripts.report.page import write_report
 from scripts.runner.custom_env import check_registered
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
-from scripts.runner.evaluation import judge
+from scripts.runner.evaluation import evaluate_agent
 from scripts.runner.files import RUNS
 from scripts.runner.origin import origin
 from scripts.runner.results import TrainResult
@@ -213,7 +213,7 @@ def _make_run(folder: Path, config: TrainConfig, console: Console) -> Run:
     display = None if console.quiet else Display(config.total_steps, config.env, config.stop_return, console)
 
     def evaluate(agent: Learner) -> dict[str, float]:
-        result = judge(agent, config, config.eval_episodes, config.seed + EVAL_SEED_OFFSET)
+        result = evaluate_agent(agent, config, config.eval_episodes, config.seed + EVAL_SEED_OFFSET)
         for record in result.records:
             run.write("replays/judged.jsonl", record.to_json(kind="eval", env_steps=run.env_steps))
         return {"eval/return_mean": result.return_mean, "eval/return_std": result.return_std}

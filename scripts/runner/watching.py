@@ -19,7 +19,7 @@ from envs.make import make_env
 from envs.video import Recording, check_video, render_frame, render_replay
 from scripts.runner import mission_channels
 from scripts.runner.environments import environments
-from scripts.runner.evaluation import keep_games, seed_of
+from scripts.runner.evaluation import save_episodes, seed_of
 from scripts.runner.saved_run import load_run
 
 Overlay = Callable[[int, float], list[str]]
@@ -58,7 +58,7 @@ def watch_run(
         if progress:
             print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{seed + game}_return_{record.episode_return:g}"
-        keep_games(saved, "watch", result)
+        save_episodes(saved, "watch", result)
         if live:
             show(record, [], scale)
             continue
