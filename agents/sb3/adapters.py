@@ -1,4 +1,7 @@
-"""Stable-Baselines3's classes around ours: environments, feature extractor, schedules, callback. Imports SB3."""
+"""Adapters between Stable-Baselines3 and joypad: vector environment, feature extractors, builder and callback.
+
+The only file that imports Stable-Baselines3 at the top; `agent.py` imports it when an agent is built.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -47,20 +50,20 @@ NAMES = {
     "train/loss": "train/loss",
     "rollout/exploration_rate": "train/epsilon",
 }
-"""SB3's names of metrics -> ours; its entropy_loss is the entropy with the other sign."""
+"""SB3's names of metrics -> ours. Its entropy_loss, the negative entropy, is converted in `Progress`."""
 SMALLEST_IMAGE = 36
-"""Pixels below which the Nature CNN has nothing left to look at."""
+"""Height and width, in pixels, of the smallest image that fits the Nature CNN."""
 
 
-def _nothing(*_: Any) -> None:
-    """What is told to nobody."""
+def _ignore(*_: Any) -> None:
+    """Do nothing."""
 
 
 class Vector(VecEnv):
-    """Our vector of environments as SB3 wants one: its own autoreset, rewards and ends as the learner is to see them.
+    """Our vector environment with SB3's interface; rewards are clipped and lost lives end episodes as configured.
 
-    SB3 resets within the step that ends an episode, and reads the last observation from the info. Scores and action
-    replays come from the vector itself, so they are those of the game.
+    SB3 wants same-step autoreset, with the last observation in the info. `count(env_steps, episodes)` receives the
+    steps and the recorded games, whose scores are the game's own; `record_time(name)` charges the elapsed time.
     """
 
     def __init__(
@@ -68,8 +71,8 @@ class Vector(VecEnv):
         envs: Any,
         config: SB3Config,
         seeds: Sequence[int],
-        count: Callable[[int, Any], None] = _nothing,
-        record_time: Callable[[str], None] = _nothing,
+        count: Callable[[int, Any], None] = _ignore,
+        record_time: Callable[[str], None] = _ignore,
     ):
         self.envs, self.config, self.seeds, self.count, self.record_time = envs, config, list(seeds), count, record_time
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -80,11 +83,11 @@ class Vector(VecEnv):
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Note the actions."""
+        """Store the actions for `step_wait`."""
         self.actions = actions
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Step, reset what has ended, and show it as SB3 expects."""
+        """Step, reset the environments whose game has ended, and return obs, reward, done and infos."""
         self.record_time("act")
         obs, reward, terminated, truncated, info = self.envs.step(self.actions)
         self.record_time("env")
@@ -95,9 +98,9 @@ class Vector(VecEnv):
         done = ended | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for env in np.flatnonzero(done):
-            cut = bool(truncated[env] and not terminated[env])
             last = map_tree(lambda part, env=env: part[env].copy(), obs)
-            infos[env] = {"terminal_observation": last, "TimeLimit.truncated": cut}
+            limited = bool(truncated[env] and not terminated[env])
+            infos[env] = {"terminal_observation": last, "TimeLimit.truncated": limited}
         if over.any():
             obs, info = self.envs.restart(over)
         self.info = info
@@ -105,40 +108,40 @@ class Vector(VecEnv):
         return obs, reward, done, infos
 
     def close(self) -> None:
-        """Leave the vector to whoever made it."""
+        """Keep the environments open; their owner closes them."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Answer what SB3 asks at the start; our environments draw nothing here."""
+        """Return `render_mode` None, which SB3 reads at the start; raise AttributeError for all else."""
         if attr_name == "render_mode":
             return [None] * self.num_envs
         raise AttributeError(attr_name)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refuse: environments of a protocol are not changed."""
+        """Raise NotImplementedError: the environments of a protocol are fixed."""
         raise NotImplementedError(attr_name)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Refuse: environments of a protocol are stepped and reset only."""
+        """Raise NotImplementedError: the environments of a protocol are only stepped and reset."""
         raise NotImplementedError(method_name)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
-        """None of SB3's wrappers is there: what they do is told by the vector."""
+        """Return False for every environment: none has a wrapper of SB3's."""
         return [False] * self.num_envs
 
 
 class Spaces(VecEnv):
-    """Just the spaces and the number of environments, to build an agent for."""
+    """Spaces and number of environments, to build an agent without environments."""
 
     def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space):
         super().__init__(num_envs, observation_space, action_space)
 
-    reset = step_async = step_wait = close = set_attr = env_method = _nothing  # type: ignore[assignment]
+    reset = step_async = step_wait = close = set_attr = env_method = _ignore  # type: ignore[assignment]
     get_attr = Vector.get_attr
     env_is_wrapped = Vector.env_is_wrapped
 
 
 class TorsoFeatures(BaseFeaturesExtractor):
-    """One of our torsos as SB3 wants a features extractor: observations, unscaled -> features [B, features_dim]."""
+    """One of our torsos as a features extractor of SB3: unscaled observations -> features [B, features_dim]."""
 
     def __init__(self, observation_space: spaces.Space, torso: str, style: Style):
         built = build_torso(observation_space, torso, style)
@@ -146,12 +149,20 @@ class TorsoFeatures(BaseFeaturesExtractor):
         self.torso = built
 
     def forward(self, observations: Any) -> Tensor:
-        """[B, ...], which SB3 has made float32 -> [B, features_dim]."""
+        """Return features [B, features_dim] of observations [B, ...], float32."""
         return self.torso(observations)
 
 
+class DictFeatures(CombinedExtractor):
+    """SB3's extractor for Dict observations, with a plain int for its width: an LSTM refuses NumPy's int64."""
+
+    def __init__(self, observation_space: spaces.Dict, **options: Any):
+        super().__init__(observation_space, **options)
+        self._features_dim = int(self._features_dim)
+
+
 def build(config: SB3Config, env: VecEnv, device: torch.device, **changes: Any) -> BaseAlgorithm:
-    """Build SB3's agent; `changes` replace arguments of its class."""
+    """Build SB3's agent, with `changes` to the arguments of its class; raise ConfigError for unsupported spaces."""
     kind = CLASSES[type(config)]
     arguments: dict[str, Any] = {**config.hyperparameters(), "learning_rate": config.learning_rate}
     if config.schedule == "linear":
@@ -163,33 +174,35 @@ def build(config: SB3Config, env: VecEnv, device: torch.device, **changes: Any) 
     arguments |= {"policy_kwargs": policy_arguments, "seed": config.seed, "device": device, **changes}
     try:
         model = kind(policy, env, **arguments)
-    except (AssertionError, ValueError) as error:  # what SB3 says to a space that it does not take
+    except (AssertionError, ValueError) as error:  # raised by SB3 for spaces that it does not support
         raise ConfigError(f"Stable-Baselines3's {kind.__name__} cannot play this: {error}") from error
     model.set_logger(Logger(None, []))
     return model
 
 
 def _policy(config: SB3Config, space: spaces.Space) -> tuple[str, dict[str, Any]]:
-    """Return the name of SB3's policy and its arguments."""
+    """Return the name of SB3's policy, and its keyword arguments."""
     arguments = config.policy_arguments()
     if arguments.pop("rms_prop_tf_like", False):
         arguments |= {"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": config.rms_prop_eps}}  # type: ignore
     if config.net_arch is not None:
         arguments["net_arch"] = list(config.net_arch)
-    kind = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     if config.torso == "sb3":
-        large = not isinstance(space, spaces.Dict) and is_image(space) and min(space.shape[1:]) >= SMALLEST_IMAGE
-        return ("CnnPolicy" if large else kind), arguments
+        if isinstance(space, spaces.Dict):
+            return "MultiInputPolicy", {**arguments, "features_extractor_class": DictFeatures}
+        large = is_image(space) and min(space.shape[1:]) >= SMALLEST_IMAGE
+        return ("CnnPolicy" if large else "MlpPolicy"), arguments
     if not all(isinstance(part, spaces.Box) for part in parts_of(space)):
         raise ConfigError(f"--torso {config.torso} reads arrays only under Stable-Baselines3, not {space}; use sb3")
-    ours = {"torso": config.torso, "style": config.style}
-    arguments |= {"features_extractor_class": TorsoFeatures, "features_extractor_kwargs": ours}
+    torso = {"torso": config.torso, "style": config.style}
+    arguments |= {"features_extractor_class": TorsoFeatures, "features_extractor_kwargs": torso}
     arguments.setdefault("net_arch", [])
-    return kind, arguments | {"normalize_images": False}
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    return policy, arguments | {"normalize_images": False}
 
 
-class Follow(BaseCallback):
-    """Tells a `Run` what SB3 does: updates and their metrics, checkpoints between rollouts, an end at a good score."""
+class Progress(BaseCallback):
+    """Reports SB3's updates to a `Run`, saves checkpoints between rollouts, and stops the training when it is over."""
 
     def __init__(self, run: Run, segment: Segment, agent: Any):
         super().__init__()
@@ -206,13 +219,13 @@ class Follow(BaseCallback):
         return not (self.run.solved or self.run.signalled)
 
     def _on_rollout_start(self) -> None:
-        """See to what was learned since the last rollout."""
+        """Report the updates since the last rollout, and save a checkpoint if one is due."""
         self.run.clock.record_time("learn")
         self._report()
         self.run.log_if_due()
         if self.run.env_steps >= self.due:
             self.due += self.run.config.checkpoint_steps
-            self.run.checkpoint(self.agent, self.segment)  # the policy is in eval mode here, as SB3 collects in it
+            self.run.checkpoint(self.agent, self.segment)  # SB3 collects in eval mode
 
     def _on_rollout_end(self) -> None:
         self.run.clock.record_time("act")
@@ -225,11 +238,11 @@ class Follow(BaseCallback):
     def _report(self) -> None:
         if not self.updates:
             return
-        said = self.model.logger.name_to_value
-        values = {ours: said[theirs] for theirs, ours in NAMES.items() if theirs in said}
-        if "train/entropy_loss" in said:
-            values["train/entropy"] = -said["train/entropy_loss"]
-        if "train/loss" not in values:  # A2C tells its parts only
+        logged = self.model.logger.name_to_value
+        values = {ours: logged[theirs] for theirs, ours in NAMES.items() if theirs in logged}
+        if "train/entropy_loss" in logged:
+            values["train/entropy"] = -logged["train/entropy_loss"]
+        if "train/loss" not in values:  # A2C logs the parts of its loss only
             config: Any = self.run.config
             values["train/loss"] = (
                 values["train/policy_loss"]

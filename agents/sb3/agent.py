@@ -1,8 +1,8 @@
-"""Stable-Baselines3's agents behind our runner: PPO, A2C, DQN, QR-DQN and recurrent PPO.
+"""Stable-Baselines3's agents as baselines: PPO, A2C, DQN, QR-DQN and recurrent PPO.
 
-They play the same environments under the same protocol as ours, and leave the same run folder. Learning is SB3's own
-`learn()`, from beginning to end; what it calls on the way is in adapters.py. It cannot be resumed: SB3 keeps its replay
-and half-done rollouts for itself.
+They play the same environments under the same protocols as our agents, and write the same run folders. Training is one
+call of SB3's own `learn()`, with the adapters of adapters.py. It cannot be resumed: checkpoints have no replay and no
+unfinished rollouts of SB3.
 
 Source: Raffin et al. 2021, "Stable-Baselines3" (JMLR 22:268).
 """
@@ -28,7 +28,7 @@ from agents.sb3.config import SB3Config, SB3DQNConfig
 
 
 class StableBaseline(Learner):
-    """One of SB3's agents: greedy in `act`, trained by `train`."""
+    """One of SB3's agents: `act` is greedy, `train` calls SB3's `learn()`."""
 
     config: SB3Config
     model: Any
@@ -60,18 +60,18 @@ class StableBaseline(Learner):
 
     @property
     def carry_dim(self) -> int:
-        """Numbers of memory: hidden and cell state of actor and critic."""
+        """Width of the memory of one environment: hidden and cell states of actor and critic."""
         return 4 * self.layers[0] * self.layers[1] if self.layers else 0
 
     def initial_carry(self, batch: int) -> Tensor:
-        """Return the empty memory of `batch` players, [batch, C]."""
+        """Return empty memories, [batch, C]."""
         return torch.zeros(batch, self.carry_dim, device=self.device)
 
     @torch.no_grad()
     def act(
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
-        """Choose the greedy actions, as SB3's `predict(deterministic=True)` does."""
+        """Return greedy actions, as SB3's `predict(deterministic=True)`, the new memory, and values."""
         tensors, _ = self.policy.obs_to_tensor(obs)
         if self.valued:
             network: Any = getattr(self.policy, "q_net", None)
@@ -80,16 +80,14 @@ class StableBaseline(Learner):
         elif self.layers is None:
             action, value, _ = self.policy(tensors, deterministic=True)
         else:
-            action, value, carry = self._remember(tensors, first, carry)
-        chosen = action.cpu().numpy()
-        if isinstance(self.action_space, spaces.Box):
-            chosen = np.clip(
-                chosen.reshape(-1, *self.action_space.shape), self.action_space.low, self.action_space.high
-            )
-        return chosen, carry, {"value": value.flatten().cpu().numpy()}
+            action, value, carry = self._recurrent(tensors, first, carry)
+        actions, space = action.cpu().numpy(), self.action_space
+        if isinstance(space, spaces.Box):
+            actions = np.clip(actions.reshape(-1, *space.shape), space.low, space.high)
+        return actions, carry, {"value": value.flatten().cpu().numpy()}
 
-    def _remember(self, tensors: Any, first: np.ndarray, carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the recurrent policy, whose states lie side by side in `carry`."""
+    def _recurrent(self, tensors: Any, first: np.ndarray, carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the recurrent policy; `carry` [B, C] concatenates its states. Returns actions, values, carry."""
         from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
         assert self.layers is not None
@@ -101,22 +99,22 @@ class StableBaseline(Learner):
         return action, value, packed.reshape(batch, self.carry_dim)
 
     def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Refuse: SB3 collects what it learns from by itself, in `train`."""
+        """Raise TypeError: SB3 collects and learns in `train`."""
         raise TypeError("Stable-Baselines3's agents learn in train() only")
 
     def train(self, envs: Any, run: Run, replay: Replay | None = None) -> None:
-        """Let SB3 learn until the run is over."""
+        """Call SB3's `learn()` until the run is over; `replay` is unused, for SB3 has its own."""
         for segment in run.segments():
             vector = self.adapters.Vector(envs, self.config, segment.seeds, run.count, run.clock.record_time)
             self.sb3.set_env(vector)
             self.sb3.set_random_seed(segment.seed)
-            follow = self.adapters.Follow(run, segment, self)
-            self.sb3.learn(self.config.total_steps, callback=follow, log_interval=None)
+            progress = self.adapters.Progress(run, segment, self)
+            self.sb3.learn(self.config.total_steps, callback=progress, log_interval=None)
             self.policy.set_training_mode(False)
             run.checkpoint(self, segment)
 
     def rehearse(self, envs: Any) -> float:
-        """Let a copy learn for a moment; return env steps per second."""
+        """Train a copy for a moment; return env steps per second."""
         changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.valued else {}
         vector = self.adapters.Vector(envs, self.config, range(envs.num_envs))
         twin: Any = self.adapters.build(self.config, vector, self.device, **changes)
@@ -127,8 +125,8 @@ class StableBaseline(Learner):
         return steps / (time.perf_counter() - begin)
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return nothing: there is no going on from it."""
+        """Return no tensors: the training cannot be resumed."""
         return {"tensors": {}, "updates": 0}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take back nothing."""
+        """Do nothing: the optimizer is not saved."""

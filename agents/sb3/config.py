@@ -17,77 +17,81 @@ from networks.torsos.base import Style
 
 @dataclass(frozen=True)
 class SB3Config(TrainConfig):
-    """What all of Stable-Baselines3's agents have."""
+    """Settings that all of Stable-Baselines3's agents share."""
 
     replay_option: ClassVar[str] = "--buffer-size"
 
     num_envs: int = 1
     """Environments stepped side by side (SB3's n_envs)."""
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
-    """SB3 works in float32."""
+    """fp32: SB3 computes in float32."""
     torso: str = "sb3"
-    """sb3 takes SB3's own network: its Nature CNN for an image of 36 pixels or more, an MLP elsewhere. auto, or a name
-    of networks/torsos/build.py, puts ours below its heads, so that a comparison changes the algorithm only."""
+    """sb3: SB3's own network, a Nature CNN for images of at least 36 pixels, an MLP otherwise. auto or a name in
+    networks/torsos/build.py: a torso of ours below SB3's heads, so that only the algorithm differs in a comparison."""
     net_arch: tuple[int, ...] | None = None
-    """Widths of the layers between torso and heads. None takes SB3's: 64 64 after its MLP, none after a CNN; and none
+    """Widths of the layers between torso and heads. None: SB3's, 64 64 without a CNN and no layers after one; no layers
     after a torso of ours."""
     learning_rate: float = 3e-4
-    """Step size of the optimizer."""
+    """Learning rate at the start."""
     schedule: Literal["constant", "linear"] = "constant"
-    """linear lets the learning rate, and PPO's clip range, fall to 0 at `total_steps`: `lin_` in the zoo's files."""
+    """linear: the learning rate, and PPO's clip range, fall to 0 at `total_steps` (`lin_` in rl-baselines3-zoo)."""
 
     def validate(self) -> None:
-        """Raise ConfigError at the first impossible value, and at what only our agents can do."""
+        """Raise ConfigError at the first impossible value, or for an option that SB3's agents lack."""
         super().validate()
         plain = {"observe_last": False, "mask_actions": False, "core": "none", "input_norm": "scale",
                  "fusion": "concat"}  # fmt: skip
         for name, value in plain.items():
-            self.require(getattr(self, name) == value, name, "is for our own agents: Stable-Baselines3 takes none")
+            self.require(getattr(self, name) == value, name, f"must be {value} for Stable-Baselines3's agents")
         learning = [key for key, (_, mode) in self.encoders().items() if mode != "freeze"]
         if learning:
-            raise ConfigError(f"Stable-Baselines3 takes frozen encoders only; give --encoder-mode {learning[0]}=freeze")
-        self.require(self.precision != "bf16", "precision", "must be fp32, which Stable-Baselines3 works in")
-        self.require("flicker" not in self.env_kwargs, "env_kwargs", "cannot flicker for Stable-Baselines3's agents")
+            raise ConfigError(
+                f"Stable-Baselines3 supports frozen encoders only; give --encoder-mode {learning[0]}=freeze"
+            )
+        self.require(self.precision != "bf16", "precision", "must be fp32: Stable-Baselines3 computes in float32")
+        self.require(
+            "flicker" not in self.env_kwargs, "env_kwargs", "must have no flicker for Stable-Baselines3's agents"
+        )
         self.require(self.learning_rate > 0, "learning_rate", "must be above 0")
         self.require(all(width >= 1 for width in self.net_arch or ()), "net_arch", "must be widths of at least 1")
 
     @property
     def style(self) -> Style:
-        """How a torso of ours is built for this algorithm."""
+        """Style of a torso of ours for this algorithm."""
         return Style(hidden=self.hidden)
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return the arguments of SB3's class that have the names of ours."""
-        ours = {field.name for field in fields(SB3Config)} - {"gamma"}
-        names = [field.name for field in fields(self) if field.name not in (*ours, *self.policy_arguments())]
+        """Return the arguments of SB3's class: `gamma`, and the fields that only this algorithm has."""
+        shared = {field.name for field in fields(SB3Config)} - {"gamma"}
+        names = [field.name for field in fields(self) if field.name not in (*shared, *self.policy_arguments())]
         return {name: getattr(self, name) for name in names}
 
     def policy_arguments(self) -> dict[str, Any]:
-        """Return what SB3 takes as `policy_kwargs`, but for its networks' widths."""
+        """Return SB3's `policy_kwargs`, except `net_arch`."""
         return {}
 
     def schedule_line(self) -> str:
-        """Say what becomes of the learning rate."""
+        """Return the schedule of the learning rate, for the pre-flight."""
         end = "0" if self.schedule == "linear" else f"{self.learning_rate:g}"
         return f"learning rate {self.learning_rate:g} to {end}"
 
 
 @dataclass(frozen=True)
 class SB3RolloutConfig(SB3Config):
-    """What its agents with rollouts have."""
+    """Settings that SB3's agents with rollouts share."""
 
     n_steps: int = 2048
     """Rows of a rollout."""
     gae_lambda: float = 0.95
-    """Lambda of generalised advantages."""
+    """Lambda of generalised advantage estimation."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Largest norm of a gradient."""
+    """Gradients are scaled down to this norm."""
     normalize_advantage: bool = True
-    """Give the advantages of a minibatch mean 0 and deviation 1."""
+    """Standardise the advantages of each minibatch."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -102,22 +106,22 @@ class SB3RolloutConfig(SB3Config):
 
     @property
     def updates_per_rollout(self) -> str:
-        """Say how often a rollout is learned from."""
+        """Return the number of updates per rollout, for the pre-flight."""
         return "one update each"
 
     def updates_line(self) -> str:
-        """Say how many rollouts of what size will be learned from."""
+        """Return number and size of the rollouts, for the pre-flight."""
         rollout = self.n_steps * self.num_envs
         return f"{-(-self.total_steps // rollout):,} rollouts of {rollout:,} steps, {self.updates_per_rollout}"
 
     def warnings(self) -> list[str]:
-        """Return one line for each of these settings that would waste the run."""
+        """Return one line for each setting that would waste the run."""
         if self.n_steps * self.num_envs > self.total_steps:
             return ["the first rollout is longer than the whole training; lower --n-steps or --num-envs"]
         return []
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides that make the training small."""
         return {**super().tiny(), "n_steps": 32}
 
 
@@ -132,10 +136,10 @@ class SB3A2CConfig(SB3RolloutConfig):
     rms_prop_eps: float = 1e-5
     """Epsilon of RMSProp."""
     rms_prop_tf_like: bool = False
-    """Epsilon inside the root, as TensorFlow has it and the zoo wants it for Atari."""
+    """RMSProp with epsilon inside the root, as in TensorFlow; rl-baselines3-zoo uses it for Atari."""
 
     def policy_arguments(self) -> dict[str, Any]:
-        """Return the optimizer, which the builder makes a class of."""
+        """Return the choice of optimizer, from which `adapters.build` makes SB3's arguments."""
         return {"rms_prop_tf_like": self.rms_prop_tf_like}
 
 
@@ -148,9 +152,9 @@ class SB3PPOConfig(SB3RolloutConfig):
     n_epochs: int = 10
     """Passes over a rollout."""
     clip_range: float = 0.2
-    """How far the ratio may leave 1."""
+    """Bound on the deviation of the probability ratio from 1."""
     target_kl: float | None = None
-    """Divergence at which the passes over a rollout end early."""
+    """KL divergence at which the passes over a rollout stop early; None for no limit."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -162,17 +166,17 @@ class SB3PPOConfig(SB3RolloutConfig):
 
     @property
     def updates_per_rollout(self) -> str:
-        """Say how often a rollout is learned from."""
+        """Return the number of updates per rollout, for the pre-flight."""
         return f"{self.n_epochs} x {-(-self.n_steps * self.num_envs // self.batch_size)} updates each"
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides that make the training small."""
         return {**super().tiny(), "batch_size": 16, "n_epochs": 2}
 
 
 @dataclass(frozen=True)
 class SB3RecurrentPPOConfig(SB3PPOConfig):
-    """Settings of sb3-contrib's RecurrentPPO, whose actor and critic have an LSTM each."""
+    """Settings of sb3-contrib's RecurrentPPO, with separate LSTMs for actor and critic."""
 
     n_steps: int = 128
     batch_size: int = 128
@@ -189,7 +193,7 @@ class SB3RecurrentPPOConfig(SB3PPOConfig):
         return {"lstm_hidden_size": self.lstm_hidden_size}
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides that make the training small."""
         return {**super().tiny(), "lstm_hidden_size": 16}
 
 
@@ -199,7 +203,7 @@ class SB3DQNConfig(SB3Config):
 
     learning_rate: float = 1e-4
     buffer_size: int = 1_000_000
-    """Transitions in the replay. SB3 keeps both observations of each."""
+    """Transitions in the replay; SB3 stores both observations of each."""
     learning_starts: int = 100
     """Env steps of random play before the first update."""
     batch_size: int = 32
@@ -207,21 +211,21 @@ class SB3DQNConfig(SB3Config):
     train_freq: int = 4
     """Steps of every environment between updates."""
     gradient_steps: int = 1
-    """Updates each time; -1 makes as many as there were steps."""
+    """Updates each time; -1 for one per step."""
     n_steps: int = 1
-    """Rewards before the bootstrap."""
+    """Rewards summed before the bootstrap."""
     tau: float = 1.0
-    """How much of the network goes into the target network each time; 1 copies it."""
+    """Step of the target network towards the online network at each of its updates; 1 copies."""
     target_update_interval: int = 10_000
     """Env steps between updates of the target network."""
     exploration_fraction: float = 0.1
-    """Part of the training over which epsilon falls."""
+    """Fraction of the training over which epsilon falls."""
     exploration_initial_eps: float = 1.0
     """Epsilon at the start."""
     exploration_final_eps: float = 0.05
-    """Epsilon in the end."""
+    """Epsilon at the end."""
     max_grad_norm: float | None = 10.0
-    """Largest norm of a gradient."""
+    """Gradients are scaled down to this norm."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -235,11 +239,11 @@ class SB3DQNConfig(SB3Config):
 
     @property
     def style(self) -> Style:
-        """How a torso of ours is built: with the rectifiers of DQN."""
+        """Style of a torso of ours: ReLU, as in DQN."""
         return Style(hidden=self.hidden, activation=nn.ReLU)
 
     def replay_bytes(self, observation_space: spaces.Space, frame_stack: int, carry_dim: int) -> int:
-        """Return the size of SB3's replay; raise ConfigError where it is more than is free."""
+        """Return the bytes of SB3's replay; raise ConfigError if they exceed the free memory."""
         each = observation_bytes(observation_space)
         needed, free = self.buffer_size * (2 * each + 16), machine.available_memory()
         fitting = int(0.8 * free / (2 * each + 16))
@@ -251,25 +255,25 @@ class SB3DQNConfig(SB3Config):
         return needed
 
     def updates_line(self) -> str:
-        """Say how many updates of what size will be made."""
+        """Return number and size of the updates, for the pre-flight."""
         per_cycle = self.train_freq if self.gradient_steps < 0 else self.gradient_steps
         cycles = max(self.total_steps - self.learning_starts, 0) // (self.train_freq * self.num_envs)
         return f"{cycles * per_cycle:,} updates of {self.batch_size}"
 
     def schedule_line(self) -> str:
-        """Say what becomes of the learning rate and of epsilon."""
+        """Return the schedules of learning rate and epsilon, for the pre-flight."""
         steps = round(self.exploration_fraction * self.total_steps)
         ends = f"{self.exploration_initial_eps:g} to {self.exploration_final_eps:g}"
         return f"{super().schedule_line()}, epsilon {ends} over {steps:,} steps"
 
     def warnings(self) -> list[str]:
-        """Return one line for each of these settings that would waste the run."""
+        """Return one line for each setting that would waste the run."""
         if self.learning_starts >= self.total_steps:
             return ["nothing will be learned: --learning-starts is not below --total-steps"]
         return []
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides that make the training small."""
         small = {"buffer_size": 400, "learning_starts": 50, "batch_size": 8, "target_update_interval": 10}
         return {**super().tiny(), **small, "train_freq": 4, "gradient_steps": 1}
 
@@ -283,7 +287,7 @@ class SB3QRDQNConfig(SB3DQNConfig):
     exploration_final_eps: float = 0.01
     max_grad_norm: float | None = None
     n_quantiles: int = 200
-    """Quantiles of each action's return."""
+    """Quantiles of the return of each action."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -295,5 +299,5 @@ class SB3QRDQNConfig(SB3DQNConfig):
         return {"n_quantiles": self.n_quantiles}
 
     def tiny(self) -> dict[str, Any]:
-        """Return what makes it small."""
+        """Return overrides that make the training small."""
         return {**super().tiny(), "n_quantiles": 8}

@@ -1,8 +1,8 @@
 """Presets of Stable-Baselines3's agents: its own defaults by game family, and rl-baselines3-zoo's values as `zoo-...`.
 
-The zoo's files are hyperparams/{ppo,a2c,dqn,qrdqn,ppo_lstm}.yml at 22e3ff2. `entry` names the game's own,
-or its family's. MinAtar is not in the zoo: its entry takes the zoo's Atari settings, with the network (our `minatar`
-torso and one linear layer), the learning rate, the start and the age of the target of Young & Tian 2019.
+The zoo's files are hyperparams/{ppo,a2c,dqn,qrdqn,ppo_lstm}.yml at 22e3ff2; `entry` returns a game's own entry, or its
+family's. MinAtar is not in the zoo: its entries are the zoo's Atari settings with network (our `minatar` torso and one
+linear layer), learning rate, learning start and target period of Young & Tian 2019.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "minigrid": {"total_steps": 500_000, "checkpoint_steps": 100_000},
     "toy": {"total_steps": 20_000, "checkpoint_steps": 10_000, "log_steps": 1_000},
 }  # fmt: skip
-"""Family -> how long, and how the learner sees its games."""
+"""Family -> budget, and the treatment of rewards and lost lives."""
 KINDS: dict[str, type[SB3Config]] = {
     "sb3-ppo": SB3PPOConfig,
     "sb3-a2c": SB3A2CConfig,
@@ -65,7 +65,7 @@ DQN_ATARI: dict[str, Any] = {
     "exploration_final_eps": 0.01,
 }  # fmt: skip
 MINATAR: dict[str, Any] = {"torso": "minatar"}
-# 1,000 updates are 4,000 steps, in which SB3 counts the target's age
+# 1,000 updates are 4,000 steps, the unit of SB3's target period
 DQN_MINATAR: dict[str, Any] = {
     **DQN_ATARI, **MINATAR, "learning_rate": 2.5e-4, "learning_starts": 5_000, "target_update_interval": 4_000,
 }  # fmt: skip
@@ -91,19 +91,19 @@ ZOO: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("sb3-qrdqn", "zoo-lunarlander"): ("box2d", QRDQN_LUNARLANDER),
     ("sb3-qrdqn", "zoo-atari"): ("atari", {}),
     ("sb3-qrdqn", "zoo-minatar"): ("minatar", DQN_MINATAR),
-    # the zoo's CartPoleNoVel and LunarLanderNoVel, which have its PPO's values
+    # the zoo's CartPoleNoVel and LunarLanderNoVel have the values of its PPO
     ("sb3-recurrent-ppo", "zoo-cartpole"): ("classic", PPO_CARTPOLE),
     ("sb3-recurrent-ppo", "zoo-lunarlander"): ("box2d", PPO_LUNARLANDER),
     ("sb3-recurrent-ppo", "zoo-atari"): ("atari", {**PPO_ATARI, "life_loss_ends": False}),
 }  # fmt: skip
-"""(algorithm, name) -> the family it is for, and what differs from SB3's defaults there."""
+"""(algorithm, name) -> game family, and the differences from SB3's defaults for it."""
 
 PRESETS: dict[tuple[str, str], SB3Config] = {
     **{(name, family): kind(**steps) for name, kind in KINDS.items() for family, steps in STEPS.items()},
     **{key: replace(KINDS[key[0]](**STEPS[family]), **values) for key, (family, values) in ZOO.items()},
 }
 GAMES = {"CartPole-v1": "zoo-cartpole", "LunarLander-v3": "zoo-lunarlander"}
-"""Games with an entry of their own."""
+"""Games with an entry of their own in the zoo."""
 
 
 def entry(env_id: str, family: str) -> str:

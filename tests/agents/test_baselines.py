@@ -80,6 +80,13 @@ def test_one_that_looks_at_images_is_saved_whole(name: str, env: str, torso: str
     assert np.array_equal(extras["value"], also["value"])
 
 
+@pytest.mark.parametrize("name", zoo_presets.KINDS)
+def test_one_that_reads_a_dict_trains(name: str, tmp_path: Path) -> None:
+    _, run = trained(name, "MiniGrid-Empty-5x5-v0", tmp_path / "run", total_steps=64, checkpoint_steps=64)
+    assert run.env_steps >= 64
+    assert run.updates > 0
+
+
 def test_one_seed_gives_one_training(tmp_path: Path) -> None:
     found = {checkpoint.weights_sha256(trained("sb3-ppo", "CartPole-v1", tmp_path / f"{i}")[0]) for i in range(2)}
     assert len(found) == 1
