@@ -1,11 +1,12 @@
 """Compare runs on one self-contained page: learning curves, intervals, videos, differences, commands.
 
-compare.py RUN... [--out report.html] [--title TEXT] [--allow-mixed]
+  compare.py runs/ONE runs/OTHER --out page.html
+  compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [-- --any-field V]
+  compare.py --duel dqn dqn,double=false --env CartPole-v1 --total-steps 50k --seeds 10
 
-compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [--seeds 5] [-- --any-field V]
-
-A duel trains both sides first, each seed in its own folder; finished runs are not trained again. A side is ALGO or
-ALGO:PRESET. Options after the -- are train.py's, for both sides.
+A duel trains both sides first, each seed in its own folder; finished runs are not trained again. A side is an
+algorithm, with a preset or settings of its own: ALGO[:PRESET][,NAME=VALUE...]. Options after the -- are train.py's,
+for both sides.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from scripts.experiments.settings import TrainingOptions
 class Duel(TrainingOptions):
     """Options of a duel."""
 
-    duel: Annotated[tuple[str, str] | None, arg(metavar="ALGO[:PRESET] ALGO[:PRESET]", help_behavior_hint="")] = None
-    """Train two sides and compare them."""
+    duel: Annotated[tuple[str, str] | None, arg(metavar="SIDE SIDE", help_behavior_hint="")] = None
+    """Train two sides, ALGO[:PRESET][,NAME=VALUE...], and compare them."""
     env: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(required)")] = None
     """Game."""
     total_steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(required)")] = None
@@ -82,6 +83,7 @@ def train_duel(options: Compare, overrides: list[str]) -> None:
         raise ConfigError("name a game: --env ID")
     if training.total_steps is None:
         raise ConfigError("say how long to train: --total-steps N")
+    print(f"loading {' and '.join(training.duel)} ...", flush=True)
     from scripts.experiments.duel import duel
 
     settings = training.make_settings(

@@ -1,12 +1,13 @@
 """Duels: two sides on one game, under one protocol and one budget, trained seed by seed and put in one table.
 
-A side is ALGO or ALGO:PRESET. Stable-Baselines3's agents take their zoo's settings for the game, where it has some.
+A side is ALGO[:PRESET][,NAME=VALUE...]. Stable-Baselines3's agents take their zoo's settings for the game, where it has
+some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,16 @@ def make_pair(sides: Sequence[str], settings: Settings) -> list[Contender]:
     (env,) = settings.envs
     pair = []
     for side in dict.fromkeys(sides):
-        algorithm, _, preset = side.partition(":")
-        preset_name = preset or settings.preset
-        pair.append(make_contender(side, algorithm, env, preset_name, settings.overrides, settings.total_steps))
+        name, *own = side.split(",")
+        algorithm, _, preset = name.partition(":")
+        # checked as those of both sides are: what the duel sets is not a side's to set
+        overrides = replace(settings, overrides=(*settings.overrides, *(f"--{setting}" for setting in own))).overrides
+        pair.append(make_contender(side, algorithm, env, preset or settings.preset, overrides, settings.total_steps))
     if len(pair) < 2:
-        raise ConfigError(f"a duel takes two sides, not {sides[0]} twice; give one of them a preset, as in ppo:tiny")
+        raise ConfigError(
+            f"a duel takes two sides, not {sides[0]} twice; give one a preset or a setting: {sides[0]}:tiny, "
+            f"{sides[0]},gamma=0.9"
+        )
     _require_one_protocol(pair)
     return pair
 

@@ -334,6 +334,8 @@ def test_a_command_says_what_it_does_before_it_loads() -> None:
         ("evaluate x --episodes 0", ("--episodes must be at least 1",)),
         ("watch", ("watch.py RUN|REPLAY",)), ("watch x --scale 13", ("--scale 1 to 12",)),
         ("watch . --verify", ("--verify is for action replays",)), ("doctor --verbose", ("no option --verbose",)),
+        ("compare", ("name run folders",)), ("compare x --duel ppo a2c", ("give no run folders",)),
+        ("compare --duel ppo a2c", ("--env ID",)), ("compare --duel ppo", ("--duel takes 2 values or None, not ppo",)),
     ],
 )  # fmt: skip
 def test_a_command_line_that_cannot_be_followed_is_one_line(command: str, fragments: tuple[str, ...]) -> None:
@@ -352,7 +354,7 @@ assert not heavy, heavy
 """
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "watch", "doctor"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "watch", "compare", "doctor", "benchmark"])
 def test_the_help_of_a_command_loads_no_library_of_the_training(name: str) -> None:
     code = CHECK.format(name=f"{name}.py", path=str(ROOT / "scripts" / f"{name}.py"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)

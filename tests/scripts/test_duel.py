@@ -83,3 +83,22 @@ def test_bad_input_is_one_line_and_trains_nothing(case: str, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     assert_one_line(call("compare", *words), 2, *fragments)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_side_takes_settings_of_its_own(monkeypatch: Any, tmp_path: Path) -> None:
+    contenders: list[Any] = []
+
+    def compete(pair: Any, *_: Any) -> Any:
+        contenders.extend(pair)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scripts.experiments.duel.compete", compete)
+    options = ("--env", GAME, "--total-steps", 400)
+    call("compare", "--duel", "dqn", "dqn:tiny,double=false,n-step=3", *options, "--", "--gamma", 0.9)
+    one, other = contenders
+    assert (one.config["double"], one.config["n_step"], one.config["gamma"]) == (True, 1, 0.9)
+    assert (other.config["double"], other.config["n_step"], other.config["gamma"]) == (False, 3, 0.9)
+    assert other.preset == "tiny"
+    assert one.folder(tmp_path, 0) != other.folder(tmp_path, 0)
+    assert_one_line(duel(tmp_path, "dqn", "dqn,seed=3", *options), 2, "--seed is an option of the suite")
+    assert_one_line(duel(tmp_path, "dqn", "dqn,lr=3", *options), 2, "it is called --learning-rate here")
