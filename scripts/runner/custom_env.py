@@ -37,12 +37,12 @@ def register(env_id: str, factory: EnvFactory) -> None:
     gym.register(env_id, make)
 
 
-def check_registered(env_id: str, folder: Path) -> None:
-    """Raise ConfigError for a run whose environment came from a factory that this process does not have."""
+def check_registered(env_id: str) -> None:
+    """Raise ConfigError for the id of a factory's environments in a process that does not have the factory."""
     if env_id.startswith(NAMESPACE) and env_id not in gym.registry:
         raise ConfigError(
-            f"{folder} was trained on an environment made by Python code ({env_id}); "
-            "use it from Python, with the factory: load(run, env=factory)"
+            f"{env_id} is an environment made by Python code; use its runs from Python, with the factory: "
+            "load(run, env=factory)"
         )
 
 

@@ -12,6 +12,7 @@ from agents.errors import ConfigError
 from envs.action_replays import RecordEpisodes
 from envs.make import make_envs, resolve_protocol
 from envs.wrappers import ObserveLast, ObserveMask
+from scripts.runner.custom_env import check_registered
 from scripts.runner.encoders import add_frozen_encoders
 from scripts.runner.mission_channels import add_mission_channel
 from scripts.runner.observation_repair import add_repair
@@ -21,6 +22,7 @@ def environments(
     config: TrainConfig, num_envs: int, threads: int = 0, custom_mission: str | None = None
 ) -> RecordEpisodes:
     """Make the environments that a config describes; `custom_mission` replaces the game's own missions."""
+    check_registered(config.env)
     protocol = resolve_protocol(config.env, config.protocol, config.image_size)
     envs = make_envs(config.env, num_envs, protocol, config.env_kwargs, threads)
     if config.observe_last and not isinstance(envs.single_action_space, spaces.Discrete):

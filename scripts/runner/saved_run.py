@@ -11,7 +11,6 @@ from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.run import checkpoint, machine
 from envs.action_replays import RecordEpisodes
-from scripts.runner.custom_env import check_registered
 from scripts.runner.encoders import with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.run_record import RunRecord, read_record
@@ -54,7 +53,6 @@ def load_run(
     """
     folder, which = split_checkpoint(folder, which)
     record = record or read_record(folder)
-    check_registered(record.config.env, folder)
     config = with_copied_encoders(record.config, folder)
     own = envs or environments(config, 1)
     if own.game.fingerprint != record.fingerprint:

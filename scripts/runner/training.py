@@ -22,7 +22,6 @@ from agents.run.run import Run
 from agents.run.tracking import Labels, TrackingSettings, TrackMode, make_tracker, new_run_id
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
-from scripts.runner.custom_env import check_registered
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import evaluate_agent
@@ -107,7 +106,6 @@ def resume(
         if total_steps <= old.config.total_steps:
             raise ConfigError(f"--total-steps must be above the run's {old.config.total_steps:,}, not {total_steps}")
         record = replace(old, config=replace(old.config, total_steps=total_steps))
-    check_registered(record.config.env, folder)
     config = with_copied_encoders(record.config, folder)
     envs = add_teacher_reward(environments(config, config.num_envs), config)
     saved = load_run(folder, "latest", envs, record)

@@ -268,8 +268,12 @@ def test_without_its_factory_such_a_run_is_refused(walked: Path, folder: Path, m
     with pytest.raises(ConfigError, match="needs no environment factory"):
         load(folder, env=corridor)
     monkeypatch.delitem(gym.registry, "custom/corridor")
-    for command in (("evaluate", walked), ("watch", walked), ("train", "--resume", walked)):
-        assert_one_line(call(*command), 2, "made by Python code (custom/corridor)", "load(run, env=factory)")
+    commands = (
+        ("evaluate", walked), ("watch", walked), ("train", "--resume", walked),
+        ("train", "--from", walked, "--run-dir", walked.parent / "new"),
+    )  # fmt: skip
+    for command in commands:
+        assert_one_line(call(*command), 2, "custom/corridor is an environment made by Python code", "env=factory")
     assert_one_line(call("watch", walked / "replays" / "train.jsonl"), 2, "custom/corridor cannot be made here")
 
 
