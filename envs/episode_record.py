@@ -36,7 +36,7 @@ class EpisodeRecord:
     env: int
     """Index in the vector environment."""
     seed: int
-    """Seed of the environment's last seeded reset."""
+    """Seed that the environment was last reset with."""
     ordinal: int
     """Number of episodes between that reset and this one."""
     start_frame: int

@@ -146,7 +146,7 @@ def make_envs(
     check_id(env_id)
     env_kwargs = env_kwargs or {}
     game = GameSpec(env_id, env_kwargs, protocol, family(env_id))
-    if game.family == "atari" and _own_kwargs(env_id, env_kwargs).get(SOUND) not in TRUE:
+    if game.family == "atari" and _constructor_kwargs(env_id, env_kwargs).get(SOUND) not in TRUE:
         envs = _atari_vector(env_id, num_envs, protocol, threads)
     else:
         thunks = [lambda: make_env(env_id, protocol, env_kwargs, render_mode=None)] * num_envs
@@ -177,33 +177,35 @@ def make_env(
     env_kwargs: dict[str, Any] | None = None,
     render_mode: str | None = "rgb_array",
 ) -> gym.Env:
-    """Make one environment with the observations of a row of `make_envs`, which renders in colour at native size.
+    """Make one environment that observes what a row of `make_envs` does, and renders in colour at native size.
 
     Arguments and errors are those of `make_envs`; sensor failures are left out.
     """
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)
-    kind, own = family(env_id), _own_kwargs(env_id, env_kwargs or {})
-    if kind == "atari":
-        return AtariGame(env_id, protocol, render_mode, own.get(SOUND) in TRUE)
+    game_family, kwargs = family(env_id), _constructor_kwargs(env_id, env_kwargs or {})
+    if game_family == "atari":
+        return AtariGame(env_id, protocol, render_mode, kwargs.get(SOUND) in TRUE)
     try:
-        can_render = kind != "toy"
+        can_render = game_family != "toy"
         rendering: dict[str, Any] = {"render_mode": render_mode} if render_mode and can_render else {}
-        mission = {name: own.pop(name) for name in (STRICT, PAIRS) if kind == "minigrid" and name in own}
-        env = gym.make(env_id, **rendering, **own)
+        mission: dict[str, Any] = {}
+        if game_family == "minigrid":
+            mission = {name: kwargs.pop(name) for name in (STRICT, PAIRS) if name in kwargs}
+        env = gym.make(env_id, **rendering, **kwargs)
     except (gym.error.DependencyNotInstalled, ImportError) as error:
-        hint = "; pip install -c constraints.txt -e '.[games]'" if kind == "box2d" else ""
+        hint = "; pip install -c constraints.txt -e '.[games]'" if game_family == "box2d" else ""
         raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
     except (TypeError, ValueError, AssertionError) as error:
-        if not own:
+        if not kwargs:
             raise
         reason = str(error).split(" was raised from")[0]
         raise EnvError(f"{env_id} does not take these arguments: {reason}") from error
     if isinstance(env.action_space, gym.spaces.Box):
         env = bounded_actions(env)
-    if kind == "minigrid":
+    if game_family == "minigrid":
         return GridPlanes(_with_missions(env, mission))
-    if kind == "minatar":
+    if game_family == "minatar":
         return ChannelsFirst(SeededMinAtar(env))
     space = env.observation_space
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.shape[2] < space.shape[0]:
@@ -221,15 +223,15 @@ def _with_missions(env: gym.Env, env_kwargs: dict[str, Any]) -> gym.Env:
         raise EnvError(str(error)) from error
 
 
-def _own_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the environment's constructor; raise EnvError for an Atari game's, but for sound."""
-    own = {name: value for name, value in env_kwargs.items() if name not in SENSORS}
-    if set(own) - {SOUND} and family(env_id) == "atari":
+def _constructor_kwargs(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are not sensor failures; raise EnvError if an Atari game gets any but `sound`."""
+    kwargs = {name: value for name, value in env_kwargs.items() if name not in SENSORS}
+    if set(kwargs) - {SOUND} and family(env_id) == "atari":
         raise EnvError(
             f"the protocol sets up {env_id}; --env-kwargs takes {SOUND}, {FLICKER}, {NOISE} and {SALT} for it, "
-            f"not {', '.join(sorted(set(own) - {SOUND}))}"
+            f"not {', '.join(sorted(set(kwargs) - {SOUND}))}"
         )
-    return own
+    return kwargs
 
 
 def _atari_vector(env_id: str, num_envs: int, protocol: Protocol, threads: int) -> gym.vector.VectorEnv:
