@@ -1,4 +1,4 @@
-"""Lines of a teacher: praise, blame and small talk, written from templates, and the reward of each."""
+"""Templates of a teacher's feedback (praise, blame and small talk) and the reward of each class."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ BEFORE = ("", "oh", "well", "hm", "listen", "now", "i think", "for me", "you kno
 AFTER = ("", "keep going", "go on", "you see", "turn around", "go to the {thing}", "the {thing} is near",
          "i am watching", "where is the {thing}", "think about it")  # fmt: skip
 FOR_TEST = 5
-"""Templates of each class, the last ones, that no training text is written from; as many before them validate."""
+"""The last templates of each class are for testing only, as many before them for validation."""
 
 
-def said(rng: np.random.Generator, label: str, thing: str, side: int) -> tuple[str, str]:
-    """Return a line, and the template that it is written from; `side` is 0 to train, 1 to validate, 2 to test."""
-    all_of = {"good": GOOD, "bad": BAD, "neutral": NEUTRAL}[label]
-    some = (all_of[: -2 * FOR_TEST], all_of[-2 * FOR_TEST : -FOR_TEST], all_of[-FOR_TEST:])[side]
+def draw_line(rng: np.random.Generator, label: str, thing: str, split: int) -> tuple[str, str]:
+    """Return a line and its template; `split` is 0 for training, 1 for validation, 2 for testing."""
+    templates = {"good": GOOD, "bad": BAD, "neutral": NEUTRAL}[label]
+    available = (templates[: -2 * FOR_TEST], templates[-2 * FOR_TEST : -FOR_TEST], templates[-FOR_TEST:])[split]
     before, core, after, praise, blame = (
-        words[int(rng.integers(len(words)))] for words in (BEFORE, some, AFTER, PRAISE, BLAME)
+        words[int(rng.integers(len(words)))] for words in (BEFORE, available, AFTER, PRAISE, BLAME)
     )
     line = f"{before} {core} {after}".format(praise=praise, blame=blame, thing=thing)
     return " ".join(line.split()), core

@@ -1,7 +1,7 @@
-"""The language of BabyAI's missions (Chevalier-Boisvert et al. 2019, figure 2): made, read, said in three languages.
+"""Grammar of BabyAI's missions (Chevalier-Boisvert et al. 2019, figure 2): draw, parse, and translate them.
 
-A mission is one or two groups of one or two clauses: "A and B, then C and D", or "A and B after you C and D". Chinese
-and French say the same with the same order; Chinese has no articles, so that a translation may choose them freely.
+A mission has one or two groups of one or two clauses: "A and B, then C and D", or "A and B after you C and D". Chinese
+and French keep this order. Chinese has no articles, so translations from it may choose them freely.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ TYPES = ("ball", "box", "door", "key")
 PLACES = ("left", "right", "front", "behind")
 VERBS = ("go to", "pick up", "open", "put")
 HELD_OUT = frozenset({("red", "ball"), ("blue", "key"), ("green", "box"), ("yellow", "door"), ("purple", "ball")})
-"""Pairs of colour and type that nobody sees in training: whoever understands both words understands the pair."""
+"""Pairs of colour and type excluded from training, to test generalisation from words to pairs."""
 Wording = TypeVar("Wording", str, bool)
 Language = Literal["en", "zh", "fr"]
 
 
 class MissionError(ValueError):
-    """A text that is no mission, in one line."""
+    """A text is not a mission; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object as a mission describes it."""
+    """Description of an object."""
 
     color: str | None = None
     type: str | None = None
@@ -39,7 +39,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Clause:
-    """One thing to do; `target` is what the thing is put next to."""
+    """An instruction; `target` is the object to put `thing` next to."""
 
     verb: str
     thing: Thing
@@ -48,7 +48,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Mission:
-    """Groups of clauses; `joint` says whether the second comes after the first (then) or before it (after)."""
+    """Groups of clauses; `joint` is `then` if the second group comes second, `after` if it comes first."""
 
     first: tuple[Clause, ...]
     second: tuple[Clause, ...] = ()
@@ -56,26 +56,26 @@ class Mission:
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
-        """All of them."""
+        """Clauses of both groups."""
         return self.first + self.second
 
     @property
     def things(self) -> list[Thing]:
-        """All that are named."""
+        """All objects mentioned."""
         return [thing for clause in self.clauses for thing in (clause.thing, clause.target) if thing is not None]
 
     @property
     def held_out(self) -> bool:
-        """Whether it has a pair that is not for training."""
+        """Whether it mentions a pair excluded from training."""
         return any((thing.color, thing.type) in HELD_OUT for thing in self.things)
 
-    def bare(self) -> Mission:
-        """Return it without a difference between `a` and `the`, which other languages may not have."""
-        return parse(re.sub(r"\ba\b", "the", say(self)))
+    def without_articles(self) -> Mission:
+        """Return the mission with every `a` replaced by `the`."""
+        return parse(re.sub(r"\ba\b", "the", to_english(self)))
 
 
 def draw(rng: np.random.Generator, simple: bool = False) -> Mission:
-    """Draw a mission as SynthSeq's levels do: single clauses, and sequences of up to four; `simple` are single only."""
+    """Draw a mission of one to four clauses like the level SynthSeq, or of one clause if `simple`."""
     if simple or rng.random() < 0.4:
         return Mission((_clause(rng),))
     first = tuple(_clause(rng) for _ in range(rng.integers(1, 3)))
@@ -115,8 +115,8 @@ def _en_clause(clause: Clause) -> str:
     return f"{clause.verb} {_en_thing(clause.thing)}{target}"
 
 
-def say(mission: Mission) -> str:
-    """Return the mission in English, as BabyAI writes it."""
+def to_english(mission: Mission) -> str:
+    """Return the mission in English, in BabyAI's wording."""
     parts = [" and ".join(_en_clause(clause) for clause in group) for group in (mission.first, mission.second) if group]
     return (", then " if mission.joint == "then" else " after you ").join(parts)
 
@@ -128,7 +128,7 @@ _THING = (
 
 
 def parse(text: str) -> Mission:
-    """Return the mission that an English text says; raise MissionError where it says none."""
+    """Parse an English mission; raise MissionError if the text is none."""
     text = re.sub(r"\s+", " ", text.lower().replace(",", " ,").replace(".", " ")).replace(" ,", ",").strip()
     text = re.sub(r",? (?:and )?then ", ", then ", text)
     for joint, words in (("then", ", then "), ("after", " after you ")):
@@ -141,7 +141,7 @@ def parse(text: str) -> Mission:
 def _parse_group(text: str) -> tuple[Clause, ...]:
     clauses = tuple(_parse_clause(part) for part in text.split(" and "))
     if len(clauses) > 2:
-        raise MissionError(f"'{text}' has {len(clauses)} clauses in a row; missions have two at most")
+        raise MissionError(f"'{text}' has {len(clauses)} clauses in a row; missions have at most two")
     return clauses
 
 
@@ -152,16 +152,16 @@ def _parse_clause(text: str) -> Clause:
             if bool(target) != (verb == "put"):
                 break
             return Clause(verb, _parse_thing(thing), _parse_thing(target) if target else None)
-    raise MissionError(f"'{text}' is no mission; try one such as 'go to the red ball'")
+    raise MissionError(f"'{text}' is not a mission; expected one such as 'go to the red ball'")
 
 
 def _parse_thing(text: str) -> Thing:
-    found = re.fullmatch(_THING, text)
-    if found is None:
-        raise MissionError(f"'{text}' is no thing of BabyAI's; try one such as 'the red ball on your left'")
-    place = next((name for name, words in _EN_PLACE.items() if words == found["place"]), None)
-    kind = None if found["type"] == "object" else found["type"]
-    return Thing(found["color"], kind, place, found["article"] == "the")
+    match = re.fullmatch(_THING, text)
+    if match is None:
+        raise MissionError(f"'{text}' is not an object of BabyAI; expected one such as 'the red ball on your left'")
+    place = next((name for name, words in _EN_PLACE.items() if words == match["place"]), None)
+    kind = None if match["type"] == "object" else match["type"]
+    return Thing(match["color"], kind, place, match["article"] == "the")
 
 
 _ZH_COLOR = {"blue": "蓝", "green": "绿", "grey": "灰", "purple": "紫", "red": "红", "yellow": "黄"}
@@ -172,7 +172,7 @@ _ZH_VERB = {
     "open": ("打开", "开", "开启"),
 }  # fmt: skip
 _ZH_BEHIND = {"pick up": ("捡起来", "拿起来", "拾起来"), "open": ("打开", "开开")}
-"""Verbs that stand behind what they are done to."""
+"""Verbs placed after their object."""
 
 
 def _zh_thing(thing: Thing, pick: Pick) -> str:
@@ -226,7 +226,7 @@ def _fr_clause(clause: Clause, pick: Pick) -> str:
 
 
 class Pick:
-    """Chooses one of several wordings; the first without a generator."""
+    """Chooses among wordings at random, or the first without a generator."""
 
     def __init__(self, rng: np.random.Generator | None):
         self.rng = rng
@@ -237,13 +237,13 @@ class Pick:
 
 
 def translate(mission: Mission, language: Language, rng: np.random.Generator | None = None) -> str:
-    """Return the mission in another language; `rng` chooses among wordings."""
+    """Translate a mission; with `rng` the wording varies."""
     pick = Pick(rng)
     if language == "en":
-        return say(mission)
+        return to_english(mission)
     if language == "zh":
-        both = pick(("并且", "，并", "，还要"))
-        parts = [both.join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
+        conjunction = pick(("并且", "，并", "，还要"))
+        parts = [conjunction.join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
         joints = {
             "then": pick(("，然后", "，再", "，接着", "，之后")),
             "after": pick(("，不过要先", "，但是先", "，在这之前先")),
@@ -261,33 +261,33 @@ def translate(mission: Mission, language: Language, rng: np.random.Generator | N
 
 
 POSITIONS = ("first", "second", "third", "fourth")
-"""Clauses of both groups: the first two, and those behind the joint."""
+"""Clauses of both groups: two before the joint, two after it."""
 
 
 def slot_names() -> dict[str, tuple[str, ...]]:
-    """Return the slots of a mission, each with its values; the first value stands for nothing."""
+    """Return the values of each slot of a mission; the first value means empty."""
     parts = {"color": ("-", *COLORS), "type": ("-", "object", *TYPES), "place": ("-", *PLACES)}
     names: dict[str, tuple[str, ...]] = {"joint": ("-", "then", "after")}
     for position in POSITIONS:
         names[f"{position}_verb"] = ("-", *VERBS)
-        for whose in ("", "target_"):
-            names |= {f"{position}_{whose}{part}": values for part, values in parts.items()}
+        for prefix in ("", "target_"):
+            names |= {f"{position}_{prefix}{part}": values for part, values in parts.items()}
     return names
 
 
 def slots(mission: Mission) -> dict[str, int]:
-    """Return the number of the value in each slot."""
+    """Return the index of the value in each slot."""
     names = slot_names()
-    found = dict.fromkeys(names, 0)
-    found["joint"] = names["joint"].index(mission.joint or "-")
+    values_of = dict.fromkeys(names, 0)
+    values_of["joint"] = names["joint"].index(mission.joint or "-")
     for group, offset in ((mission.first, 0), (mission.second, 2)):
         for position, clause in zip(POSITIONS[offset:], group, strict=False):
-            found[f"{position}_verb"] = names[f"{position}_verb"].index(clause.verb)
-            for whose, thing in (("", clause.thing), ("target_", clause.target)):
+            values_of[f"{position}_verb"] = names[f"{position}_verb"].index(clause.verb)
+            for prefix, thing in (("", clause.thing), ("target_", clause.target)):
                 if thing is None:
                     continue
                 values = {"color": thing.color, "type": thing.type or "object", "place": thing.place}
                 for part, value in values.items():
-                    name = f"{position}_{whose}{part}"
-                    found[name] = names[name].index(value or "-")
-    return found
+                    name = f"{position}_{prefix}{part}"
+                    values_of[name] = names[name].index(value or "-")
+    return values_of

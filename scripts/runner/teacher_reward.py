@@ -13,7 +13,7 @@ from agents.errors import ConfigError
 from agents.settings import EnvironmentSettings
 from envs.teacher import TeacherReward
 from networks.encoders import store
-from networks.supervised.feedback import CLASSES, REWARDS, said
+from networks.supervised.feedback import CLASSES, REWARDS, draw_line
 from networks.supervised.models import Classifier, load_heads
 
 
@@ -36,7 +36,7 @@ def add_teacher_reward(envs: Any, settings: EnvironmentSettings) -> Any:
         return float(probabilities @ class_rewards)
 
     def comment(rng: np.random.Generator, label: str, thing: str) -> str:
-        return said(rng, label, thing, 2)[0]
+        return draw_line(rng, label, thing, 2)[0]
 
     try:
         return TeacherReward(envs, comment, reward_of, settings.teacher_scale)

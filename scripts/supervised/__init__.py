@@ -1,1 +1,1 @@
-"""Supervised training of encoders."""
+"""Supervised training and evaluation of encoders."""

@@ -1,8 +1,7 @@
-"""How well a speech-to-text run hears people: missions to be said, and what was heard of their recordings."""
+"""Evaluate a speech-to-text run on human speech: missions to read aloud, and error rates of their recordings."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,52 +12,52 @@ from agents.errors import ConfigError
 from agents.run import provenance
 from networks.encoders import store
 from networks.supervised import corpora, metrics
-from networks.supervised.mission_grammar import say
+from networks.supervised.mission_grammar import to_english
 from scripts.report.tables import wide_console
 from scripts.runner import mission_channels
-from scripts.supervised.tasks.mission_text import different
-from scripts.supervised.train_task import say_line
+from scripts.supervised.options import RecordOptions
+from scripts.supervised.tables import print_line
+from scripts.supervised.tasks.mission_text import draw_distinct
 
 SPEAKER = "me-1"
-"""Speaker and chapter, by which LibriSpeech names its files."""
-MISSIONS, MOST = 30, 1_000
+"""Speaker and chapter, as in LibriSpeech's file names."""
+MISSIONS, MAX_MISSIONS = 30, 1_000
 
 
-def record(arguments: argparse.Namespace) -> None:
-    """Write what to say into a folder without recordings; with them, print what was heard, and error rates as JSON."""
-    if len(arguments.runs) != 1 or arguments.data is None:
+def record(options: RecordOptions) -> None:
+    """Write a list of missions into a folder without one; otherwise transcribe its recordings and print error rates."""
+    if len(options.runs) != 1 or options.data is None:
         raise ConfigError("record takes the folder of a speech-to-text run, and --data FOLDER for the recordings")
-    stored = store.load(arguments.runs[0])
+    stored = store.load(options.runs[0])
     mission_channels.channel_renderer("speech", stored)
-    understand = mission_channels.interpreter(stored)
+    transcribe = mission_channels.interpreter(stored)
     console = wide_console()
-    if not any(arguments.data.rglob("*.trans.txt")):
-        count = MISSIONS if arguments.examples is None else arguments.examples
-        if not 1 <= count <= MOST:
-            raise ConfigError(f"--examples must be 1 to {MOST:,}, the missions to be said, not {count}")
-        listed = write_list(arguments.data, count)
-        say_line(console, f"say the lines of {listed}, and save each beside it as {SPEAKER}-0000.wav and so on;")
-        say_line(console, "any rate will do, such as: arecord -f S16_LE -r 16000 -d 5 FILE; then type this again")
+    if not any(options.data.rglob("*.trans.txt")):
+        count = MISSIONS if options.examples is None else options.examples
+        if not 1 <= count <= MAX_MISSIONS:
+            raise ConfigError(f"--examples must be 1 to {MAX_MISSIONS:,} missions, not {count}")
+        path = write_missions(options.data, count)
+        print_line(console, f"read the lines of {path} aloud; save each beside it as {SPEAKER}-0000.wav and so on,")
+        print_line(console, "at any rate, e.g. arecord -f S16_LE -r 16000 -d 5 FILE; then run this command again")
         return
     length, rate = int(stored.encoder.spec.input["shape"][0]), int(stored.encoder.spec.input["sample_rate"])
-    said = list(corpora.read_librispeech(arguments.data))
-    heard = [understand(mission_channels.recorded(each.file, length, rate)) for each in said]
-    table = Table("recording", "said", "heard", box=None)
-    for each, text in zip(said, heard, strict=True):
-        table.add_row(each.file.name, each.text, text)
+    utterances = list(corpora.read_librispeech(options.data))
+    transcripts = [transcribe(mission_channels.recorded(each.file, length, rate)) for each in utterances]
+    table = Table("recording", "text", "transcript", box=None)
+    for utterance, transcript in zip(utterances, transcripts, strict=True):
+        table.add_row(utterance.file.name, utterance.text, transcript)
     console.print(table)
-    found = metrics.error_rates(heard, [each.text for each in said])
-    run = provenance.relative(str(arguments.runs[0]))
-    speakers = len({each.speaker for each in said})
-    print(json.dumps({"run": run, "speakers": speakers, **found, "sha256": stored.sha256}))
+    rates = metrics.error_rates(transcripts, [each.text for each in utterances])
+    run = provenance.relative(str(options.runs[0]))
+    speakers = len({each.speaker for each in utterances})
+    print(json.dumps({"run": run, "speakers": speakers, **rates, "sha256": stored.sha256}))
 
 
-def write_list(folder: Path, count: int) -> Path:
-    """Write a list of different missions as LibriSpeech does, one to a line behind the name of its recording."""
-    texts = [
-        say(mission) for mission in different(np.random.default_rng(0), count, lambda each: len(each.clauses) == 1)
-    ]
+def write_missions(folder: Path, count: int) -> Path:
+    """Write `count` distinct single-clause missions in LibriSpeech's format, one per line after its recording's name."""
+    missions = draw_distinct(np.random.default_rng(0), count, lambda mission: len(mission.clauses) == 1)
+    lines = [f"{SPEAKER}-{number:04d} {to_english(mission)}\n" for number, mission in enumerate(missions)]
     folder.mkdir(parents=True, exist_ok=True)
-    listed = folder / f"{SPEAKER}.trans.txt"
-    listed.write_text("".join(f"{SPEAKER}-{number:04d} {text}\n" for number, text in enumerate(texts)))
-    return listed
+    path = folder / f"{SPEAKER}.trans.txt"
+    path.write_text("".join(lines))
+    return path

@@ -15,7 +15,7 @@ from envs.make import make_envs
 from envs.missions import MissionChannel, mission_text
 from networks.supervised import espeak
 from networks.supervised.data import DataError
-from networks.supervised.mission_grammar import Clause, Mission, Thing, parse, say, translate
+from networks.supervised.mission_grammar import Clause, Mission, Thing, parse, to_english, translate
 from scripts.runner import mission_channels
 from scripts.runner.environments import environments
 from scripts.runner.saved_run import load_run
@@ -94,12 +94,12 @@ def test_what_a_mission_says_survives_each_language() -> None:
         (Clause("go to", Thing()),),
         "after",
     )
-    assert say(mission) == "put the red box on your left next to a door after you go to the object"
+    assert to_english(mission) == "put the red box on your left next to a door after you go to the object"
     assert translate(mission, "zh") == "把你左边的红色的箱子放到门旁边，不过要先走到东西"
     assert (
         translate(mission, "fr") == "mets la boîte rouge à ta gauche à côté d'une porte, mais d'abord va vers l'objet"
     )
-    assert parse(say(mission)) == mission
+    assert parse(to_english(mission)) == mission
     assert parse(" Go to  the RED ball. ") == Mission((Clause("go to", Thing("red", "ball")),))
     assert parse("go to a key and then open a door").joint == "then"
 

@@ -16,7 +16,7 @@ from envs.make import make_env, make_envs, resolve_protocol
 from networks.encoders import store
 from networks.supervised import espeak
 from networks.supervised.data import IGNORE, DataError, check_disjoint
-from networks.supervised.mission_grammar import HELD_OUT, MissionError, draw, parse, say, slot_names, slots
+from networks.supervised.mission_grammar import HELD_OUT, MissionError, draw, parse, slot_names, slots, to_english
 from scripts.supervised.tasks import atari, games, mission_text, registry
 from scripts.supervised.tasks.base import DataOptions
 from tests.scripts.inside import assert_one_line, call
@@ -146,7 +146,7 @@ def test_real_missions_are_of_the_grammar_and_their_slots_those_of_the_game() ->
         for seed in range(15):
             text = env.reset(seed=seed)[0]["mission"]
             mission = parse(text)
-            assert say(mission) == text
+            assert to_english(mission) == text
             found = slots(mission)
             instr = env.instrs  # type: ignore[attr-defined]
             wanted = clauses_of(instr)
@@ -187,7 +187,7 @@ def test_what_is_no_mission_is_told() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         mission = draw(rng)
-        assert parse(say(mission)) == mission
+        assert parse(to_english(mission)) == mission
 
 
 def test_the_memory_of_a_step_before_is_kept() -> None:
@@ -349,7 +349,7 @@ def test_lines_that_were_written_by_hand_ask_for_missions_and_are_judged_apart()
     assert [language for language, *_ in lines] == ["zh"] * 50 + ["fr"] * 50
     assert len({text for _, text, _ in lines}) == 100
     for _, _, meant in lines:
-        assert say(parse(meant)).replace(",", "") == meant.replace(",", "")
+        assert to_english(parse(meant)).replace(",", "") == meant.replace(",", "")
     for name in ("translate-zh-en", "translate-fr-en"):
         collected = registry.task(name).collect(DataOptions(60))
         assert len(collected.extra["hand-written"]) == 50

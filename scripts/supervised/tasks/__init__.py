@@ -1,1 +1,1 @@
-"""Supervised tasks: data, models and goals."""
+"""Supervised tasks: data, models, metrics and goals."""

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8x8 pixels, which ship inside scikit-learn (UCI Optical Recognition of Handwritten Digits)."""
+"""Handwritten digits of 8x8 pixels from scikit-learn (UCI Optical Recognition of Handwritten Digits)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from gymnasium import spaces
 
 from networks.supervised.data import Data, DataError, split
 from networks.supervised.fit import FitConfig
-from scripts.supervised.tasks.base import ClassTask, Collected, DataOptions, Goal
+from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal
 
 
-class Digits(ClassTask):
-    """Which digit is it?"""
+class Digits(ClassificationTask):
+    """Classify a digit."""
 
     name = "digits"
-    summary = "read handwritten digits (8x8 pixels, inside scikit-learn)"
+    summary = "classify handwritten digits (8x8 pixels, from scikit-learn)"
     arch = "small-cnn"
     examples = 1_797
     config = FitConfig(epochs=18, batch_size=32, learning_rate=2e-3)
     goals = (Goal("accuracy", 0.98, 30.0),)
 
     def collect(self, options: DataOptions) -> Collected:
-        """Take the images as uint8, 0 to 255."""
+        """Load the images as uint8, 0 to 255."""
         from sklearn.datasets import load_digits
 
         if options.path is not None:
-            raise DataError("digits takes no --data: they ship inside scikit-learn")
+            raise DataError("digits takes no --data: they ship with scikit-learn")
         images, target = load_digits(return_X_y=True)
         count = min(options.examples, len(images))
         x = np.round(images[:count].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -35,7 +35,7 @@ class Digits(ClassTask):
         return Collected(split(data, np.random.default_rng(options.seed), (0.7, 0.1, 0.2)), {"source": "scikit-learn"})
 
     def space(self) -> spaces.Space:
-        """Return that of the images."""
+        """Return the space of the images."""
         return spaces.Box(0, 255, (1, 8, 8), np.uint8)
 
     @property

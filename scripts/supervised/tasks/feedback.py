@@ -1,8 +1,8 @@
-"""The sentiment of what a teacher says to an agent: was the last step good, bad, or is it not about the step at all?
+"""Sentiment of a teacher's feedback: praise, blame or neither.
 
-As in Sumers et al. 2021 ("Learning rewards from linguistic feedback"), what is said is turned into a reward. The lines
-are written from templates while BabyAI's bot looks at each step that somebody takes: they are synthetic, and say little
-about how people talk. For people's texts give `pretrain.py texts --data`.
+Agents turn the sentiment into a reward (Sumers et al. 2021, "Learning rewards from linguistic feedback"). The lines are
+synthetic: templates filled from the judgement of BabyAI's bot on a random player's steps. For human texts use
+`pretrain.py texts --data`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from envs.make import make_env
 from envs.teacher import judge_action, mission_object
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised.data import Data, DataError, Splits
-from networks.supervised.feedback import CLASSES, said
+from networks.supervised.feedback import CLASSES, draw_line
 from networks.supervised.fit import FitConfig
 from scripts.supervised.tasks.base import Collected, DataOptions, Goal
-from scripts.supervised.tasks.texts import TextTask
+from scripts.supervised.tasks.texts import TextClassificationTask
 
 
-class Feedback(TextTask):
-    """Good, bad or neither?"""
+class Feedback(TextClassificationTask):
+    """Classify feedback as good, bad or neutral."""
 
     name = "feedback"
-    summary = "tell praise from blame and from small talk in a teacher's lines (written from templates)"
+    summary = "classify a teacher's feedback as praise, blame or small talk (synthetic, from templates)"
     longest = 24
     arch = "bigru-attention"
     examples = 6_000
@@ -37,16 +37,16 @@ class Feedback(TextTask):
     goals = (Goal("accuracy", 0.85, 60.0),)
 
     def collect(self, options: DataOptions) -> Collected:
-        """Let somebody play who errs in every second step, and have the bot's view of it put into words."""
+        """Phrase the bot's judgement of a player who errs in every second step."""
         if options.path is not None:
-            raise DataError("feedback takes no --data: it writes its lines; `texts` reads tables of texts and labels")
+            raise DataError("feedback takes no --data: its lines are generated; use texts for tables of texts and labels")
         rng = np.random.default_rng(options.seed)
         env = make_env("BabyAI-GoToLocal-v0", render_mode=None)
-        verdicts = [verdict for _, verdict in zip(range(options.examples), watched(env, rng), strict=False)]
-        shares = np.cumsum([0.7, 0.15, 0.15]) * len(verdicts)
+        verdicts = [verdict for _, verdict in zip(range(options.examples), judged_steps(env, rng), strict=False)]
+        ends = np.cumsum([0.7, 0.15, 0.15]) * len(verdicts)
         parts = []
-        for number, (first, last) in enumerate(zip([0, *shares[:2]], shares, strict=True)):
-            lines = [said(rng, label, thing, number) for label, thing in verdicts[int(first) : int(last)]]
+        for number, (first, last) in enumerate(zip([0, *ends[:2]], ends, strict=True)):
+            lines = [draw_line(rng, label, thing, number) for label, thing in verdicts[int(first) : int(last)]]
             target = np.array([CLASSES.index(label) for label, _ in verdicts[int(first) : int(last)]])
             parts.append((lines, {"sentiment": target}))
         self.words = Vocabulary.of(text for lines, _ in parts[:1] for text, _ in lines)
@@ -59,12 +59,12 @@ class Feedback(TextTask):
 
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
-        """The three."""
+        """Bad, neutral, good."""
         return {"sentiment": CLASSES}
 
 
-def watched(env: gym.Env, rng: np.random.Generator) -> Any:
-    """Yield for each step of somebody who errs in every second one whether the bot would have done it, and what for."""
+def judged_steps(env: gym.Env, rng: np.random.Generator) -> Any:
+    """Yield the bot's judgement (label, object) of each step of a player who errs in every second one."""
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     game: Any = env.unwrapped

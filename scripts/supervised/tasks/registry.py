@@ -1,48 +1,47 @@
-"""All tasks by name."""
+"""Supervised tasks by name, imported when they are used."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 
 from agents.errors import ConfigError
-from scripts.supervised.tasks.atari import AtariMotion, AtariRAM
-from scripts.supervised.tasks.base import Task
-from scripts.supervised.tasks.digits import Digits
-from scripts.supervised.tasks.disk import ImageClasses, RowClasses, TextClasses
-from scripts.supervised.tasks.feedback import Feedback
-from scripts.supervised.tasks.games import Cloning, GameRecognition, InverseDynamics
-from scripts.supervised.tasks.mission_text import MissionSlots, translations
-from scripts.supervised.tasks.sounds import GameSounds
-from scripts.supervised.tasks.speech import SpeechCommands, SpeechSlots, SpeechToText
+from scripts.supervised.tasks.base import SupervisedTask
 
-TASKS: dict[str, type[Task]] = {
-    **{
-        task.name: task
-        for task in (
-            Digits,
-            AtariRAM,
-            AtariMotion,
-            InverseDynamics,
-            GameRecognition,
-            Cloning,
-            GameSounds,
-            MissionSlots,
-            Feedback,
-            SpeechCommands,
-            SpeechToText,
-            SpeechSlots,
-            ImageClasses,
-            TextClasses,
-            RowClasses,
-        )
-    },
-    **translations(),
-}  # fmt: skip
+TASKS = {
+    "digits": "digits.Digits",
+    "atari-ram": "atari.AtariRAM",
+    "atari-motion": "atari.AtariMotion",
+    "inverse-dynamics": "games.InverseDynamics",
+    "game-recognition": "games.GameRecognition",
+    "cloning": "games.Cloning",
+    "game-sounds": "sounds.GameSounds",
+    "mission-slots": "mission_text.MissionSlots",
+    "feedback": "feedback.Feedback",
+    "speech-commands": "speech.SpeechCommands",
+    "speech-to-text": "speech.SpeechToText",
+    "speech-slots": "speech.SpeechSlots",
+    "images": "disk.ImageClasses",
+    "texts": "disk.TextClasses",
+    "rows": "disk.RowClasses",
+    "translate-zh-en": "mission_text.TranslateZhEn",
+    "translate-fr-en": "mission_text.TranslateFrEn",
+    "translate-en-zh": "mission_text.TranslateEnZh",
+    "translate-en-fr": "mission_text.TranslateEnFr",
+}
+"""Name -> module and class in this folder."""
 
 
-def task(name: str) -> Task:
-    """Return a new task, or raise ConfigError with the closest name."""
+def task_class(name: str) -> type[SupervisedTask]:
+    """Import a task; raise ConfigError with the closest name if there is none."""
     if name not in TASKS:
         close = difflib.get_close_matches(name, TASKS, 1)
-        raise ConfigError(f"there is no task '{name}'; " + (f"did you mean {close[0]}?" if close else ", ".join(TASKS)))
-    return TASKS[name]()
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(TASKS)}"
+        raise ConfigError(f"there is no task '{name}'; {hint}")
+    module, _, kind = TASKS[name].partition(".")
+    return getattr(importlib.import_module(f"scripts.supervised.tasks.{module}"), kind)
+
+
+def make_task(name: str) -> SupervisedTask:
+    """Return a new task."""
+    return task_class(name)()

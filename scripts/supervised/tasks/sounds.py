@@ -1,4 +1,4 @@
-"""What happens in an Atari game, by its sound alone: did it pay?"""
+"""Detect rewards in an Atari game from its sound alone."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from envs.make import SOUND
 from networks.supervised.data import Data, DataError, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.models import Supervised
-from scripts.supervised.tasks.atari import atari_game, wander
-from scripts.supervised.tasks.base import ClassTask, Collected, DataOptions, Goal
+from scripts.supervised.tasks.atari import make_atari, random_steps
+from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report
 
 EVENTS = ("nothing", "points")
 KEEP = 0.2
-"""Share of the moments at which nothing happens that are kept."""
+"""Share of the steps without points that are kept."""
 
 
-class GameSounds(ClassTask):
-    """Did this step pay? Heard, not seen."""
+class GameSounds(ClassificationTask):
+    """Classify whether a step scored points, from the step's sound."""
 
     name = "game-sounds"
-    summary = "hear whether a step of an Atari game has paid (--env)"
+    summary = "detect from the sound whether a step of an Atari game scored (--env)"
     arch = "console"
     examples = 4_000
     config = FitConfig(epochs=10, batch_size=64, learning_rate=1e-3, class_weights="balanced")
@@ -32,18 +32,18 @@ class GameSounds(ClassTask):
     goals = (Goal("points_f1", 0.7, 120.0),)
 
     def collect(self, options: DataOptions) -> Collected:
-        """Play at random with actions that last; every step with points is kept, and a fifth of the others."""
+        """Play at random with repeated actions; keep every step with points and a fifth of the others."""
         if options.path is not None:
             raise DataError("game-sounds takes no --data: it plays the game")
         self.env = options.env or "ALE/SpaceInvaders-v5"
-        rng, env = np.random.default_rng(options.seed), atari_game(self.env, options.image_size, {SOUND: True})
+        rng, env = np.random.default_rng(options.seed), make_atari(self.env, options.image_size, {SOUND: True})
         assert isinstance(env.observation_space, spaces.Dict)
-        self.heard = env.observation_space["sound"]
+        self.sound_space = env.observation_space["sound"]
         waves: list[np.ndarray] = []
         events: list[int] = []
         games: list[int] = []
         steps = 0
-        for step in wander(env, rng):
+        for step in random_steps(env, rng):
             steps += 1
             if step.reward > 0 or rng.random() < KEEP:
                 waves.append(step.after["sound"])
@@ -56,25 +56,26 @@ class GameSounds(ClassTask):
         return Collected(split(data, rng, (0.7, 0.1, 0.2)), facts)
 
     def space(self) -> spaces.Space:
-        """Return that of a step's sound."""
-        return self.heard
+        """Return the space of a step's sound."""
+        return self.sound_space
 
-    def meaning(self) -> dict[str, Any]:
-        """Return the game."""
+    def input_meaning(self) -> dict[str, Any]:
+        """Return the environment id."""
         return {"env": self.env}
 
     @property
     def labels(self) -> Mapping[str, Sequence[str]]:
-        """Whether it paid."""
+        """Whether the step scored."""
         return {"event": EVENTS}
 
-    def report(self, model: Supervised, data: Data) -> dict[str, Any]:
-        """Add the F1 of points, the rarer class."""
-        found = super().report(model, data)
-        return {**found, "points_f1": found["heads"]["event"]["per_class"]["points"]["f1"]}
+    def report(self, model: Supervised, data: Data) -> Report:
+        """Return classification metrics with the F1 of the rarer class, points."""
+        report = super().report(model, data)
+        points = report.heads["event"]["per_class"]["points"]
+        return Report({**report.metrics, "points_f1": points["f1"]}, report.heads)
 
     def features(self, data: Data) -> Any:
-        """Return energies in 64 bands over the whole step."""
+        """Return log energies in 64 frequency bands over the whole step."""
         waves = (data.x.astype(np.float32) - 128.0).reshape(len(data), 4, -1)
         bands = np.abs(np.fft.rfft(waves, axis=2))[:, :, 1:257].reshape(len(data), 4, 64, 4).mean(axis=(1, 3))
         return np.log1p(bands)

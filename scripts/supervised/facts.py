@@ -1,0 +1,57 @@
+"""Facts about a trained encoder, as stored in its config.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.errors import ConfigError
+from scripts.runner.origin import origin
+from networks.encoders.store import Stored
+from networks.supervised.fit import FitConfig
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """How an encoder was trained."""
+
+    task: str
+    examples: int
+    """As requested; the data set can be smaller."""
+    env: str | None
+    image_size: int | None
+    path: Path | None
+    """Data set on disk."""
+    untrained: bool
+    augment: tuple[str, ...]
+    distilled_from: str | None
+    """Hash of the teacher."""
+    start: dict[str, str] | None
+    """Task and hash of the encoder it started from."""
+    data: dict[str, Any]
+    """Facts of the task, env frames, and the fingerprints of the splits."""
+    config: FitConfig
+    seconds: float
+    """Training time."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts with the code, machine and command that produced them."""
+        facts = asdict(self)
+        facts["from"] = facts.pop("start")
+        facts["path"] = str(self.path) if self.path else None
+        return {**facts, **origin().to_json()}
+
+    @classmethod
+    def of(cls, stored: Stored) -> EncoderFacts:
+        """Read the facts of a saved encoder; raise ConfigError if pretrain.py did not save it."""
+        saved = stored.config
+        try:
+            return cls(
+                saved["task"], saved["examples"], saved["env"], saved.get("image_size"),
+                Path(saved["path"]) if saved["path"] else None, bool(saved.get("untrained")),
+                tuple(saved.get("augment", ())), saved.get("distilled_from"), saved.get("from"), saved["data"],
+                FitConfig(**saved["config"]), saved["seconds"],
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"the encoder {stored.folder} was not trained by this version: {error}") from error
