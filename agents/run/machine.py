@@ -8,11 +8,14 @@ import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from agents.config import TrainConfig
 from agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Options of mallopt(3)."""

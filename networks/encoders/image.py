@@ -6,6 +6,7 @@ table 1) uses the parameter names of published weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -16,8 +17,7 @@ from torch.nn import functional as F
 
 from networks.encoders.base import Encoder, EncoderError, register
 from networks.torsos.base import SpatialTorso, Style
-from networks.torsos.build import TORSOS
-from networks.torsos.convnets import BagOfWords, ConvNet, ImpalaResNet
+from networks.torsos.convnets import CONV_NETS, BagOfWords, ConvNet, ImpalaResNet
 from networks.torsos.normalize import Normalize
 
 
@@ -93,14 +93,17 @@ class FromTorso(ImageEncoder):
         return [*words, *self.torso.convs, self.torso.fc]
 
 
-def _from_torso(space: spaces.Space, name: str) -> FromTorso:
-    torso = TORSOS[name](_image(space, name), Style())
-    assert isinstance(torso, ConvNet | ImpalaResNet | BagOfWords)
-    return FromTorso(torso)
+def _conv_net(space: spaces.Space, name: str, layers: Sequence[tuple[int, int, int]], out_dim: int) -> FromTorso:
+    return FromTorso(ConvNet(_image(space, name), layers, out_dim, Style()))
 
 
-for _name in ("nature", "impala", "minatar", "data-efficient", "pong-small"):
-    register(_name, "image")(partial(_from_torso, name=_name))
+for _name, _layers, _out_dim in CONV_NETS:
+    register(_name, "image")(partial(_conv_net, name=_name, layers=_layers, out_dim=_out_dim))
+
+
+@register("impala", "image")
+def _impala(space: spaces.Space) -> FromTorso:
+    return FromTorso(ImpalaResNet(_image(space, "impala"), style=Style()))
 
 
 @register("bow", "grid")

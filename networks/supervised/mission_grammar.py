@@ -243,7 +243,9 @@ def translate(mission: Mission, language: Language, rng: np.random.Generator | N
         return to_english(mission)
     if language == "zh":
         conjunction = pick(("并且", "，并", "，还要"))
-        parts = [conjunction.join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)]
+        parts = [
+            conjunction.join(_zh_clause(clause, pick) for clause in group) for group in (mission.first, mission.second)
+        ]
         joints = {
             "then": pick(("，然后", "，再", "，接着", "，之后")),
             "after": pick(("，不过要先", "，但是先", "，在这之前先")),

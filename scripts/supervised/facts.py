@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import ConfigError
-from scripts.runner.origin import origin
 from networks.encoders.store import Stored
 from networks.supervised.fit import FitConfig
+from scripts.runner.origin import origin
 
 
 @dataclass(frozen=True)

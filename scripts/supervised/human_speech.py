@@ -54,7 +54,7 @@ def record(options: RecordOptions) -> None:
 
 
 def write_missions(folder: Path, count: int) -> Path:
-    """Write `count` distinct single-clause missions in LibriSpeech's format, one per line after its recording's name."""
+    """Write `count` distinct single-clause missions in LibriSpeech's format, each after its recording's name."""
     missions = draw_distinct(np.random.default_rng(0), count, lambda mission: len(mission.clauses) == 1)
     lines = [f"{SPEAKER}-{number:04d} {to_english(mission)}\n" for number, mission in enumerate(missions)]
     folder.mkdir(parents=True, exist_ok=True)

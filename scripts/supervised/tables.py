@@ -28,9 +28,7 @@ def results_table(
     return table
 
 
-def goal_lines(
-    goals: tuple[Goal, ...], reports: Mapping[str, Mapping[str, float]], seconds: float
-) -> list[str]:
+def goal_lines(goals: tuple[Goal, ...], reports: Mapping[str, Mapping[str, float]], seconds: float) -> list[str]:
     """Return a line for each goal, and one for the training time."""
     lines = []
     for goal in goals:

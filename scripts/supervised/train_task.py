@@ -14,14 +14,13 @@ import torch
 from rich.console import Console
 
 from agents.errors import ConfigError
-from scripts.runner.files import RUNS
 from agents.run.display import Display
 from networks.encoders import store
-from networks.supervised.augment import make_augmentation
 from networks.supervised.data import Data, check_disjoint
 from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
 from networks.supervised.models import Ensemble, Supervised
 from scripts.report.tables import wide_console
+from scripts.runner.files import RUNS
 from scripts.supervised import modules
 from scripts.supervised.facts import EncoderFacts
 from scripts.supervised.options import TrainOptions
@@ -35,10 +34,10 @@ def train(task: SupervisedTask, options: TrainOptions) -> None:
     """Collect the examples, train, evaluate beside baselines, save."""
     console, config = wide_console(), options.fit
     folder = _new_folder(task, options)
-    collected = _collect(task, options, console)
     start, teacher = (store.load(path) if path else None for path in (options.encoder.start, options.distill))
     if start is not None and options.encoder.arch:
         raise ConfigError("--from brings its own architecture; leave --arch out")
+    collected = _collect(task, options, console)
     arch = start.encoder.spec.arch if start is not None else options.encoder.arch or task.arch
     if start is not None:
         model = modules.model_from(task, start, collected, config)
@@ -53,9 +52,7 @@ def train(task: SupervisedTask, options: TrainOptions) -> None:
     baselines: dict[str, dict[str, float]] = {}
     if options.baselines:
         baselines = {**task.baselines(collected.splits), "random frozen trunk": _frozen(task, arch, collected, config)}
-    model.encoder.spec = replace(
-        model.encoder.spec, preprocess={"repair": options.repair} if options.repair else {}
-    )
+    model.encoder.spec = replace(model.encoder.spec, preprocess={"repair": options.repair} if options.repair else {})
     facts = _facts(task, replace(options, fit=config), collected, start, teacher, fitted)
     features = modules.feature_statistics(model.encoder, task.observations(collected.splits.test))
     if features["dead"] > 0.5:
@@ -123,7 +120,11 @@ def _fit(
 
         loss = distillation_loss(model, modules.restore(task, teacher, collected))
     names = tuple(name for name in (task.augment if options.augment is None else options.augment) if name != "none")
-    augment = make_augmentation(names, model.encoder.spec.modality, model.encoder)
+    augment = None
+    if names:
+        from networks.supervised.augment import make_augmentation
+
+        augment = make_augmentation(names, model.encoder.spec.modality, model.encoder)
     snapshots: list[Supervised] = []
     if config.cycles > 1:
         _check_ensemble(model, collected.splits.train)
@@ -190,9 +191,7 @@ def _facts(
     ).to_json()  # fmt: skip
 
 
-def _save(
-    folder: Path, task: SupervisedTask, model: Supervised, facts: dict[str, Any], report: dict[str, Any]
-) -> None:
+def _save(folder: Path, task: SupervisedTask, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:
     """Write the encoder folder, and a picture of the confusion matrix of up to four heads."""
     from scripts.report import plots
 

@@ -39,7 +39,7 @@ class Feedback(TextClassificationTask):
     def collect(self, options: DataOptions) -> Collected:
         """Phrase the bot's judgement of a player who errs in every second step."""
         if options.path is not None:
-            raise DataError("feedback takes no --data: its lines are generated; use texts for tables of texts and labels")
+            raise DataError("feedback takes no --data: its lines are generated; texts reads tables of texts and labels")
         rng = np.random.default_rng(options.seed)
         env = make_env("BabyAI-GoToLocal-v0", render_mode=None)
         verdicts = [verdict for _, verdict in zip(range(options.examples), judged_steps(env, rng), strict=False)]

@@ -24,13 +24,21 @@ from networks.supervised.mission_grammar import (
     MissionError,
     draw,
     parse,
-    to_english,
     slot_names,
     slots,
+    to_english,
     translate,
 )
 from networks.supervised.models import SlotFiller, Supervised, Translator
-from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report, SupervisedTask, slot_report
+from scripts.supervised.tasks.base import (
+    ClassificationTask,
+    Collected,
+    DataOptions,
+    Goal,
+    Report,
+    SupervisedTask,
+    slot_report,
+)
 from scripts.supervised.tasks.texts import tfidf
 
 HANDWRITTEN = Path(__file__).with_name("handwritten.tsv")
@@ -138,7 +146,7 @@ class Translation(SupervisedTask):
     examples = 12_000
     config = FitConfig(epochs=4, batch_size=32, learning_rate=2e-3)
     headline = ("equivalent", "bleu", "bare_bleu", "exact")
-    goals = (
+    goals: ClassVar[tuple[Goal, ...]] = (
         Goal("unseen pairs/equivalent", 0.97, 240.0), Goal("unseen pairs/bare_bleu", 95.0, 240.0),
         Goal("hand-written/equivalent", 0.80, 240.0),
     )  # fmt: skip
@@ -148,7 +156,7 @@ class Translation(SupervisedTask):
     """Whether the sentences are read from disk, instead of drawn from the grammar."""
 
     def collect(self, options: DataOptions) -> Collected:
-        """Draw missions and phrase them in both languages, with varied wording of the source; or read sentence pairs."""
+        """Phrase missions in both languages, with varied wording of the source; or read sentence pairs."""
         if options.path is not None:
             return self._read_corpus(options)
         rng = np.random.default_rng(options.seed)

@@ -17,7 +17,15 @@ from networks.supervised.fit import FitConfig
 from networks.supervised.mission_grammar import Mission, draw, slot_names, slots, to_english
 from networks.supervised.models import SlotFiller, Supervised, Transcriber, strip_padding
 from networks.supervised.speech import pad_to, snap_to_vocabulary
-from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report, SupervisedTask, slot_report
+from scripts.supervised.tasks.base import (
+    ClassificationTask,
+    Collected,
+    DataOptions,
+    Goal,
+    Report,
+    SupervisedTask,
+    slot_report,
+)
 
 COMMANDS = ("left", "right", "up", "down", "jump", "fire", "stop", "go", "pause", "start", "yes", "no")
 LETTERS = Vocabulary((" ", "'", *"abcdefghijklmnopqrstuvwxyz"), tokenizer="characters")
@@ -124,7 +132,10 @@ class SpeechToText(SpeechTask):
         if options.path is not None:
             return self._read_corpus(options)
         rng = np.random.default_rng(options.seed)
-        parts = [self._synthesize(rng, voices, count, held_out=False) for voices, count in voices_and_counts(options.examples)]
+        parts = [
+            self._synthesize(rng, voices, count, held_out=False)
+            for voices, count in voices_and_counts(options.examples)
+        ]
         unseen = self._synthesize(rng, espeak.TEST_VOICES, max(options.examples // 15, 50), held_out=True)
         return Collected(Splits(*parts), {"source": "espeak-ng", "synthetic": True}, {"unseen pairs": unseen})
 
