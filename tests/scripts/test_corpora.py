@@ -1,4 +1,4 @@
-"""Speech Commands, LibriSpeech and sentence pairs on disk: small ones are learned from, broken ones told in a line."""
+"""Speech Commands, LibriSpeech and sentence pairs on disk: small ones are trained on, broken ones refused."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def write_librispeech(folder: Path, speakers: int = 6) -> None:
         (chapter / f"{speaker}-7.trans.txt").write_text("\n".join(lines) + "\n")
 
 
-def test_speakers_are_dealt_as_the_data_set_deals_them() -> None:
-    sides = {number: split_by_speaker(f"{number:08x}_nohash_3") for number in range(4_000)}
-    shares = Counter(sides.values())
+def test_speakers_are_split_by_the_data_sets_own_rule() -> None:
+    splits = {number: split_by_speaker(f"{number:08x}_nohash_3") for number in range(4_000)}
+    shares = Counter(splits.values())
     assert abs(shares["valid"] / 4_000 - 0.1) < 0.02
     assert abs(shares["test"] / 4_000 - 0.1) < 0.02
     assert all(
-        split_by_speaker(f"{number:08x}_nohash_0") == side for number, side in sides.items()
-    )  # whatever the speaker says
+        split_by_speaker(f"{number:08x}_nohash_0") == name for number, name in splits.items()
+    )  # whatever the recording
 
 
-def test_words_are_read_at_another_rate_and_noise_is_no_word(tmp_path: Path) -> None:
+def test_words_are_resampled_and_background_noise_is_skipped(tmp_path: Path) -> None:
     write_commands(tmp_path / "data", 12)
     found = read_speech_commands(tmp_path / "data", 8_000, 1_000)
     assert sorted(set(found.labels)) == ["high", "low"]
@@ -76,7 +76,7 @@ def test_words_are_read_at_another_rate_and_noise_is_no_word(tmp_path: Path) -> 
     assert abs(np.argmax(spectrum) * 2 - 2_000) < 200
 
 
-def test_the_lists_of_the_data_set_come_before_the_rule(tmp_path: Path) -> None:
+def test_the_lists_of_the_data_set_override_the_rule(tmp_path: Path) -> None:
     write_commands(tmp_path, 4)
     (tmp_path / "testing_list.txt").write_text("low/00000001_nohash_0.wav\n")
     (tmp_path / "validation_list.txt").write_text("high/00000002_nohash_0.wav\n")
@@ -87,7 +87,7 @@ def test_the_lists_of_the_data_set_come_before_the_rule(tmp_path: Path) -> None:
     assert set(names.values()) == {"train"}
 
 
-def test_commands_on_disk_are_learned(tmp_path: Path) -> None:
+def test_commands_on_disk_are_trained_on(tmp_path: Path) -> None:
     write_commands(tmp_path / "data")
     run = tmp_path / "run"
     done = call("pretrain", "speech-commands", "--data", tmp_path / "data", "--epochs", 4, "--threads", 1,
@@ -101,7 +101,7 @@ def test_commands_on_disk_are_learned(tmp_path: Path) -> None:
     assert json.loads(done.out.splitlines()[-1])["same_examples"]
 
 
-def test_sentences_that_were_read_out_are_written_down(tmp_path: Path) -> None:
+def test_read_sentences_are_transcribed(tmp_path: Path) -> None:
     write_librispeech(tmp_path / "data")
     soundfile.write(tmp_path / "data/0/7/0-7-0009.flac", tone(100.0, 0, 21.0), RATE)
     with open(tmp_path / "data/0/7/0-7.trans.txt", "a") as file:
@@ -148,7 +148,7 @@ def test_sentence_pairs_are_translated(tmp_path: Path) -> None:
     ("Go.\tVa !\tCC-BY 2.0 (France) Attribution\n", [("Go.", "Va !")]),
     ("1276\tLet's go\t77\tAllons-y\n3\tYes\t4\tOui\n", [("Let's go", "Allons-y"), ("Yes", "Oui")]),
 ])  # fmt: skip
-def test_pairs_of_each_form(text: str, expected: list, tmp_path: Path) -> None:
+def test_formats_of_sentence_pairs(text: str, expected: list, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(text)
     assert read_sentence_pairs(tmp_path / "pairs.txt") == expected
 
@@ -197,7 +197,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_broken_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+def test_broken_corpora_are_refused_in_one_line(case: str, tmp_path: Path) -> None:
     task, make, words = BROKEN[case]
     done = call("pretrain", task, "--data", make(tmp_path / "data"), "--run-dir", tmp_path / "run")
     assert_one_line(done, 2, words)
@@ -208,13 +208,13 @@ def test_what_is_broken_is_told_in_one_line(case: str, tmp_path: Path) -> None:
     (b"", "is empty"), (b"only english\n", "line 1: expected two texts"), (b"a\t\n", "line 1: expected two texts"),
     (b"\xff\xfe\x00a", "cannot be read as text"),
 ])  # fmt: skip
-def test_broken_pairs(content: bytes, words: str, tmp_path: Path) -> None:
+def test_broken_sentence_pairs(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_sentence_pairs(tmp_path / "pairs.txt")
 
 
-def test_sound_is_mixed_to_one_channel_and_what_ends_is_told_from_silence(tmp_path: Path) -> None:
+def test_sound_is_mixed_to_one_channel_and_padding_differs_from_silence(tmp_path: Path) -> None:
     both = np.stack([np.full(800, 1_000), np.full(800, 3_000)], axis=1).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", both, 8_000)
     wave = read_sound(tmp_path / "a.wav", 8_000)

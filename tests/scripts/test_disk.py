@@ -1,4 +1,4 @@
-"""Data sets on disk: small ones of each format are learned from; damaged ones are told apart, and run nothing."""
+"""Data sets on disk: small ones of each format are learned from, damaged ones refused with a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.scripts.inside import assert_one_line, call
 
 
 def pictures(count: int, shape: tuple[int, ...], classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures that a small network can tell apart: brightness is the class."""
+    """Images whose brightness is their class."""
     rng = np.random.default_rng(seed)
     target = np.arange(count) % classes
     noise = rng.integers(0, 30, size=(count, *shape))
@@ -84,7 +84,7 @@ SHAPES = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "folde": (3, 64, 64)}
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_data_set_is_read_and_learned_from(name: str, tmp_path: Path) -> None:
+def test_an_image_data_set_is_read_and_trained_on(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / "data")
     found = read_images(tmp_path / "data")
     assert found.train.shape[1:] == found.test.shape[1:] == SHAPES[name[:5]]
@@ -99,7 +99,7 @@ def test_a_data_set_is_read_and_learned_from(name: str, tmp_path: Path) -> None:
     assert json.loads(done.out.splitlines()[-1])["same_examples"]
 
 
-def test_pixels_are_where_they_should_be(tmp_path: Path) -> None:
+def test_pixels_keep_their_place(tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist")
     x, y = pictures(120, (28, 28), 3)
     found = read_images(tmp_path / "mnist")
@@ -155,7 +155,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_data_is_one_line(name: str, tmp_path: Path) -> None:
+def test_damaged_data_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     kind, spoil, words = DAMAGE[name]
     WRITERS[kind](tmp_path / "data")
     spoil(tmp_path / "data")
@@ -164,7 +164,7 @@ def test_damaged_data_is_one_line(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_no_data_is_one_line(tmp_path: Path) -> None:
+def test_missing_data_is_refused_in_one_line(tmp_path: Path) -> None:
     assert_one_line(call("pretrain", "images"), 2, "--data PATH")
     assert_one_line(call("pretrain", "images", "--data", tmp_path / "none"), 2, "is not a folder")
     assert_one_line(call("pretrain", "texts"), 2, "--data FILE.csv")
@@ -187,12 +187,12 @@ def write_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
-def test_a_table_of_texts_is_learned_from(ending: str, tmp_path: Path) -> None:
+def test_a_table_of_texts_is_trained_on(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"data{ending}"
     write_table(path)
     assert read_texts(path) == ([text for text, _ in LINES], [label for _, label in LINES])
     collected = TextClasses().collect(DataOptions(1000, path=path))
-    check_disjoint(collected.splits)  # the same line of feedback is on one side only
+    check_disjoint(collected.splits)  # equal texts are in one split
     words = ("--epochs", 6, "--threads", 1, "--batch-size", 16, "--run-dir", tmp_path / "run")
     done = call("pretrain", "texts", "--data", path, *words)
     assert done.code == 0, done.err
@@ -209,7 +209,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_that_cannot_be_read_are_told(name: str, tmp_path: Path) -> None:
+def test_unreadable_tables_are_refused(name: str, tmp_path: Path) -> None:
     file, content, words = TABLES[name]
     (tmp_path / file).write_bytes(content.encode() if content is not None else b"\xff\xfe\x00text")
     with pytest.raises(DataError, match=words):
@@ -217,7 +217,7 @@ def test_tables_that_cannot_be_read_are_told(name: str, tmp_path: Path) -> None:
 
 
 def write_rows(path: Path, count: int = 300, missing: float = 0.2) -> None:
-    """Rows of three classes along a line, of which each number tells as much as the others."""
+    """Rows of three classes along a line; all columns are equally informative."""
     rng = np.random.default_rng(0)
     target = rng.integers(3, size=count)
     numbers = target[:, None] * np.array([1.0, -20.0, 300.0]) + rng.normal(size=(count, 3)) * [0.1, 2.0, 30.0]
@@ -228,7 +228,7 @@ def write_rows(path: Path, count: int = 300, missing: float = 0.2) -> None:
 
 
 @pytest.mark.parametrize("repair", [None, "mean", "knn"])
-def test_rows_with_missing_numbers_are_classified(repair: str | None, tmp_path: Path) -> None:
+def test_rows_with_missing_values_are_classified(repair: str | None, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv")
     run = tmp_path / "run"
     more = ("--repair", repair) if repair else ()
@@ -252,20 +252,20 @@ def test_rows_with_missing_numbers_are_classified(repair: str | None, tmp_path: 
     ("a,label\n1,x\n2,x\n", "1 different labels"), ("", "has no rows of numbers"),
     ("label\nx\n", "has no rows of numbers"),
 ])  # fmt: skip
-def test_tables_that_are_none_are_refused(text: str, words: str, tmp_path: Path) -> None:
+def test_malformed_tables_are_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(text)
     done = call("pretrain", "rows", "--data", tmp_path / "rows.csv", "--run-dir", tmp_path / "run")
     assert_one_line(done, 2, words)
 
 
-def test_a_repair_and_a_normalisation_must_fit_what_is_read(tmp_path: Path) -> None:
+def test_repair_and_normalisation_must_fit_the_input(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv", 60)
     words = ("pretrain", "rows", "--data", tmp_path / "rows.csv", "--run-dir", tmp_path / "run")
     assert_one_line(call(*words, "--repair", "wiener"), 2, "is repaired by zero, last, mean")
     assert_one_line(call(*words, "--normalize", "per-channel"), 2, "per-channel is for images, not for 3")
 
 
-def test_noisy_pictures_are_filtered_and_normalised_by_channel(tmp_path: Path) -> None:
+def test_images_are_filtered_and_normalised_per_channel(tmp_path: Path) -> None:
     write_folders(tmp_path / "data")
     run = tmp_path / "run"
     done = call("pretrain", "images", "--data", tmp_path / "data", "--repair", "median", "--normalize", "per-channel",
