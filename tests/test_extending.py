@@ -34,7 +34,8 @@ def documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     tables = (registry.ALGORITHMS, registry.PRESETS, build.TORSOS, ARCHITECTURES, TASKS)
     before = [dict(table) for table in tables]
     module = types.ModuleType("documented")  # dataclasses look their module up by name
-    monkeypatch.setitem(sys.modules, "documented", module)
+    for name in ("documented", "scripts.supervised.tasks.poles"):
+        monkeypatch.setitem(sys.modules, name, module)
     namespace = vars(module)
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(blocks) == 6
