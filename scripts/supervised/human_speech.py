@@ -11,6 +11,7 @@ from rich.table import Table
 from agents.errors import ConfigError
 from agents.run import provenance
 from networks.encoders import store
+from networks.files import write_atomically
 from networks.supervised import corpora, metrics
 from networks.supervised.mission_grammar import to_english
 from scripts.report.tables import wide_console
@@ -59,5 +60,5 @@ def write_missions(folder: Path, count: int) -> Path:
     lines = [f"{SPEAKER}-{number:04d} {to_english(mission)}\n" for number, mission in enumerate(missions)]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{SPEAKER}.trans.txt"
-    path.write_text("".join(lines))
+    write_atomically(path, "".join(lines))
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,32 +46,27 @@ def train(task: SupervisedTask, options: TrainOptions) -> None:
     if options.lr_find:
         config = replace(config, learning_rate=find_learning_rate(model, collected.splits.train, config))
         print_line(console, f"learning rate {config.learning_rate:.2g}: a tenth of the one with the lowest loss")
-    fitted = _fit(task, model, collected, replace(options, fit=config), teacher, console)
+    options = replace(options, fit=config)
+    fitted = _fit(task, model, collected, options, teacher, console)
     reports = _reports(task, model, fitted.snapshots, collected)
-    played = task.play(model)
     baselines: dict[str, dict[str, float]] = {}
     if options.baselines:
         baselines = {**task.baselines(collected.splits), "random frozen trunk": _frozen(task, arch, collected, config)}
-    model.encoder.spec = replace(model.encoder.spec, preprocess={"repair": options.repair} if options.repair else {})
-    facts = _facts(task, replace(options, fit=config), collected, start, teacher, fitted)
     features = modules.feature_statistics(model.encoder, task.observations(collected.splits.test))
     if features["dead"] > 0.5:
         print_line(console, f"warning: {features['dead']:.0%} of the features are the same for every example")
+    model.encoder.spec = replace(model.encoder.spec, preprocess={"repair": options.repair} if options.repair else {})
+    facts = _facts(task, options, collected, start, teacher, fitted)
     result = {
-        **{name: report.to_json() for name, report in reports.items()}, **({"played": played} if played else {}),
-        "features": features, "baselines": baselines, "seconds": fitted.seconds,
-        "epochs": [asdict(epoch) for epoch in fitted.epochs],
+        **{name: report.to_json() for name, report in reports.items()}, "features": features,
+        "baselines": baselines, "seconds": fitted.seconds, "epochs": [asdict(epoch) for epoch in fitted.epochs],
     }  # fmt: skip
     _save(folder, task, model, facts, result)
     for number, snapshot in enumerate(fitted.snapshots, 1):
         snapshot.encoder.spec = model.encoder.spec
-        report = task.report(snapshot, collected.splits.test).to_json()
-        _save(folder / "snapshots" / str(number), task, snapshot, facts, {"test": report})
-    metrics = {name: report.metrics for name, report in reports.items()} | ({"played": played} if played else {})
-    console.print(results_table(task, metrics, baselines))
-    if options.data.data is None and options.encoder.arch in (None, task.arch) and not options.encoder.untrained:
-        for line in goal_lines(task.goals_for(options.data.env), metrics, fitted.seconds):
-            print_line(console, line)
+        report = task.report(snapshot, collected.splits.test)
+        _save(folder / "snapshots" / str(number), task, snapshot, facts, {"test": report.to_json()})
+    _print_results(task, options, reports, baselines, fitted.seconds, console)
     print_line(console, f"encoder: {folder / 'encoder'}")
 
 
@@ -158,12 +153,14 @@ def _check_ensemble(model: Supervised, data: Data) -> None:
 def _reports(
     task: SupervisedTask, model: Supervised, snapshots: Sequence[Supervised], collected: Collected
 ) -> dict[str, Report]:
-    """Return the reports on the test split and on further test sets, and that of the snapshots' ensemble."""
+    """Return the reports on the test split, further test sets, the snapshots' ensemble, and playing the game."""
     reports = {"test": task.report(model, collected.splits.test)}
     reports |= {name: task.report(model, data) for name, data in collected.extra.items()}
     if snapshots:
         ensemble = task.report(Ensemble(snapshots), collected.splits.test)
         reports[f"vote of {len(snapshots)} snapshots"] = ensemble
+    if played := task.play(model):
+        reports["played"] = Report(played)
     return reports
 
 
@@ -189,6 +186,18 @@ def _facts(
         data={**collected.facts, "env_frames": frames, "fingerprints": fingerprints}, config=options.fit,
         seconds=fitted.seconds,
     ).to_json()  # fmt: skip
+
+
+def _print_results(
+    task: SupervisedTask, options: TrainOptions, reports: Mapping[str, Report],
+    baselines: Mapping[str, Mapping[str, float]], seconds: float, console: Console,
+) -> None:  # fmt: skip
+    """Print the table, and the goals if they apply: trained on the task's own data with the default architecture."""
+    metrics = {name: report.metrics for name, report in reports.items()}
+    console.print(results_table(task, metrics, baselines))
+    if options.data.data is None and options.encoder.arch in (None, task.arch) and not options.encoder.untrained:
+        for line in goal_lines(task.goals_for(options.data.env), metrics, seconds):
+            print_line(console, line)
 
 
 def _save(folder: Path, task: SupervisedTask, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:
