@@ -233,6 +233,25 @@ def _train(
     agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: RunRecord, console: Console
 ) -> TrainResult:
     """Train until the run is over; then record a video, write the report and print where everything is."""
+    resume_line = f"python scripts/train.py --resume {run.folder}" if agent.resumable else ""
+    try:
+        _train_to_end(agent, envs, replay, run)
+        result = TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
+        if record.videos and not run.signalled:
+            _video(agent, run, "trained", console)
+        _print_summary(result, run.config, preflight.smaller_than_published(run.config, envs.game), console)
+        _finish_report(run, console)
+    except KeyboardInterrupt as error:  # a second Ctrl-C, or one after the training
+        last = checkpoint.resolve(run.folder / "checkpoints").name
+        resumable = f"; go on with: {resume_line}" if resume_line else ""
+        raise KeyboardInterrupt(f"stopped; the last saved checkpoint is {last}{resumable}") from error
+    if result.interrupted and resume_line:
+        console.print(f"  go on with: {resume_line}", highlight=False, soft_wrap=True)
+    return result
+
+
+def _train_to_end(agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run) -> None:
+    """Train; raise RunError, with the module and the last good checkpoint, where numbers are no longer finite."""
     try:
         with run.display if run.display is not None else contextlib.nullcontext():
             agent.train(envs, run, replay)
@@ -248,14 +267,6 @@ def _train(
     finally:
         run.close()
         envs.close()
-    result = TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
-    if record.videos and not run.signalled:
-        _video(agent, run, "trained", console)
-    _print_summary(result, run.config, preflight.smaller_than_published(run.config, envs.game), console)
-    _finish_report(run, console)
-    if result.interrupted and agent.resumable:
-        console.print(f"  go on with: python scripts/train.py --resume {run.folder}", highlight=False, soft_wrap=True)
-    return result
 
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:

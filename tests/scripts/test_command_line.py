@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 
 from agents.annotations import coerce, in_words
 from agents.presets import registry
+from agents.run.run import Run
 from agents.setting_names import OTHER_LIBRARIES
 from agents.value.dqn import DQN, DQNConfig
 from scripts.command_line import main as joypad
@@ -359,7 +360,7 @@ def test_the_help_of_a_command_loads_no_library_of_the_training(name: str) -> No
     code = CHECK.format(name=f"{name}.py", path=str(ROOT / "scripts" / f"{name}.py"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout
+    assert f"{name}.py" in done.stdout
 
 
 def test_the_help_of_train_fits_on_a_screen_and_names_every_algorithm() -> None:
@@ -414,3 +415,19 @@ def test_joypad_loads_no_command_for_its_help(tmp_path: Path) -> None:
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 10
+
+
+def interrupt(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("place", "name"), [(Run, "segment_over"), (training, "_print_summary")])
+def test_a_second_interrupt_tells_how_to_go_on(place: Any, name: str, monkeypatch: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, interrupt)
+        done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--track", "disabled", "--run-dir", run)
+    last = (run / "checkpoints" / "latest").read_text().strip()
+    assert_one_line(done, 130, f"the last saved checkpoint is {last}", f"train.py --resume {run}")
+    done = call("train", "--resume", run, *(("--total-steps", "600") if place is training else ()))
+    assert done.code == 0, done.err
