@@ -7,16 +7,9 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 LIVE_SECONDS, LINE_SECONDS = 0.5, 20.0
 """Seconds between updates of the panel, and between lines of a log file."""
@@ -32,14 +25,15 @@ class Display:
         self.shown = 0.0
         self.live: Live | None = None
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-            TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+            TextColumn("[green]{task.completed:,.0f}/{task.total:,.0f}"), TextColumn("elapsed"), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=self.console,
         )  # fmt: skip
         self.task = self.progress.add_task(title, total=total_steps)
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
-            self.live = Live(self.progress, console=self.console, refresh_per_second=4)
+            self.live = Live(_panel(self.progress), console=self.console, refresh_per_second=4)
             self.live.__enter__()
         return self
 
@@ -59,18 +53,20 @@ class Display:
             self.console.print(f"{self.title}: {env_steps:,}/{self.total_steps:,}  {words}", highlight=False)
             return
         self.progress.update(self.task, completed=env_steps)
-        parts: list[Any] = [self.progress, self._numbers(numbers), *([_bar(shares)] if shares else [])]
-        self.live.update(Group(*parts))
+        self.live.update(_panel(self.progress, self._numbers(numbers), *([_bar(shares)] if shares else [])))
 
-    def _numbers(self, numbers: dict[str, float]) -> Table:
-        table = Table.grid(padding=(0, 3))
+    def _numbers(self, numbers: dict[str, float]) -> Text:
         cells = []
         if "score" in numbers:
             goal = f" of {self.goal:g}" if self.goal is not None else ""
             cells.append(f"[bold green]score {numbers['score']:.2f}[/]{goal}")
         cells += [f"{name} [cyan]{_short(value)}[/]" for name, value in numbers.items() if name != "score"]
-        table.add_row(*cells)
-        return table
+        return Text.from_markup("   ".join(cells))
+
+
+def _panel(*parts: Any) -> Group:
+    """Return the parts above an empty line: there the terminal's ^C cannot wrap, which would repeat the panel."""
+    return Group(*parts, "")
 
 
 def _short(value: float) -> str:
