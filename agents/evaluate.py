@@ -15,7 +15,7 @@ from agents.loops import interact
 from agents.run.checkpoint import weights_sha256
 
 STUCK_STEPS = 200_000
-"""Env steps of one episode after which an agent counts as stuck, in a game without an end."""
+"""Steps of one episode after which the evaluation gives up: the game never ends."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +58,30 @@ class Evaluation:
 
 
 def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: int) -> Evaluation:
-    """Play `episodes` full games, shared evenly among the environments; the first ones play the remainder.
+    """Play `episodes` full games, shared evenly among the environments (the first ones play the remainder).
 
-    Counting the first k games of each environment keeps short games from being counted more often than long ones.
+    The first games of each environment count, whatever their length: no bias towards short ones. Raises ValueError
+    for an episode that does not end.
     """
-    wanted = np.full(envs.num_envs, episodes // envs.num_envs)
-    wanted[: episodes % envs.num_envs] += 1
+    quota = np.full(envs.num_envs, episodes // envs.num_envs)
+    quota[: episodes % envs.num_envs] += 1
     rng = torch.Generator(agent.device).manual_seed(seed)
     records: list[tuple[int, int, Any, list[float]]] = []
     played, length = np.zeros(envs.num_envs, int), np.zeros(envs.num_envs, int)
     values: list[list[float]] = [[] for _ in range(envs.num_envs)]
     for row in interact(agent, envs, [seed + k for k in range(envs.num_envs)], rng):
         length = np.where(row.first, 1, length + 1)
-        for k in np.flatnonzero(~row.dead & (played < wanted)):
+        for k in np.flatnonzero(~row.dead & (played < quota)):
             values[k].append(float(row.extras["value"][k]))
         for record in row.next_info.get("episodes", ()):
             k = record.env
-            if played[k] < wanted[k]:
+            if played[k] < quota[k]:
                 records.append((int(played[k]), k, record, values[k]))
                 played[k] += 1
             values[k] = []
-        if (played >= wanted).all():
+        if (played >= quota).all():
             break
-        if length[played < wanted].max() > STUCK_STEPS:
+        if length[played < quota].max() > STUCK_STEPS:
             raise ValueError(
                 f"an episode has not ended after {STUCK_STEPS:,} steps; this environment needs a time limit"
             )
