@@ -315,7 +315,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "state of the future": (
         lambda run: edit(newest(run) / "state.json", lambda s: s.update(format=99)), ALL, ("version",)
     ),
-    "latest nowhere": (lambda run: (run / "checkpoints/latest").write_text("step_7"), ALL, ("step_7", "is not there")),
+    "latest nowhere": (lambda run: (run / "checkpoints/latest").write_text("step_7"), ALL, ("step_7", "does not exist")),
     "latest empty": (lambda run: (run / "checkpoints/latest").write_text(""), ALL, ("latest", "another checkpoint")),
     "latest binary": (
         lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)
@@ -387,7 +387,7 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no episodes": (("evaluate", "RUN", "--episodes", "0"), ("--episodes must be at least 1",)),
     "episodes in words": (("evaluate", "RUN", "--episodes", "many"), ("--episodes", "many")),
     "negative seed": (("evaluate", "RUN", "--seed", "-1"), ("--seed",)),
-    "unknown option": (("evaluate", "RUN", "--epsiodes", "3"), ("--epsiodes", "--help")),
+    "unknown option": (("evaluate", "RUN", "--epsiodes", "3"), ("--epsiodes", "did you mean --episodes?")),
     "unknown checkpoint": (("evaluate", "RUN", "--checkpoint", "step_1"), ("no checkpoint 'step_1'",)),
     "no run": (("evaluate",), ("RUN",)),
     "no games to watch": (("watch", "RUN", "--episodes", "0"), ("--episodes must be at least 1",)),
@@ -395,9 +395,9 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "replay that is not": (("watch", "RUN/replays/nope.jsonl"), ("nope.jsonl", "replays folder")),
     "no replay": (("watch", "RUN/config.json"), ("config.json, line 1", "not an action replay")),
     "episode that is not": (("watch", "RUN/replays/train.jsonl", "--episode", "9999"), ("no episode '9999'", "0 to")),
-    "resume with settings": (("train", "--resume", "RUN", "--gamma", "0.5"), ("--resume", "no other option")),
-    "resume dry": (("train", "--resume", "RUN", "--dry-run"), ("--resume", "no other option")),
-    "resume elsewhere": (("train", "--resume", "RUN", "--run-dir", "x"), ("--resume", "no other option")),
+    "resume with settings": (("train", "--resume", "RUN", "--gamma", "0.5"), ("--resume", "leave out --gamma")),
+    "resume dry": (("train", "--resume", "RUN", "--dry-run"), ("--resume", "leave out --dry-run")),
+    "resume elsewhere": (("train", "--resume", "RUN", "--run-dir", "x"), ("--resume", "leave out --run-dir")),
     "nothing": (("train",), ("name an algorithm",)),
 }  # fmt: skip
 
