@@ -315,7 +315,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "state of the future": (
         lambda run: edit(newest(run) / "state.json", lambda s: s.update(format=99)), ALL, ("version",)
     ),
-    "latest nowhere": (lambda run: (run / "checkpoints/latest").write_text("step_7"), ALL, ("step_7", "does not exist")),
+    "latest nowhere": (lambda run: (run / "checkpoints/latest").write_text("step_7"), ALL, ("step_7", "not exist")),
     "latest empty": (lambda run: (run / "checkpoints/latest").write_text(""), ALL, ("latest", "another checkpoint")),
     "latest binary": (
         lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)
