@@ -178,9 +178,9 @@ class DQN(ReplayLearner):
         return action.cpu().numpy(), carry, {"value": value.cpu().numpy()}
 
     def update(self, batch: Transitions | Sequences, rng: torch.Generator) -> tuple[Metrics, Tensor]:
-        """Take one gradient step on a minibatch from the replay; return metrics and the new priorities [B].
+        """Take one gradient step on a minibatch from the replay; return metrics and its new priorities [B].
 
-        `rng` draws augmentation, noise of layers and quantile levels.
+        `train_off_policy` (loops.py) samples `batch` and stores the priorities. `rng` draws augmentation and noise.
         """
         config = self.config
         if config.augment:
@@ -262,7 +262,7 @@ class BatchForward:
     """Runs networks on one minibatch, at `obs` and at `next_obs`, alike for transitions and sequences.
 
     For transitions each call is a pass. A sequence holds `next_obs` among its own rows: each network runs over all rows
-    once, from the stored carry, and both methods pick rows of that pass. Its first call decides about gradients.
+    once, from the stored carry, and both methods pick rows of that pass; its first call decides about the gradient.
     """
 
     def __init__(self, batch: Transitions | Sequences, burn_in: int, rng: torch.Generator):

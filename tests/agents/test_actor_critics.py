@@ -1,5 +1,5 @@
-"""What REINFORCE, A2C, PPO, IMPALA and RND share: the policy that learns is the one that acted, dead rows weigh
-nothing, every kind of action, masks, inputs normalised by all play."""
+"""REINFORCE, A2C, PPO, IMPALA and RND: learning recomputes the acting policy, dead rows have no weight, all action
+spaces, action masks, input normalisation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FAMILY = ("reinforce", "a2c", "ppo", "impala", "rnd")
 
 
 def settings(algorithm: str, core: str = "none", **changes: Any) -> Any:
-    """One minibatch a rollout, so that nothing has moved when it is learned from."""
+    """One minibatch per rollout, so that the policy has not changed when it is learned from."""
     config: Any = with_core(PRESETS[algorithm, "toy"], core)
     length = 16 if algorithm in ("reinforce", "a2c", "impala") else 8
     rows = {"sequence_length": 0 if length == 16 else length} if core != "none" or algorithm == "impala" else {}
@@ -48,7 +48,7 @@ def settings(algorithm: str, core: str = "none", **changes: Any) -> Any:
 def collect(
     algorithm: str, config: Any, vector: Callable[..., Any], kind: Any = MemoryChainEnv
 ) -> tuple[ActorCritic, Rollout]:
-    """An agent with a decided policy, and a rollout of it that begins in the middle of episodes."""
+    """Return an agent whose policy is far from uniform, and a rollout that begins in the middle of episodes."""
     envs = vector(kind, config.num_envs)
     agent = build_agent(algorithm, config, envs, CPU)
     assert isinstance(agent, ActorCritic)
@@ -59,7 +59,7 @@ def collect(
 
 @pytest.mark.parametrize("core", ["none", "gru", "lstm"])
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_the_policy_that_learns_is_the_one_that_acted(algorithm: str, core: str, vector: Any) -> None:
+def test_learning_recomputes_the_acting_policy(algorithm: str, core: str, vector: Any) -> None:
     agent, rollout = collect(algorithm, settings(algorithm, core), vector)
     assert rollout.first.any()
     output, _ = agent.model(rollout.obs, rollout.carry[0], rollout.first)
@@ -75,7 +75,7 @@ def test_the_policy_that_learns_is_the_one_that_acted(algorithm: str, core: str,
 
 @pytest.mark.parametrize("core", ["none", "gru"])
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_what_dead_rows_hold_changes_nothing(algorithm: str, core: str, vector: Any) -> None:
+def test_the_contents_of_dead_rows_change_nothing(algorithm: str, core: str, vector: Any) -> None:
     config = settings(algorithm, core)
     (agent, rollout), (twin, same) = (collect(algorithm, config, vector) for _ in range(2))
     dead = same.dead
@@ -86,10 +86,10 @@ def test_what_dead_rows_hold_changes_nothing(algorithm: str, core: str, vector: 
         "reward": torch.where(dead, 100 * torch.randn(dead.shape, generator=noise), same.reward),
         "extras": same.extras | {"log_prob": torch.where(dead, same.extras["log_prob"] - 2.0, same.extras["log_prob"])},
     }
-    found = [each.update(rows, torch.Generator().manual_seed(0))[0] for each, rows in (
+    metrics = [each.update(rows, torch.Generator().manual_seed(0))[0] for each, rows in (
         (agent, rollout), (twin, same._replace(**garbage)))]  # fmt: skip
-    for name, value in found[0].items():
-        assert value.item() == found[1][name].item(), name
+    for name, value in metrics[0].items():
+        assert value.item() == metrics[1][name].item(), name
     assert weights_sha256(agent) == weights_sha256(twin)
     assert weights_sha256(agent) != weights_sha256(collect(algorithm, config, vector)[0])
 
@@ -110,7 +110,7 @@ def test_the_entropy_bonus_follows_its_schedule(algorithm: str, vector: Any) -> 
     assert losses[2] - losses[0] == pytest.approx(0.2 * entropies[0], rel=1e-3)
 
 
-def test_reinforce_learns_from_finished_episodes_alone(vector: Any) -> None:
+def test_reinforce_learns_from_finished_episodes_only(vector: Any) -> None:
     config = settings("reinforce")
     agent, rollout = collect("reinforce", config, vector, CountingEnv)
     assert isinstance(agent, Reinforce)
@@ -130,14 +130,14 @@ def test_reinforce_learns_from_finished_episodes_alone(vector: Any) -> None:
 
 
 class Shifted(CountingEnv):
-    """Numbers far from 0, on very unlike scales."""
+    """Observations far from 0, on very different scales."""
 
     def _observe(self) -> Any:
         return super()._observe() * np.array([1.0, 50.0], np.float32) + np.array([1000.0, -7.0], np.float32)
 
 
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_inputs_are_normalised_by_all_live_rows_and_come_back_with_the_agent(
+def test_inputs_are_normalised_by_all_live_rows_and_statistics_are_saved(
     algorithm: str, vector: Any, tmp_path: Any
 ) -> None:
     config = settings(algorithm, input_norm="running", checkpoint_steps=320)
@@ -147,11 +147,11 @@ def test_inputs_are_normalised_by_all_live_rows_and_come_back_with_the_agent(
     seen: list[torch.Tensor] = []
     follow = agent.update_normalization  # type: ignore[attr-defined]
 
-    def noting(obs: torch.Tensor, mask: torch.Tensor) -> None:
+    def recorded(obs: torch.Tensor, mask: torch.Tensor) -> None:
         seen.append(obs[mask])
         follow(obs, mask)
 
-    agent.update_normalization = noting  # type: ignore[attr-defined]
+    agent.update_normalization = recorded  # type: ignore[attr-defined]
     run = fit(agent, envs, tmp_path)
     first, *_ = (part for part in agent.modules()["model"].modules() if isinstance(part, Normalize))
     assert len(seen) >= 8
@@ -173,7 +173,7 @@ def test_inputs_are_normalised_by_all_live_rows_and_come_back_with_the_agent(
 
 
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_continuous_actions_are_learned_and_their_games_can_be_played_again(algorithm: str, tmp_path: Any) -> None:
+def test_continuous_actions_are_learned_and_their_games_replayed(algorithm: str, tmp_path: Any) -> None:
     config = replace(tiny(PRESETS[algorithm, "classic"]), env="Pendulum-v1", total_steps=1_200, num_envs=2)
     config = replace(config, rollout_length=256)  # REINFORCE learns from whole games
     envs = make_envs("Pendulum-v1", 2)
@@ -195,7 +195,7 @@ def test_continuous_actions_are_learned_and_their_games_can_be_played_again(algo
 
 
 class Choices(gym.Env):
-    """Pays for every choice that is what the observation says."""
+    """Reward 1 for each action that equals its part of the observation."""
 
     def __init__(self, space: spaces.Space):
         self.action_space, self.count = space, 0
@@ -223,7 +223,7 @@ SEVERAL = [spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)]
 @pytest.mark.parametrize("space", SEVERAL, ids=["numbers", "switches"])
 @pytest.mark.parametrize("algorithm", FAMILY)
 def test_several_choices_at_once(algorithm: str, space: spaces.Space, vector: Any, tmp_path: Any) -> None:
-    config = settings(algorithm)  # the environment checks what it is told to do
+    config = settings(algorithm)  # the environment checks its actions
     agent, run = train(algorithm, config, vector(Choices, 4, space=space), tmp_path)
     assert run.env_steps >= 640
     assert weights_sha256(agent) != weights_sha256(build_agent(algorithm, config, vector(Choices, 4, space=space), CPU))
@@ -257,14 +257,14 @@ def test_illegal_actions_are_never_taken(algorithm: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "sac", "pqn"])
-def test_agents_of_action_values_say_that_they_take_no_masks(algorithm: str) -> None:
+def test_agents_without_mask_support_refuse_masks(algorithm: str) -> None:
     config = replace(tiny(PRESETS[algorithm, "classic"]), env="Taxi-v4", mask_actions=True)
     with pytest.raises(ConfigError, match="does not support --mask-actions"):
         build_agent(algorithm, config, ObserveMask(make_envs("Taxi-v4", 2)), CPU)
 
 
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_it_is_judged_by_draws_or_by_its_likeliest_action_as_told(algorithm: str, vector: Any) -> None:
+def test_evaluation_samples_or_is_greedy_as_set(algorithm: str, vector: Any) -> None:
     obs, first = np.zeros((400, 2), np.float32), np.ones(400, bool)
     for greedy in (False, True):
         agent = build_agent(algorithm, settings(algorithm, eval_greedy=greedy), vector(MemoryChainEnv, 4), CPU)
@@ -277,7 +277,7 @@ def test_it_is_judged_by_draws_or_by_its_likeliest_action_as_told(algorithm: str
 
 
 @pytest.mark.parametrize("algorithm", FAMILY)
-def test_a_learned_scale_of_values_is_known_before_anything_is_learned_on_it(algorithm: str, vector: Any) -> None:
+def test_the_value_scale_is_updated_before_the_first_gradient_step(algorithm: str, vector: Any) -> None:
     agent, rollout = collect(algorithm, settings(algorithm, value_scale="normalize"), vector, CountingEnv)
     metrics, _ = agent.update(rollout._replace(reward=1000.0 * rollout.reward), torch.Generator().manual_seed(0))
     assert 0.1 < metrics["train/value_loss"].item() < 3.0  # half the squared error, in deviations

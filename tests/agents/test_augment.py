@@ -1,4 +1,4 @@
-"""Augmentation against a naive loop over the same draws: pad by repeating the border, crop, change intensity."""
+"""Augmentation against a plain loop over the same draws: pad with the border, crop, change intensity."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def rng(seed: int = 3) -> torch.Generator:
 
 
 def frames(*shape: int) -> Tensor:
-    """Pictures no two pixels of which are likely to be equal."""
+    """Random images, whose pixels rarely repeat."""
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=rng(0))
 
 
 def shifts(pad: int, batch: int, generator: torch.Generator) -> list[tuple[int, int]]:
-    """Return (rows, columns) by which each of the batch is moved, from the generator's draws."""
+    """Return the shifts (rows, columns) of each image, from the generator's draws."""
     rows, columns = torch.randint(-pad, pad + 1, (2, batch, 1), generator=generator).flatten(1).tolist()
     return list(zip(rows, columns, strict=True))
 
 
 def padded_and_cropped(image: Tensor, pad: int, row: int, column: int) -> Tensor:
-    """DrQ's own recipe for one image [C, H, W]."""
+    """DrQ's pad and crop for one image [C, H, W]."""
     _, height, width = image.shape
     big = F.pad(image[None].double(), (pad, pad, pad, pad), mode="replicate")[0]
     top, left = pad + row, pad + column
@@ -45,7 +45,7 @@ def test_a_shift_is_a_pad_and_a_crop(lead: tuple[int, ...], pad: int) -> None:
             assert torch.equal(got[member], padded_and_cropped(image[member], pad, row, column))
 
 
-def test_each_member_of_the_batch_has_its_own_shift_and_all_its_channels_the_same() -> None:
+def test_each_image_has_one_shift_for_all_its_channels() -> None:
     x = frames(1, 1, 12, 12).expand(200, 3, 12, 12)
     moved = random_shift(x, 2, rng())
     assert len(moved.flatten(1).unique(dim=0)) == 25  # every one of them occurs, and the axes are independent
@@ -60,7 +60,7 @@ def test_all_steps_of_a_sequence_have_one_shift() -> None:
     assert len(shifts(3, 6, rng())) == len(set(shifts(3, 6, rng())))
 
 
-def test_shifts_reach_the_pad_and_no_further() -> None:
+def test_shifts_are_at_most_the_pad() -> None:
     drawn = shifts(4, 2000, rng())
     for axis in range(2):
         assert sorted({shift[axis] for shift in drawn}) == list(range(-4, 5))
@@ -76,7 +76,7 @@ def test_no_pad_is_no_change() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.int64])
-def test_a_shift_keeps_the_type_and_makes_up_no_values(dtype: torch.dtype) -> None:
+def test_a_shift_keeps_dtype_and_values(dtype: torch.dtype) -> None:
     x = frames(5, 3, 8, 8).to(dtype)
     before = x.clone()
     moved = random_shift(x, 3, rng())
@@ -85,7 +85,7 @@ def test_a_shift_keeps_the_type_and_makes_up_no_values(dtype: torch.dtype) -> No
     assert torch.equal(x, before)
 
 
-def test_the_border_is_repeated_where_a_picture_moved_away() -> None:
+def test_borders_are_repeated() -> None:
     x = frames(40, 2, 8, 8)
     drawn = shifts(2, 40, rng())
     moved = random_shift(x, 2, rng())
@@ -100,7 +100,7 @@ def test_the_border_is_repeated_where_a_picture_moved_away() -> None:
     assert looked
 
 
-def test_a_shift_reads_images_with_their_channels_last_alike() -> None:
+def test_channels_last_images_shift_alike() -> None:
     x = frames(5, 3, 8, 8)
     assert torch.equal(
         random_shift(x.contiguous(memory_format=torch.channels_last), 3, rng()), random_shift(x, 3, rng())
@@ -135,7 +135,7 @@ def test_augment_shifts_by_4_and_then_changes_intensity_by_5_percent(lead: tuple
 
 
 @pytest.mark.parametrize("lead", [(), (4,)])
-def test_augment_leaves_what_is_no_image_alone(lead: tuple[int, ...]) -> None:
+def test_augment_keeps_other_arrays(lead: tuple[int, ...]) -> None:
     obs = {
         "direction": frames(*lead, 6).long(), "image": frames(*lead, 6, 3, 36, 40),
         "last_action": torch.rand(*lead, 6, 2), "mission": frames(*lead, 6, 9).long(),
@@ -151,7 +151,7 @@ def test_augment_leaves_what_is_no_image_alone(lead: tuple[int, ...]) -> None:
     assert torch.equal(obs["image"], before["image"])
 
 
-def test_augment_leaves_vectors_alone() -> None:
+def test_augment_keeps_vectors() -> None:
     x, generator = torch.rand(6, 5), rng()
     assert augment(x, 1, generator) is x
     grids = torch.rand(3, 6, 9, 9)  # [L, B, H, W] of numbers: four dimensions, but no images

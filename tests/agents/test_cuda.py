@@ -1,4 +1,4 @@
-"""On a GPU: every agent trains there, in float32 and bfloat16, and plays on a CPU what it plays on the GPU."""
+"""On a GPU: every agent trains, in float32 and bfloat16, and acts on a CPU as on the GPU."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ CASES: list[tuple[str, str, CoreName]] = [
 
 
 def values(agent: Learner, config, rows: int = 10) -> np.ndarray:
-    """The values [rows, N] that the agent notes of states that random actions lead through, the same for all agents."""
+    """Return the agent's values [rows, N] along random actions, the same for all agents."""
     envs = environments(config, 2, threads=1)
     envs.action_space.seed(0)
-    obs, carry, first, found = envs.reset(seed=3)[0], agent.initial_carry(2), np.ones(2, bool), []
+    obs, carry, first, values = envs.reset(seed=3)[0], agent.initial_carry(2), np.ones(2, bool), []
     rng = torch.Generator(agent.device).manual_seed(0)
     for _ in range(rows):
         _, carry, extras = agent.act(obs, first, carry, None, rng)
-        found.append(extras["value"])
+        values.append(extras["value"])
         obs, first = envs.step(envs.action_space.sample())[0], np.zeros(2, bool)
     envs.close()
-    return np.stack(found)
+    return np.stack(values)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize(("algorithm", "name", "core"), CASES)
-def test_trained_on_a_gpu_played_on_a_cpu(
+def test_an_agent_trained_on_a_gpu_acts_alike_on_a_cpu(
     algorithm: str, name: str, core: CoreName, bf16: bool, tmp_path: Path
 ) -> None:
     config = small(algorithm, name, core)
@@ -68,7 +68,7 @@ def test_trained_on_a_gpu_played_on_a_cpu(
     np.testing.assert_allclose(here, there, rtol=tolerance, atol=tolerance * max(float(np.abs(there).max()), 0.1))
 
 
-def test_a_seed_decides_what_is_drawn_on_a_gpu() -> None:
+def test_a_seed_determines_random_draws_on_a_gpu() -> None:
     config = replace(small("ppo", "minigrid", "none"), total_steps=100)
     drawn = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""DQN's update from inside: targets by hand, the target network's copies, exploration, sequences that equal rows."""
+"""DQN's update: targets by hand, copies of the target network, exploration, sequences against single rows."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def batch_of(count: int = 6, seed: int = 1) -> Transitions:
 
 
 def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, error and value of every row."""
+    """Return loss, |TD error| and value of each row."""
     return agent.td_loss(batch, outputs(agent, batch, torch.Generator().manual_seed(0)))
 
 
 class Table(nn.Module):
-    """Action values that are looked up: row k of `q` where the observation is k."""
+    """Network as a lookup table: row k of `q` for observation k."""
 
     carry_dim = 0
 
@@ -122,7 +122,7 @@ def test_a_target_that_learns_would_give_other_weights() -> None:
     assert weights_sha256(slow) != weights_sha256(fast)
 
 
-def test_epsilon_follows_env_steps_and_is_its_own_when_judged() -> None:
+def test_epsilon_decays_with_env_steps_and_evaluation_has_its_own() -> None:
     agent = make(replace(BASE, epsilon_start=1.0, epsilon_end=0.1, epsilon_steps=1000, eval_epsilon=0.003))
     assert [agent.config.epsilon(steps, 4) for steps in (0, 500, 1000, 9999)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert agent.config.epsilon(None, 4) == 0.003
@@ -141,7 +141,7 @@ def test_the_share_of_random_actions_is_epsilon(env_steps: int | None, share: fl
     np.testing.assert_allclose(extras["value"], q.max().item(), rtol=1e-5)
 
 
-def test_each_environment_tosses_its_own_coin() -> None:
+def test_exploration_is_independent_across_environments() -> None:
     rng = torch.Generator().manual_seed(0)
     q = torch.zeros(64, 5)
     q[:, 2] = 1.0
@@ -181,8 +181,8 @@ def test_an_n_step_target_has_gamma_to_the_n() -> None:
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("n_step", [1, 3])
-def test_the_loss_of_a_sequence_is_that_of_its_rows(double: bool, n_step: int) -> None:
-    """Without a memory a sequence is only a list of transitions; a recurrent replay cut into rows must agree."""
+def test_the_loss_of_a_sequence_equals_that_of_its_rows(double: bool, n_step: int) -> None:
+    """Without recurrence a sequence is a list of transitions: both batches must give equal losses."""
     length = 8
     config = replace(BASE, double=double, n_step=n_step, replay_capacity=400)
     agent = make(config)
@@ -216,7 +216,7 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(double: bool, n_step: int) -
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
-def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(core: Any) -> None:
+def test_a_sequence_loss_starts_from_the_stored_carry_and_ignores_dead_rows(core: Any) -> None:
     config = replace(BASE, core=core, core_size=4, sequence_length=8, replay_capacity=400)
     agent = make(config)
     for parameter in agent.target.parameters():
@@ -237,11 +237,11 @@ def test_a_sequence_loss_starts_from_the_stored_memory_and_ignores_dead_rows(cor
     assert torch.equal(sequence_mean(td(agent, garbage)[0], batch.mask), loss)
 
     def unrolled(network: nn.Module) -> Tensor:  # [L + 1, B, A], one row at a time from the stored memory
-        carry, found = batch.carry, []
+        carry, q = batch.carry, []
         for obs, first in zip(batch.obs, batch.first, strict=True):
             output, carry = network(obs, carry, first)
-            found.append(output.q)
-        return torch.stack(found)
+            q.append(output.q)
+        return torch.stack(q)
 
     with torch.no_grad():
         columns = torch.arange(16).expand(8, 16)

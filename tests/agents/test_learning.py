@@ -15,7 +15,7 @@ from tests.agents.helpers import mean_return, train
 
 
 def played(config, envs):
-    """The environments as the config wants them seen."""
+    """Wrap the environments as the config asks."""
     return ObserveLast(envs) if config.observe_last else envs
 
 
@@ -51,7 +51,7 @@ def test_value_under_time_limits(algorithm, vector, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("kind", "horizon", "chance", "gamma"), [(TMazeEnv, 8, 0.5, 0.98), (RepeatPreviousEnv, 2, 0.25, 0.5)]
 )
-def test_tasks_of_memory_need_memory(kind, horizon, chance, gamma, vector, tmp_path) -> None:
+def test_memory_tasks_need_memory(kind, horizon, chance, gamma, vector, tmp_path) -> None:
     base = replace(PRESETS["ppo", "toy"], num_envs=16, rollout_length=64, total_steps=120_000, core_size=64)
     base = replace(base, gamma=gamma)
     for core in ("none", "gru"):
@@ -65,7 +65,7 @@ def test_tasks_of_memory_need_memory(kind, horizon, chance, gamma, vector, tmp_p
 @pytest.mark.parametrize(
     ("algorithm", "steps", "least", "most"), [("rnd", 100_000, 0.9, 1.0), ("ppo", 50_000, -1.0, 0.1)]
 )
-def test_novelty_finds_the_treasure_that_chance_does_not(algorithm, steps, least, most, vector, tmp_path) -> None:
+def test_novelty_finds_a_treasure_that_random_play_does_not(algorithm, steps, least, most, vector, tmp_path) -> None:
     config = replace(PRESETS[algorithm, "toy"], num_envs=16, gamma=0.99, total_steps=steps)
     agent, _ = train(algorithm, config, vector(DeepSeaEnv, 16), tmp_path)
     assert least <= mean_return(agent, vector(DeepSeaEnv, 4)) <= most

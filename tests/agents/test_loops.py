@@ -1,4 +1,4 @@
-"""The generator and the loops on an environment that only counts, with an agent that asserts on what it is handed."""
+"""`interact` and the rollout collector on a counting environment, with an agent that checks its inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from envs.toy import CountingEnv
 
 
 class Asserting:
-    """Its memory counts the rows since `first`; every row must agree with what the environment shows."""
+    """Its carry counts rows since `first`, which must equal the step in the observation."""
 
     device = torch.device("cpu")
 
@@ -57,7 +57,7 @@ def test_two_passes_with_the_same_seeds_are_equal(vector) -> None:
         np.testing.assert_array_equal(a.obs, b.obs)
 
 
-def test_learning_view_changes_only_what_the_learner_sees(vector) -> None:
+def test_learning_view_changes_only_rewards_and_ends(vector) -> None:
     row = rows_of(vector, 3)[2]._replace(
         info={"lives": np.array([3, 3, 0])}, next_info={"lives": np.array([2, 3, 5])}, dead=np.array([0, 0, 0], bool),
         terminated=np.array([0, 0, 1], bool), reward=np.array([7.0, -0.5, 0.0]),
@@ -71,7 +71,7 @@ def test_learning_view_changes_only_what_the_learner_sees(vector) -> None:
     assert row.reward.tolist() == [7.0, -0.5, 0.0]
 
 
-def test_a_reset_is_no_lost_life(vector) -> None:
+def test_a_reset_is_not_a_lost_life(vector) -> None:
     # a dead row: lives rise from 0 to 5, or fall from what an unfinished game had left to a new game's number
     row = rows_of(vector, 3)[2]._replace(
         info={"lives": np.array([4, 0, 0])}, next_info={"lives": np.array([3, 5, 5])}, dead=np.array([1, 1, 1], bool),
@@ -80,7 +80,7 @@ def test_a_reset_is_no_lost_life(vector) -> None:
     assert not learning_view(row, False, True).terminated.any()
 
 
-def test_rollout_is_its_rows(vector) -> None:
+def test_a_rollout_equals_its_rows(vector) -> None:
     rows = rows_of(vector, 21)
     collector = RolloutCollector(7, torch.device("cpu"))
     for start in range(0, 21, 7):

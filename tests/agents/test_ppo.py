@@ -1,4 +1,4 @@
-"""PPO's update from inside: ratios of 1 at first, dead rows that weigh nothing, schedules, minibatches."""
+"""PPO's update: ratios start at 1, dead rows have no weight, schedules, minibatches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def settings(core: CoreName, **changes: Any) -> PPOConfig:
 
 
 def collect(config: PPOConfig, vector: Callable[..., Any], kind: Any = MemoryChainEnv) -> tuple[PPO, Rollout]:
-    """An agent with a decided policy, and a rollout of it that begins in the middle of episodes."""
+    """Return an agent whose policy is far from uniform, and a rollout that begins in the middle of episodes."""
     envs = vector(kind, config.num_envs)
     agent = build_agent("ppo", config, envs, CPU)
     assert isinstance(agent, PPO)
@@ -58,8 +58,8 @@ def test_the_ratio_is_1_on_the_first_minibatch(core: CoreName, vector) -> None:
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
 @pytest.mark.parametrize("wrong", ["carry", "first", "sequence"])
-def test_the_ratio_would_show_a_wrong_memory(core: CoreName, wrong: str, vector) -> None:
-    """The test above can fail: a lost carry, a missed reset, or columns of other rows give other ratios."""
+def test_a_wrong_carry_changes_the_ratio(core: CoreName, wrong: str, vector) -> None:
+    """The test above can fail: a lost carry, a missed reset or wrong columns give other ratios."""
     agent, rollout = collect(settings(core), vector)
     if wrong == "carry":
         rollout = rollout._replace(carry=torch.zeros_like(rollout.carry))
@@ -73,7 +73,7 @@ def test_the_ratio_would_show_a_wrong_memory(core: CoreName, wrong: str, vector)
 
 @pytest.mark.parametrize("core", ["none", "lstm"])
 @pytest.mark.parametrize("schedule", ["constant", "kl"])
-def test_what_dead_rows_hold_changes_nothing(core: CoreName, schedule: Any, vector) -> None:
+def test_the_contents_of_dead_rows_change_nothing(core: CoreName, schedule: Any, vector) -> None:
     config = settings(core, epochs=3, minibatches=2, schedule=schedule)
     (agent, rollout), (twin, same) = collect(config, vector), collect(config, vector)
     dead = same.dead
@@ -93,14 +93,14 @@ def test_what_dead_rows_hold_changes_nothing(core: CoreName, schedule: Any, vect
     assert weights_sha256(agent) == weights_sha256(twin)
 
 
-def test_what_live_rows_hold_does_change_the_update(vector) -> None:
+def test_the_contents_of_live_rows_change_the_update(vector) -> None:
     (agent, rollout), (twin, same) = (collect(settings("none"), vector) for _ in range(2))
     update(agent, rollout)
     update(twin, same._replace(reward=torch.where(same.dead, same.reward, same.reward + 1.0)))
     assert weights_sha256(agent) != weights_sha256(twin)
 
 
-def test_a_truncated_episode_is_bootstrapped_from_its_last_observation(vector) -> None:
+def test_a_truncated_episode_bootstraps_from_its_final_observation(vector) -> None:
     agent, rollout = collect(settings("none", gamma=0.5, gae_lambda=0.5), vector, CountingEnv)
     advantage, value = agent.advantage(rollout, 0.5), rollout.extras["value"]
     assert rollout.truncated[:-1].any()
@@ -120,14 +120,14 @@ def test_the_linear_schedule_falls_evenly_towards_0(vector) -> None:
     assert agent.optimizer.param_groups[0]["lr"] == 0.0
 
 
-def test_a_rate_of_0_moves_nothing(vector) -> None:
+def test_a_learning_rate_of_0_changes_nothing(vector) -> None:
     agent, rollout = collect(settings("none", schedule="linear"), vector)
     before = weights_sha256(agent)
     update(agent, rollout._replace(env_steps=64 * 11))
     assert weights_sha256(agent) == before
 
 
-def test_the_constant_schedule_stays(vector) -> None:
+def test_the_constant_schedule_is_constant(vector) -> None:
     agent, rollout = collect(settings("none"), vector)
     assert [round(update(agent, rollout)["train/learning_rate"].item(), 9) for _ in range(3)] == [1e-3] * 3
 
@@ -190,7 +190,7 @@ def test_log_prob_and_value_are_those_of_the_policy(vector) -> None:
     torch.testing.assert_close(rollout.extras["value"], output.value)
 
 
-def test_gradients_are_cut_to_their_norm(vector) -> None:
+def test_gradients_are_clipped_to_their_norm(vector) -> None:
     agent, rollout = collect(settings("none", max_grad_norm=1e-3, value_coef=10.0), vector)
     assert update(agent, rollout)["train/grad_norm"] > 1e-3
     norms = [parameter.grad.norm() for parameter in agent.model.parameters() if parameter.grad is not None]

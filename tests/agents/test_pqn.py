@@ -1,4 +1,4 @@
-"""PQN: lambda-returns against a hand recursion, masks, memory, and what the optimizer moves."""
+"""PQN: lambda-returns against a plain recursion, masks, memory, and schedules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def collect(config: PQNConfig, vector: Any) -> tuple[PQN, Rollout]:
 
 
 def best_values(agent: PQN, rollout: Rollout) -> torch.Tensor:
-    """max Q of every row and of the one after the last, [T + 1, N], one row at a time."""
+    """Return max Q [T + 1, N] of all rows and the one after, computed row by row."""
     values, carry = [], rollout.carry[0]
     rows = [*zip(rollout.obs, rollout.first, strict=True), (rollout.next_obs, rollout.next_first)]
     with torch.no_grad():
@@ -47,7 +47,7 @@ def best_values(agent: PQN, rollout: Rollout) -> torch.Tensor:
 
 @pytest.mark.parametrize("core", ["none", "gru", "lstm"])
 @pytest.mark.parametrize("lam", [0.0, 0.65, 1.0])
-def test_the_target_is_the_papers_recursion(core: CoreName, lam: float, vector) -> None:
+def test_the_target_equals_the_recursion_of_the_paper(core: CoreName, lam: float, vector) -> None:
     agent, rollout = collect(settings(core, q_lambda=lam), vector)
     assert rollout.terminated.any()
     assert rollout.truncated[:-1].any()
@@ -81,7 +81,7 @@ def test_the_loss_is_half_the_squared_error_of_live_rows(vector) -> None:
 
 
 @pytest.mark.parametrize("core", ["none", "lstm"])
-def test_what_dead_rows_hold_changes_nothing(core: CoreName, vector) -> None:
+def test_the_contents_of_dead_rows_change_nothing(core: CoreName, vector) -> None:
     (agent, rollout), (twin, same) = (collect(settings(core, epochs=2, minibatches=2), vector) for _ in range(2))
     dead = same.dead
     assert 0 < int(dead.sum()) < dead.numel()
@@ -113,7 +113,7 @@ def test_burn_in_rows_are_not_learned_from(vector) -> None:
     assert weights_sha256(agent) == weights_sha256(twin)
 
 
-def test_layers_are_normalised_unless_told_otherwise(vector) -> None:
+def test_layer_norm_is_on_by_default(vector) -> None:
     def norms(config: PQNConfig) -> int:
         agent, _ = collect(config, vector)
         return sum(isinstance(module, torch.nn.LayerNorm) for module in agent.model.modules())
@@ -122,7 +122,7 @@ def test_layers_are_normalised_unless_told_otherwise(vector) -> None:
     assert norms(settings(layer_norm=False)) == 0
 
 
-def test_epsilon_falls_over_a_part_of_the_training() -> None:
+def test_epsilon_decays_over_a_fraction_of_the_training() -> None:
     config = settings(epsilon_end=0.1, epsilon_fraction=0.5, eval_epsilon=0.02)
     assert [config.epsilon(steps) for steps in (0, 160, 320, 640)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert config.epsilon(None) == 0.02

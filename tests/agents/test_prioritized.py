@@ -1,4 +1,4 @@
-"""Prioritized replay: the sum tree by brute force, who is drawn how often, what is saved, and where it all lies."""
+"""Prioritized replay: sum tree against brute force, sampling frequencies, saving and restoring, memory or disk."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_one_weight_for_many_leaves() -> None:
 
 
 def filled(rng: np.random.Generator, rows: int, layout: ReplayLayout) -> tuple[PrioritizedReplay, np.ndarray]:
-    """Play into a replay; return it and all that can be drawn from it."""
+    """Fill a replay; return it and all usable samples."""
     replay, naive = PrioritizedReplay(layout), Naive()
     for row in play(rng, rows, layout.num_envs, 1, layout.carry_dim):
         naive.add(row)
@@ -98,7 +98,7 @@ SEQUENCES = {"sequence_length": 5, "carry_dim": 2, "burn_in": 1}
 
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
 @pytest.mark.parametrize(("envs", "alpha"), [(1, 1.0), (3, 0.7), (4, 0.0)])
-def test_draws_are_in_proportion_to_priority_to_the_alpha(envs: int, alpha: float, changes: dict[str, Any]) -> None:
+def test_sampling_is_proportional_to_priority_to_the_alpha(envs: int, alpha: float, changes: dict[str, Any]) -> None:
     rng = np.random.default_rng(3)
     replay, drawable = filled(rng, 60, simple(envs, 29, alpha=alpha, **changes))
     priority = rng.uniform(0.1, 9.0, len(drawable))
@@ -112,7 +112,7 @@ def test_draws_are_in_proportion_to_priority_to_the_alpha(envs: int, alpha: floa
     assert chi2 < stats.chi2.ppf(0.9999, len(drawable) - 1)
 
 
-def test_each_equal_part_of_the_sum_gives_one_draw() -> None:
+def test_sampling_is_stratified() -> None:
     rng = np.random.default_rng(4)
     replay, drawable = filled(rng, 60, simple())
     priority = rng.exponential(size=len(drawable)) ** 3
@@ -141,7 +141,7 @@ def test_importance_weights_are_those_of_the_paper(changes: dict[str, Any]) -> N
         assert batch.weight.max() == 1.0
 
 
-def test_what_is_new_has_the_highest_weight_seen() -> None:
+def test_new_rows_have_the_highest_weight_so_far() -> None:
     rng, layout = np.random.default_rng(6), simple(envs=2, rows=30, alpha=0.5)
     rows = play(rng, 40, 2, 1)
     replay, naive = PrioritizedReplay(layout), Naive()
@@ -156,8 +156,8 @@ def test_what_is_new_has_the_highest_weight_seen() -> None:
 
     def weight_of(indices: list[int]) -> set[float]:  # from the importance weights, beside a lightest one of 0.1
         batch = replay.sample(5000, rng)
-        found = {index: weight for index, weight in zip(batch.indices.tolist(), batch.weight.tolist(), strict=True)}
-        return {round(0.1 / found[index], 4) for index in indices}
+        weights = {index: weight for index, weight in zip(batch.indices.tolist(), batch.weight.tolist(), strict=True)}
+        return {round(0.1 / weights[index], 4) for index in indices}
 
     first = add(12)
     replay.update_priorities(np.array(first[:2]), torch.tensor([0.01, 0.04]))
@@ -171,7 +171,7 @@ def test_what_is_new_has_the_highest_weight_seen() -> None:
     assert weight_of(first[2:4]) == {1.0}
 
 
-def test_a_priority_of_zero_can_still_be_drawn() -> None:
+def test_a_priority_of_zero_can_still_be_sampled() -> None:
     rng = np.random.default_rng(7)
     replay, drawable = filled(rng, 60, simple())
     replay.update_priorities(drawable, torch.zeros(len(drawable)))
@@ -187,7 +187,7 @@ def test_a_priority_of_zero_can_still_be_drawn() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
-def test_nothing_dead_unfinished_or_overwritten_is_ever_drawn(changes: dict[str, Any]) -> None:
+def test_dead_unfinished_and_overwritten_rows_are_never_sampled(changes: dict[str, Any]) -> None:
     rng = np.random.default_rng(8)
     layout = ReplayLayout(rich_space(4), 3, 45, 3, 0.9, 4, sampling="prioritized", priority_exponent=0.9, **changes)
     replay, naive = PrioritizedReplay(layout), Naive()
@@ -203,7 +203,7 @@ def test_nothing_dead_unfinished_or_overwritten_is_ever_drawn(changes: dict[str,
 
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
 @pytest.mark.parametrize("rows", [11, 60])
-def test_wherever_rounding_leads_nothing_else_is_drawn(rows: int, changes: dict[str, Any]) -> None:
+def test_rounding_in_the_tree_samples_no_other_rows(rows: int, changes: dict[str, Any]) -> None:
     rng = np.random.default_rng(9)
     replay, drawable = filled(rng, rows, simple(rows=19, **changes))
     find, leaves = replay.tree.find, len(replay.tree.leaves)
@@ -215,7 +215,7 @@ def test_wherever_rounding_leads_nothing_else_is_drawn(rows: int, changes: dict[
 
 
 @pytest.mark.parametrize("changes", [{}, SEQUENCES], ids=["transitions", "sequences"])
-def test_saved_and_restored_at_any_moment_it_goes_on_as_the_same_memory(changes: dict[str, Any]) -> None:
+def test_a_restored_replay_continues_as_the_original(changes: dict[str, Any]) -> None:
     layout = ReplayLayout(rich_space(4), 3, 75, 3, 0.9, 4, sampling="prioritized", **changes)
     memories, pieces = [PrioritizedReplay(layout)], []
     for t, row in enumerate(play(np.random.default_rng(10), 110, 3, 4, layout.carry_dim, rich=True)):
@@ -283,7 +283,7 @@ def assert_same_memory(a: Replay, b: Replay) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["rainbow", "r2d2"])
-def test_on_disk_it_survives_and_learns_on_bit_for_bit(algorithm: str, vector: Any, tmp_path: Path) -> None:
+def test_a_checkpointed_replay_continues_bit_for_bit(algorithm: str, vector: Any, tmp_path: Path) -> None:
     agent, replay = trained(algorithm, vector, tmp_path)
     assert isinstance(replay, PrioritizedReplay)
     assert replay.oldest_row > 0
@@ -303,7 +303,7 @@ def test_on_disk_it_survives_and_learns_on_bit_for_bit(algorithm: str, vector: A
 
 
 def saved(sampling: ReplaySampling, vector: Any, folder: Path) -> tuple[Learner, Replay, Path]:
-    """Make three checkpoints of some agent and a replay that wraps around meanwhile; return them and the last."""
+    """Save three checkpoints of an agent and a replay that wraps around; return them and the last checkpoint."""
     config = tiny(PRESETS["dqn", "toy"])
     agent = build_agent("dqn", config, vector(ChainEnv, config.num_envs), CPU)
     replay = build_replay(replace(simple(), sampling=sampling), CPU_DEVICE)
@@ -316,9 +316,7 @@ def saved(sampling: ReplaySampling, vector: Any, folder: Path) -> tuple[Learner,
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_pieces_that_hold_nothing_of_the_ring_are_not_needed(
-    sampling: ReplaySampling, vector: Any, tmp_path: Path
-) -> None:
+def test_pieces_outside_the_ring_are_not_listed(sampling: ReplaySampling, vector: Any, tmp_path: Path) -> None:
     _, replay, path = saved(sampling, vector, tmp_path)
     assert [piece["first_row"] for piece in checkpoint.read_state(path)["replay"]] == [8, 17]
     assert_same_memory(loaded(path, replay), replay)
@@ -326,7 +324,7 @@ def test_pieces_that_hold_nothing_of_the_ring_are_not_needed(
 
 
 @pytest.mark.parametrize("damage", ["missing", "altered", "short"])
-def test_priorities_that_are_not_those_saved_are_told_of(damage: str, vector: Any, tmp_path: Path) -> None:
+def test_damaged_priorities_are_refused(damage: str, vector: Any, tmp_path: Path) -> None:
     _, replay, path = saved("prioritized", vector, tmp_path)
     file = path / "replay.safetensors"
     content = file.read_bytes()
@@ -338,9 +336,7 @@ def test_priorities_that_are_not_those_saved_are_told_of(damage: str, vector: An
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_a_checkpoint_made_after_a_resume_still_holds_what_came_before(
-    sampling: ReplaySampling, vector: Any, tmp_path: Path
-) -> None:
+def test_a_checkpoint_after_a_resume_holds_earlier_rows(sampling: ReplaySampling, vector: Any, tmp_path: Path) -> None:
     agent, replay, path = saved(sampling, vector, tmp_path)
     copy = loaded(path, replay)
     for row in play(np.random.default_rng(2), 2, 3, 1):
@@ -355,7 +351,7 @@ ROOMY = ReplayLayout(rich_space(4), 4, 10_000, 3, 0.99, 4)
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
-    """Return a function that says how many bytes of memory and of disk are free."""
+    """Return a function that sets the free bytes of memory and disk."""
 
     def limit(memory_free: float, disk_free: float = 1e15) -> None:
         usage = shutil.disk_usage("/")
@@ -366,7 +362,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_auto_takes_memory_where_it_suffices_and_else_the_disk(
+def test_auto_uses_memory_where_it_suffices_and_else_the_disk(
     sampling: ReplaySampling, limits: Any, tmp_path: Path
 ) -> None:
     layout = replace(ROOMY, sampling=sampling)
@@ -387,7 +383,7 @@ def test_auto_takes_memory_where_it_suffices_and_else_the_disk(
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 @pytest.mark.parametrize("share", [0.99, 0.6, 0.3])
 @pytest.mark.parametrize("storage", ["memory", "disk"])
-def test_too_little_room_is_told_with_a_size_that_fits(
+def test_too_little_space_names_a_capacity_that_fits(
     storage: str, share: float, sampling: ReplaySampling, limits: Any, tmp_path: Path
 ) -> None:
     layout = replace(ROOMY, sampling=sampling)
@@ -402,13 +398,13 @@ def test_too_little_room_is_told_with_a_size_that_fits(
     build_replay(smaller, CPU_DEVICE, storage, tmp_path)
 
 
-def test_what_fits_neither_memory_nor_disk_is_told(limits: Any, tmp_path: Path) -> None:
+def test_a_replay_too_large_for_memory_and_disk_is_refused(limits: Any, tmp_path: Path) -> None:
     limits(0.5 * ROOMY.nbytes, 0.5 * ROOMY.nbytes)
     with pytest.raises(ConfigError, match="or another --run-dir"):
         build_replay(ROOMY, CPU_DEVICE, "auto", tmp_path)
 
 
-def test_a_cut_leaves_every_row_of_a_running_episode_to_be_drawn() -> None:
+def test_all_rows_of_a_truncated_episode_can_be_sampled() -> None:
     rng, cut, n_step, envs = np.random.default_rng(12), 30, 4, 6
     layout = ReplayLayout(rich_space(4), envs, 600, n_step, 0.5, 4, sampling="prioritized")
     replay, naive = fill(layout, rng, 2 * cut, cut=True)

@@ -1,4 +1,4 @@
-"""The ring, uniform and prioritized, against a naive memory that stores whole transitions, in every sampled batch."""
+"""The replay, uniform and prioritized, against a naive memory that stores whole transitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VECTOR = spaces.Box(-9, 9, (2,), np.float32)
 
 
 class Naive:
-    """Every row kept for ever, whole stacks and all; answers from first principles."""
+    """Reference: keeps all rows with whole stacks, and computes samples from first principles."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ class Naive:
         return obs, total, discount, {key: value[env] for key, value in self.rows[at]["obs"].items()}
 
     def drawable(self, layout: ReplayLayout) -> set[int]:
-        """Every start that is held, has what follows it and its whole stack, and if it stands alone is not dead."""
+        """Return the starts whose stack and following rows are stored; single rows must not be dead."""
         oldest = max(len(self.rows) - layout.rows, 0)
         end = len(self.rows) - layout.burn_in - layout.sequence_length - layout.n_step + 1
         alone = layout.sequence_length == 1
@@ -121,7 +121,7 @@ def memory(layout: ReplayLayout, spill: Path | None = None) -> Replay:
 
 
 def fill(layout: ReplayLayout, rng: np.random.Generator, rows: int, cut: bool) -> tuple[Replay, Naive]:
-    """Play into both memories, in two legs if `cut`; priorities change on the way, by at most a factor of three."""
+    """Fill both memories, in two segments if `cut`; priorities change on the way, by at most a factor of three."""
     replay, naive = memory(layout), Naive()
     for segment in (rows // 2, rows - rows // 2) if cut else (rows,):
         *played, last = play(rng, segment, layout.num_envs, layout.frame_stack, layout.carry_dim, rich=True)
@@ -138,7 +138,7 @@ def fill(layout: ReplayLayout, rng: np.random.Generator, rows: int, cut: bool) -
 
 
 def draw_all(replay: Replay, wanted: set[int], rng: np.random.Generator) -> tuple[Any, list[tuple[int, int, int]]]:
-    """Sample until all that is wanted must be there, and assert that nothing else is; [(place, row, env)] of each."""
+    """Sample often enough to draw each usable start, and assert that no other is drawn: [(place, row, env)]."""
     batch = replay.sample(20 * len(wanted), rng)
     drawn, places = np.unique(batch.indices, return_index=True)
     assert set(drawn.tolist()) == wanted
@@ -147,7 +147,7 @@ def draw_all(replay: Replay, wanted: set[int], rng: np.random.Generator) -> tupl
 
 
 def assert_same(got: dict[str, torch.Tensor], expected: dict[str, np.ndarray]) -> None:
-    """Equal in every bit and in type."""
+    """Assert equal bits and dtypes."""
     assert got.keys() == expected.keys()
     for key, value in got.items():
         assert torch.equal(value, torch.from_numpy(expected[key])), key
@@ -231,15 +231,17 @@ def test_sequences_equal_naive_memory(
     assert {len(part) for part in (batch.first, *batch.obs.values())} == {burn_in + length + n_step}
     assert batch.action.shape == batch.mask.shape == batch.bootstrap.shape == (length, 20 * len(drawn))
     for k, start, env in drawn:
-        told = naive.rows[start : start + burn_in + length + n_step]
-        if told[0]["carry"] is not None:  # a cut stores none: its row is dead, and the next one's is cleared
-            np.testing.assert_array_equal(batch.carry[k].numpy(), told[0]["carry"][env])
-        assert batch.first[:, k].tolist() == [bool(row["first"][env]) for row in told]
+        window = naive.rows[start : start + burn_in + length + n_step]
+        if window[0]["carry"] is not None:  # a cut stores none: its row is dead, and the next one's is cleared
+            np.testing.assert_array_equal(batch.carry[k].numpy(), window[0]["carry"][env])
+        assert batch.first[:, k].tolist() == [bool(row["first"][env]) for row in window]
         # an episode that begins with the observation of a cut is never played, nor looked at
-        real = [t for t, row in enumerate(told) if not (row["dead"][env] and naive.rows[start + t - 1]["dead"][env])]
-        expected = {key: np.stack([told[t]["obs"][key][env] for t in real]) for key in batch.obs}
-        assert_same({key: part[real, k] for key, part in batch.obs.items()}, expected)
-        for t, row in enumerate(told[burn_in : burn_in + length]):
+        ordinary = [
+            t for t, row in enumerate(window) if not (row["dead"][env] and naive.rows[start + t - 1]["dead"][env])
+        ]
+        expected = {key: np.stack([window[t]["obs"][key][env] for t in ordinary]) for key in batch.obs}
+        assert_same({key: part[ordinary, k] for key, part in batch.obs.items()}, expected)
+        for t, row in enumerate(window[burn_in : burn_in + length]):
             dead = bool(row["dead"][env])
             assert batch.mask[t, k].item() == float(not dead)
             if not dead:
@@ -278,7 +280,7 @@ def test_sampling_is_uniform() -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_cut_truncates_running_episodes_and_keeps_their_last_observation(sampling: ReplaySampling) -> None:
+def test_truncate_episodes_ends_running_ones_and_keeps_their_last_observation(sampling: ReplaySampling) -> None:
     layout = ReplayLayout(spaces.Box(0, 99, (1,), np.float32), 2, 40, 3, gamma=0.5, sampling=sampling)
     replay, no = memory(layout), np.zeros(2, bool)
     for t in range(4):
@@ -310,9 +312,7 @@ def test_100k_atari_steps_take_less_than_three_quarters_of_a_gigabyte() -> None:
 @pytest.mark.parametrize(("length", "carry_dim"), [(1, 0), (8, 5)])
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
 @pytest.mark.parametrize("capacity", [1, 512, 515, 3_000])
-def test_a_layout_knows_exactly_what_is_allocated(
-    length: int, carry_dim: int, sampling: ReplaySampling, capacity: int
-) -> None:
+def test_nbytes_is_the_allocated_size(length: int, carry_dim: int, sampling: ReplaySampling, capacity: int) -> None:
     layout = ReplayLayout(
         rich_space(4), 4, capacity, 3, 0.9, 4, length, carry_dim, sampling=sampling, burn_in=carry_dim
     )
@@ -377,7 +377,7 @@ def test_saved_pieces_restore_the_same_memory(carry_dim: int) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_too_few_rows_is_an_error_in_words(sampling: ReplaySampling) -> None:
+def test_too_few_rows_raise_an_error(sampling: ReplaySampling) -> None:
     replay = memory(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50, sampling=sampling))
     with pytest.raises(ValueError, match="too few to sample"):
         replay.sample(2, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Returns and losses against numbers worked out by hand, and gradients that reach only what they should."""
+"""Returns and losses against numbers computed by hand, and where gradients stop."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_projection_by_hand() -> None:
     assert project(values, probs, support)[0].tolist() == pytest.approx([0.1, 0.3, 0.4, 0.0, 0.2])
 
 
-def test_projection_keeps_mass_and_mean_and_is_what_algorithm_1_says() -> None:
+def test_projection_keeps_mass_and_mean_and_equals_algorithm_1() -> None:
     generator = torch.Generator().manual_seed(0)
     support = torch.linspace(-10.0, 10.0, 51)
     values = 16.0 * torch.rand(3, 7, 80, generator=generator) - 8.0
@@ -159,7 +159,7 @@ def test_masked_rows_do_not_count() -> None:
 
 
 def ends_of(shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, ...]:
-    """Random rewards, values, value after the last row, ratios, and ends of both kinds with a dead row after each."""
+    """Return random rewards, values, last value, ratios, and ends of both kinds, each followed by a dead row."""
     generator = torch.Generator().manual_seed(seed)
     reward, value = (torch.randn(shape, generator=generator) for _ in range(2))
     ratio = (0.7 * torch.randn(shape, generator=generator)).exp()
@@ -169,8 +169,8 @@ def ends_of(shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, ...]:
     return reward, value, torch.randn(shape[1], generator=generator), terminated | both, truncated | both, ratio
 
 
-def test_vtrace_is_the_papers_sum_over_the_episode() -> None:
-    """Equation 1 of Espeholt et al. 2018, term by term, for every row by itself."""
+def test_vtrace_equals_equation_1_of_the_paper() -> None:
+    """Equation 1 of Espeholt et al. 2018, term by term for each row."""
     gamma, trace, rho_bar, c_bar = 0.9, 0.8, 1.2, 0.7
     reward, value, last, terminated, truncated, ratio = ends_of((12, 5), 0)
     target, advantage = vtrace(ratio, reward, value, last, terminated, truncated, gamma, trace, rho_bar, c_bar)
@@ -198,14 +198,14 @@ def test_vtrace_is_the_papers_sum_over_the_episode() -> None:
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.6, 1.0])
-def test_vtrace_of_the_policy_that_acted_are_lambda_returns(trace: float) -> None:
+def test_vtrace_on_policy_equals_lambda_returns(trace: float) -> None:
     reward, value, last, terminated, truncated, _ = ends_of((20, 4), 1)
     target, _ = vtrace(torch.ones(20, 4), reward, value, last, terminated, truncated, 0.95, trace)
     expected = value + gae(reward, value, last, terminated, truncated, 0.95, trace)
     torch.testing.assert_close(target, expected)
 
 
-def test_vtrace_cuts_large_ratios_and_is_pulled_to_the_critic_by_small_ones() -> None:
+def test_vtrace_clips_large_ratios_and_shrinks_to_the_critic_at_small_ones() -> None:
     reward, value, last, terminated, truncated, _ = ends_of((8, 3), 2)
     arguments = reward, value, last, terminated, truncated, 0.9
     huge, ones = (vtrace(torch.full((8, 3), size), *arguments)[0] for size in (50.0, 1.0))
@@ -214,7 +214,7 @@ def test_vtrace_cuts_large_ratios_and_is_pulled_to_the_critic_by_small_ones() ->
     torch.testing.assert_close(vtrace(torch.zeros(8, 3), *arguments)[0], value)
 
 
-def test_rewards_to_go_are_known_where_the_end_was_seen() -> None:
+def test_rewards_to_go_are_known_where_the_episode_ends() -> None:
     reward, value, last, terminated, truncated, _ = ends_of((14, 6), 3)
     total, known = rewards_to_go(reward, value, last, terminated, truncated, 0.9)
     assert 0 < int(known.sum()) < known.numel()

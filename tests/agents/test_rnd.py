@@ -1,4 +1,4 @@
-"""Random network distillation: what was seen is no longer new, the target never moves, ends don't cut novelty."""
+"""Random network distillation: novelty falls with training, the random network is fixed, novelty is non-episodic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def collect(config: Any, vector: Any) -> tuple[RND, Rollout]:
     return agent, helpers.collect(agent, envs, 64)
 
 
-def test_the_deep_sea_pays_for_the_whole_way_alone() -> None:
+def test_the_deep_sea_rewards_only_the_whole_way() -> None:
     for size in (3, 6):
         env = DeepSeaEnv(size)
         for turn_at, expected in ((size, 0.99), (size - 1, -0.01 * (size - 1) / size), (0, 0.0)):
@@ -51,7 +51,7 @@ def test_the_deep_sea_pays_for_the_whole_way_alone() -> None:
     assert 0 < DeepSeaEnv(6).rights.mean() < 1
 
 
-def test_what_was_learned_is_less_new_than_what_was_not(vector: Any, tmp_path: Any) -> None:
+def test_novelty_falls_for_observations_that_were_trained_on(vector: Any, tmp_path: Any) -> None:
     config = replace(settings(learning_rate=3e-3, schedule="constant"), total_steps=640)
     envs = vector(DeepSeaEnv, 4, size=5)
     agent = build_agent("rnd", config, envs, CPU)
@@ -66,7 +66,7 @@ def test_what_was_learned_is_less_new_than_what_was_not(vector: Any, tmp_path: A
     assert not any(parameter.requires_grad for parameter in agent.novelty.target.parameters())
 
 
-def test_novelty_pays_for_the_observation_after_the_step_over_the_deviation_of_its_returns(vector: Any) -> None:
+def test_novelty_is_of_the_next_observation_and_scaled_by_its_returns(vector: Any) -> None:
     agent, rollout = collect(settings(novelty_gamma=0.9), vector)
     after = torch.cat([rollout.obs[1:], rollout.next_obs[None]])
     reward = agent.novelty.reward(rollout.obs, rollout.next_obs, (16, 4))
@@ -81,7 +81,7 @@ def test_novelty_pays_for_the_observation_after_the_step_over_the_deviation_of_i
     torch.testing.assert_close(agent.novelty.running, running)
 
 
-def test_the_end_of_a_game_does_not_end_novelty(vector: Any) -> None:
+def test_novelty_is_not_episodic(vector: Any) -> None:
     config = settings(novelty_gamma=0.8, gae_lambda=0.7, novelty_coef=0.25)
     agent, rollout = collect(config, vector)
     assert rollout.terminated.any()
@@ -99,8 +99,8 @@ def test_the_end_of_a_game_does_not_end_novelty(vector: Any) -> None:
     torch.testing.assert_close(rows["novelty_target"], value + expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_prediction_is_learned_whatever_the_rewards_do(vector: Any) -> None:
-    """Its gradients are cut apart from the agent's: huge rewards must not slow it down."""
+def test_large_rewards_do_not_slow_the_predictor(vector: Any) -> None:
+    """The predictor's gradients are clipped separately: huge rewards must not slow it down."""
     moved = []
     for size in (1.0, 1e6):
         agent, rollout = collect(settings(epochs=1, minibatches=1, schedule="constant"), vector)

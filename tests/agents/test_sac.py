@@ -1,4 +1,4 @@
-"""Discrete SAC: targets, losses and gradients by hand, on networks that are tables; what reaches what; acting."""
+"""Discrete SAC: targets, losses and gradients by hand on lookup tables; which loss trains which network; acting."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOGITS = [[0.0, math.log(3.0)], [math.log(4.0), 0.0]]
 
 
 class Table(nn.Module):
-    """A network that looks its output up: row k where the observation is k."""
+    """Network as a lookup table: row k for observation k."""
 
     carry_dim = 0
 
@@ -167,7 +167,7 @@ def test_the_temperatures_loss_by_hand(scale: float) -> None:
 
 
 @pytest.mark.parametrize(("scale", "direction"), [(0.2, -1), (0.98, 1), (0.0, 0)])
-def test_alpha_falls_where_there_is_entropy_to_spare_and_0_keeps_it(scale: float, direction: int) -> None:
+def test_alpha_falls_above_the_target_entropy_and_a_scale_of_0_keeps_it(scale: float, direction: int) -> None:
     agent = make(target_entropy_scale=scale)
     nn.init.constant_(agent.model.get_parameter("actor.head.policy.weight"), 0.0)
     agent.model.get_parameter("actor.head.policy.bias").data = torch.tensor([0.0, 1.0, 2.0])
@@ -200,7 +200,7 @@ def mean_loss(agent: SAC, batch: Any) -> Tensor:
 
 @pytest.mark.parametrize("core", ["none", "gru"])
 @pytest.mark.parametrize("space", [SPACE, IMAGES])
-def test_each_loss_moves_its_own_network_as_if_alone(core: Any, space: spaces.Space) -> None:
+def test_each_loss_has_gradients_in_its_own_network_only(core: Any, space: spaces.Space) -> None:
     recurrent = {"sequence_length": 8, "burn_in": 2} if core != "none" else {}
     agent = make(space=space, core=core, core_size=4, **recurrent)
     replay = Replay(agent.config.layout(space, 1, agent.model.carry_dim))
@@ -222,14 +222,14 @@ def test_each_loss_moves_its_own_network_as_if_alone(core: Any, space: spaces.Sp
             "all": lambda: mean_loss(agent, batch),
         }
         losses[name]().mean().backward()
-        found = [
+        grads = [
             {key: p.grad for key, p in group.named_parameters() if p.grad is not None} for group in groups.values()
         ]
-        return [*found, {} if model.log_alpha.grad is None else {"log_alpha": model.log_alpha.grad}]
+        return [*grads, {} if model.log_alpha.grad is None else {"log_alpha": model.log_alpha.grad}]
 
     alone = [gradients(name) for name in ("critics", "actor", "alpha")]
-    for number, found in enumerate(alone):
-        assert [bool(part) for part in found] == [k == number for k in range(3)]
+    for number, grads in enumerate(alone):
+        assert [bool(part) for part in grads] == [k == number for k in range(3)]
     for number, part in enumerate(gradients("all")):
         assert part.keys() == alone[number][number].keys()
         for key, gradient in part.items():
@@ -237,7 +237,7 @@ def test_each_loss_moves_its_own_network_as_if_alone(core: Any, space: spaces.Sp
             assert gradient.abs().sum() > 0 or key.endswith("bias"), key
 
 
-def test_the_critics_gradients_are_clipped_apart_from_the_actors() -> None:
+def test_gradients_of_critics_and_actor_are_clipped_separately() -> None:
     calm, shaken = make(max_grad_norm=0.01), make(max_grad_norm=0.01)
     batch = batch_of()
     norms = [
@@ -272,7 +272,7 @@ def test_the_target_follows_the_critics(period: int, tau: float) -> None:
     assert all(parameter.grad is None for parameter in agent.target.parameters())
 
 
-def test_critics_fit_what_they_are_shown_and_the_actor_prefers_what_they_value() -> None:
+def test_critics_fit_a_batch_and_the_actor_prefers_their_best_action() -> None:
     agent, batch = make(target_period=100_000, learning_rate=1e-2, hidden=(64, 64)), batch_of()
     errors = [agent.update(batch, RNG())[1].mean().item() for _ in range(300)]
     assert np.mean(errors[-20:]) < 0.5 * np.mean(errors[:20])
@@ -296,8 +296,8 @@ def test_priorities_and_weights() -> None:
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
 @pytest.mark.parametrize("q_clip", [0.0, 0.5])
-def test_a_sequence_says_what_its_rows_say_one_by_one(core: Any, q_clip: float) -> None:
-    """From the stored memories of three networks; target critics read theirs, not the actor's."""
+def test_a_sequence_equals_its_rows_one_by_one(core: Any, q_clip: float) -> None:
+    """Each network starts from its own part of the stored carry; the target critics from that of the critics."""
     agent = make(
         core=core, core_size=4, sequence_length=6, burn_in=3, n_step=2, q_clip=q_clip, replay_sampling="prioritized"
     )
@@ -313,11 +313,11 @@ def test_a_sequence_says_what_its_rows_say_one_by_one(core: Any, q_clip: float) 
     assert batch.carry.abs().sum() > 0
 
     def unrolled(network: Any, carry: Tensor, name: str) -> Tensor:
-        found = []
+        rows = []
         for seen, first in zip(batch.obs, batch.first, strict=True):
             output, carry = network(seen, carry, first)
-            found.append(getattr(output, name))
-        return torch.stack(found)[3:]
+            rows.append(getattr(output, name))
+        return torch.stack(rows)[3:]
 
     out, columns = outputs(agent, batch, RNG()), torch.arange(16).expand(6, 16)
     critics, actor = batch.carry[:, : 2 * width // 3], batch.carry[:, 2 * width // 3 :]
@@ -336,7 +336,7 @@ def test_a_sequence_says_what_its_rows_say_one_by_one(core: Any, q_clip: float) 
     assert metrics["train/entropy"].item() == pytest.approx(live.mean().item(), rel=1e-4)
 
 
-def test_it_explores_by_its_policy_and_is_judged_by_its_mode() -> None:
+def test_acting_samples_the_policy_and_evaluation_takes_its_mode() -> None:
     agent, count = make(), 4000
     for parameter in agent.model.critics.parameters():
         parameter.data *= 2.0
@@ -351,8 +351,8 @@ def test_it_explores_by_its_policy_and_is_judged_by_its_mode() -> None:
         return (np.bincount(action, minlength=3) / count).tolist(), extras["value"]
 
     assert shares(99)[0] == pytest.approx([1 / 3] * 3, abs=0.03)  # uniformly until learning starts
-    found, value = shares(100)
-    assert found == pytest.approx(policy, abs=0.03)
+    frequencies, value = shares(100)
+    assert frequencies == pytest.approx(policy, abs=0.03)
     assert max(policy) - min(policy) > 0.2
     assert shares(None)[0] == [float(k == int(np.argmax(policy))) for k in range(3)]
     lesser = output.q[0].amin(dim=0).tolist()

@@ -1,4 +1,4 @@
-"""The variants of DQN: targets, losses and gradients by hand, on networks that are tables; noise; exploration."""
+"""Variants of DQN: targets, losses and gradients by hand on lookup tables; noise; exploration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RNG = torch.Generator
 
 
 class Table(nn.Module):
-    """A network that looks its output up: row k of every array where the observation is k."""
+    """Network as a lookup table: row k of each array for observation k."""
 
     carry_dim = 0
 
@@ -85,7 +85,7 @@ def td(agent: DQN, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def softened(q: list[float], temperature: float) -> tuple[list[float], list[float]]:
-    """Policy and temperature * log policy, by plain arithmetic."""
+    """Return policy and temperature * log policy, by plain arithmetic."""
     total = sum(math.exp(value / temperature) for value in q)
     policy = [math.exp(value / temperature) / total for value in q]
     return policy, [temperature * math.log(chance) for chance in policy]
@@ -108,7 +108,7 @@ def test_munchausen_target_by_hand(action: int, clip: float) -> None:
     assert td(agent, step(action, discount=0.0))[1].item() == pytest.approx(abs(q.item() - 1.0 - 0.9 * bonus), rel=1e-5)
 
 
-def test_munchausen_at_a_low_temperature_and_without_weight_is_dqn() -> None:
+def test_munchausen_at_a_low_temperature_and_weight_0_is_dqn() -> None:
     tables = torch.tensor([[2.0, 0.0], [9.0, 3.0]]), torch.tensor([[7.0, 7.5], [1.0, 5.0]])
     soft = agent_of(DQN, replace(BASE, munchausen=True, munchausen_alpha=0.0, munchausen_tau=1e-3), *tables, QOutput)
     hard = agent_of(DQN, BASE, *tables, QOutput)
@@ -207,7 +207,7 @@ def test_munchausen_quantiles_mix_the_actions() -> None:
 
 
 def make(name: str, **switches: Any) -> DQN:
-    """A real agent of three actions."""
+    """Return an agent with three actions."""
     config = derive(VARIANTS[name], replace(BASE, **switches))
     torch.manual_seed(1)
     return ALGORITHMS[name][1](config, SPACE, spaces.Discrete(3), CPU)  # type: ignore[return-value]
@@ -224,7 +224,7 @@ def batch_of(count: int = 64, seed: int = 1) -> Transitions:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_every_variant_fits_what_it_is_shown(name: str, switches: dict[str, Any]) -> None:
+def test_every_variant_fits_a_batch(name: str, switches: dict[str, Any]) -> None:
     agent = make(name, **switches, target_period=100_000)
     rng, misfits = RNG().manual_seed(0), []
     batch = batch_of()
@@ -241,8 +241,8 @@ def test_every_variant_fits_what_it_is_shown(name: str, switches: dict[str, Any]
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_the_loss_of_a_sequence_is_that_of_its_rows(name: str, switches: dict[str, Any]) -> None:
-    """Without a memory a sequence is only a list of transitions, burn-in or not; noise would differ, so it is off."""
+def test_the_loss_of_a_sequence_equals_that_of_its_rows(name: str, switches: dict[str, Any]) -> None:
+    """Without recurrence a sequence is a list of transitions, with burn-in too; noise would differ, so it is off."""
     length, burn_in = 8, 3
     agent = make(name, **{**switches, "noisy": False}, n_step=2, replay_capacity=400)
     for parameter in agent.target.parameters():
@@ -269,7 +269,7 @@ def test_the_loss_of_a_sequence_is_that_of_its_rows(name: str, switches: dict[st
 
 
 @pytest.mark.parametrize("core", ["gru", "lstm"])
-def test_burn_in_brings_the_memory_up_to_date_without_gradient(core: Any) -> None:
+def test_burn_in_refreshes_the_carry_without_gradient(core: Any) -> None:
     config = replace(BASE, core=core, core_size=4, sequence_length=6, burn_in=4, replay_capacity=400)
     torch.manual_seed(0)
     agent = DQN(config, SPACE, spaces.Discrete(3), CPU)
@@ -281,18 +281,18 @@ def test_burn_in_brings_the_memory_up_to_date_without_gradient(core: Any) -> Non
     assert isinstance(batch, Sequences)
     obs = batch.obs.clone().requires_grad_()
     out = outputs(agent, batch._replace(obs=obs), RNG())
-    carry, found = batch.carry, []
+    carry, q = batch.carry, []
     with torch.no_grad():
         for seen, first in zip(batch.obs, batch.first, strict=True):  # one row at a time, from the stored memory
             output, carry = agent.model(seen, carry, first)
-            found.append(output.q)
-    torch.testing.assert_close(out.online.q, torch.stack(found)[4:10])
+            q.append(output.q)
+    torch.testing.assert_close(out.online.q, torch.stack(q)[4:10])
     out.online.q.sum().backward()
     assert not obs.grad[:4].any()
     assert obs.grad[4:10].abs().sum(dim=(0, 2)).min() > 0
 
 
-def test_noise_explores_and_is_off_when_judged() -> None:
+def test_noise_explores_and_is_off_in_evaluation() -> None:
     agent = make("dqn", noisy=True, noisy_sigma=1.0, epsilon_start=0.0, epsilon_end=0.0, eval_epsilon=0.0)
     obs, first = np.zeros((500, 2), np.float32), np.ones(500, bool)
     carry = agent.initial_carry(500)
@@ -306,7 +306,7 @@ def test_noise_explores_and_is_off_when_judged() -> None:
     np.testing.assert_array_equal(judged[2]["value"], other[2]["value"])
 
 
-def test_an_iqn_that_is_judged_is_certain() -> None:
+def test_iqn_is_deterministic_in_evaluation() -> None:
     agent = make("iqn", eval_epsilon=0.0)
     obs, first, carry = np.ones((4, 2), np.float32), np.ones(4, bool), agent.initial_carry(4)
     values = [agent.act(obs, first, carry, None, RNG().manual_seed(seed))[2]["value"] for seed in (0, 1)]
@@ -315,7 +315,7 @@ def test_an_iqn_that_is_judged_is_certain() -> None:
     assert (drawn[0] != drawn[1]).all()
 
 
-def test_the_ladder_gives_every_environment_its_epsilon() -> None:
+def test_the_ladder_gives_each_environment_its_epsilon() -> None:
     config = replace(BASE, exploration="ladder", epsilon_base=0.4)
     epsilon = config.epsilon(123, 8)
     assert isinstance(epsilon, Tensor)
@@ -331,14 +331,14 @@ def test_the_ladder_gives_every_environment_its_epsilon() -> None:
     np.testing.assert_allclose(random, [0.5 ** (1 + i) * 2 / 3 for i in range(count)], atol=0.03)
 
 
-def test_a_rescaling_agent_shows_its_value_in_rewards() -> None:
+def test_the_reported_value_is_in_units_of_the_reward() -> None:
     plain, rescaled = make("dqn", eval_epsilon=0.0), make("dqn", value_rescale=True, eval_epsilon=0.0)
     obs, first, carry = np.ones((1, 2), np.float32), np.ones(1, bool), plain.initial_carry(1)
     a, b = (agent.act(obs, first, carry, None, RNG())[2]["value"] for agent in (plain, rescaled))
     assert b == pytest.approx(unrescale(torch.from_numpy(a)).numpy(), rel=1e-5)
 
 
-def test_augmentation_changes_what_is_learned_from_images_alone() -> None:
+def test_augmentation_changes_images_only() -> None:
     space = spaces.Dict({"picture": spaces.Box(0, 255, (1, 36, 36), np.uint8), "vector": SPACE})
     torch.manual_seed(0)
     config = replace(BASE, augment=True, hidden=(8,))
@@ -356,7 +356,7 @@ def test_augmentation_changes_what_is_learned_from_images_alone() -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_an_update_leaves_the_target_alone_and_follows_its_generator(name: str) -> None:
+def test_an_update_keeps_the_target_and_depends_on_its_generator_only(name: str) -> None:
     hashes = []
     for seed in (0, 0, 1):
         agent = make(name, noisy=True)

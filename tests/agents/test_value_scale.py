@@ -1,4 +1,4 @@
-"""Scales of the critic: there and back, by hand, and a normalisation that moves without changing what was learned."""
+"""Value scales: inverses, values by hand, and a normalisation whose updates keep decoded values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMBERS = torch.tensor([-1234.5, -3.0, -0.1, 0.0, 0.1, 1.0, 42.0, 9000.0])
 
 
 @pytest.mark.parametrize("name", SCALES)
-def test_decoding_undoes_encoding(name: str) -> None:
+def test_decode_inverts_encode(name: str) -> None:
     scale = SCALES[name]()
     torch.testing.assert_close(scale.decode(scale.encode(NUMBERS)), NUMBERS, rtol=1e-4, atol=1e-4)
     order = scale.encode(NUMBERS)
@@ -36,7 +36,7 @@ def test_scales_by_hand() -> None:
     assert SCALES["rescale"]().encode(three).tolist() == pytest.approx([1.003, -1.003])
 
 
-def test_normalisation_follows_live_rows_and_keeps_the_critics_meaning() -> None:
+def test_normalisation_uses_live_rows_and_keeps_decoded_values() -> None:
     torch.manual_seed(0)
     scale, layer, x = Normalized(), nn.Linear(4, 1), torch.randn(5, 4)
     seen = []
@@ -55,14 +55,14 @@ def test_normalisation_follows_live_rows_and_keeps_the_critics_meaning() -> None
     assert encoded.std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_returns_that_are_all_alike_do_not_blow_up() -> None:
+def test_constant_returns_do_not_divide_by_zero() -> None:
     scale, layer = Normalized(), nn.Linear(1, 1)
     scale.update(torch.full((8, 2), 5.0), torch.ones(8, 2), layer)
     assert scale.encode(torch.tensor(5.1)).item() == pytest.approx(10.0, rel=1e-4)  # over the least deviation, 0.01
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "impala", "reinforce", "rnd"])
-def test_what_the_scale_has_learned_is_saved_with_the_agent(algorithm: str, vector, tmp_path) -> None:
+def test_the_state_of_the_scale_is_saved_with_the_agent(algorithm: str, vector, tmp_path) -> None:
     config = replace(PRESETS[algorithm, "toy"], value_scale="normalize", total_steps=800, checkpoint_steps=800)
     envs = vector(EndlessRewardEnv, config.num_envs)
     agent, _ = train(algorithm, config, envs, tmp_path)
