@@ -128,6 +128,8 @@ def canonical(kind: type, argv: Sequence[str], owner: str) -> list[str]:
         if not _is_option(first):
             words.append(first)
         elif name not in names and instead in names:
+            if value.lower() not in ("", "true", "false"):
+                raise UsageError(f"{written} takes true or false, not {value}")
             words += [f"--{instead}", off_value if name.startswith("no-") or value.lower() == "false" else on_value]
         elif name not in names:
             raise UsageError(f"{owner} has no option {written}{closest(name, names, '--') or '; see --help'}")
