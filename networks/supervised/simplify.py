@@ -1,5 +1,7 @@
-"""Model compression: magnitude pruning (Han et al. 2015), symmetric 8-bit weights with one scale per row (Jacob et al.
-2018, section 2) and distillation (Hinton et al. 2015, section 2).
+"""Model compression: pruning, quantisation and distillation.
+
+Magnitude pruning: Han et al. 2015. Symmetric 8-bit weights with one scale per row: Jacob et al. 2018 (section 2).
+Distillation: Hinton et al. 2015 (section 2).
 """
 
 from __future__ import annotations

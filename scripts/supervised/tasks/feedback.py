@@ -37,7 +37,7 @@ class Feedback(TextClassificationTask):
     goals = (Goal("accuracy", 0.85, 60.0),)
 
     def collect(self, options: DataOptions) -> Collected:
-        """Phrase the bot's judgement of a player who errs in every second step."""
+        """Phrase the bot's judgement of a player who acts at random in every second step."""
         if options.path is not None:
             raise DataError("feedback takes no --data: its lines are generated; texts reads tables of texts and labels")
         rng = np.random.default_rng(options.seed)
@@ -64,7 +64,7 @@ class Feedback(TextClassificationTask):
 
 
 def judged_steps(env: gym.Env, rng: np.random.Generator) -> Any:
-    """Yield the bot's judgement (label, object) of each step of a player who errs in every second one."""
+    """Yield the bot's judgement (label, object) of each step of a player who acts at random in every second one."""
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     game: Any = env.unwrapped

@@ -1,5 +1,6 @@
-"""Tasks on games without privileged information: inverse dynamics (Pathak et al. 2017), game recognition, and
-behaviour cloning (before reinforcement learning: de la Cruz et al. 2019).
+"""Tasks on games without privileged information: inverse dynamics, game recognition, behaviour cloning.
+
+Inverse dynamics: Pathak et al. 2017. Cloning as pretraining for reinforcement learning: de la Cruz et al. 2019.
 """
 
 from __future__ import annotations
