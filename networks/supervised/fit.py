@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import WeightedRandomSampler
 
 from networks.supervised.data import IGNORE, Data, DataError, Splits
-from networks.supervised.models import Supervised
+from networks.supervised.models import SupervisedModel
 
 Loss = Callable[[Tensor, dict[str, Tensor]], Tensor]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -97,7 +97,7 @@ class Epoch:
 
 
 def fit(
-    model: Supervised, splits: Splits, config: FitConfig, score: Callable[[Supervised, Data], float],
+    model: SupervisedModel, splits: Splits, config: FitConfig, score: Callable[[SupervisedModel, Data], float],
     augment: Augment | None = None, on_epoch: Callable[[Epoch], None] | None = None, loss: Loss | None = None,
     on_cycle_end: Callable[[], None] | None = None,
 ) -> list[Epoch]:  # fmt: skip
@@ -142,7 +142,7 @@ def fit(
 class _Trainer:
     """Optimizer, schedules and random state of one training."""
 
-    def __init__(self, model: Supervised, data: Data, config: FitConfig, augment: Augment | None, loss: Loss):
+    def __init__(self, model: SupervisedModel, data: Data, config: FitConfig, augment: Augment | None, loss: Loss):
         self.model, self.data, self.config, self.augment, self.loss = model, data, config, augment, loss
         self.rng, self.generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -236,7 +236,9 @@ def balanced_weights(data: Data, classes: dict[str, int]) -> dict[str, np.ndarra
     return weights
 
 
-def find_learning_rate(model: Supervised, data: Data, config: FitConfig, low: float = 1e-5, high: float = 0.3) -> float:
+def find_learning_rate(
+    model: SupervisedModel, data: Data, config: FitConfig, low: float = 1e-5, high: float = 0.3
+) -> float:
     """Learning rate range test (Smith 2017) on a copy of the model: a tenth of the rate with the lowest loss."""
     trial, rng = copy.deepcopy(model).train(), np.random.default_rng(config.seed)
     optimizer = torch.optim.AdamW(trial.parameters(), low)

@@ -16,10 +16,10 @@ from networks.encoders.vocabulary import BEGIN, END, PAD
 from networks.supervised.data import IGNORE
 from networks.tensors import trim_padding
 
-AnySupervised = TypeVar("AnySupervised", bound="Supervised")
+AnyModel = TypeVar("AnyModel", bound="SupervisedModel")
 
 
-class Supervised(nn.Module, ABC):
+class SupervisedModel(nn.Module, ABC):
     """Base: an encoder with heads."""
 
     encoder: Encoder
@@ -47,7 +47,7 @@ class Supervised(nn.Module, ABC):
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-class Classifier(Supervised):
+class Classifier(SupervisedModel):
     """A linear layer per head; cross-entropy, weighted per class by `weights`, summed over heads."""
 
     def __init__(self, encoder: Encoder, classes: Mapping[str, int], weights: Mapping[str, np.ndarray] | None = None,
@@ -77,7 +77,7 @@ class Classifier(Supervised):
         return {name: logits.softmax(dim=1) for name, logits in self.logits(x).items()}
 
 
-class InverseDynamicsModel(Supervised):
+class InverseDynamicsModel(SupervisedModel):
     """Predicts the action between two observations [B, 2, ...] from the features of both (Pathak et al. 2017, 2.2).
 
     Its encoder learns features of what the player can influence.
@@ -105,7 +105,7 @@ class InverseDynamicsModel(Supervised):
         return {self.head: self.logits(x).softmax(dim=1)}
 
 
-class SlotFiller(Supervised):
+class SlotFiller(SupervisedModel):
     """Each head attends to the encoder's tokens with a learned query, followed by a linear layer.
 
     The pooled features, which agents use, are trained on the same targets; their metric is `pooled_exact`.
@@ -149,7 +149,7 @@ class SlotFiller(Supervised):
         return probabilities | {f"pooled {name}": logits.softmax(dim=1) for name, logits in pooled.items()}
 
 
-class Transcriber(Supervised):
+class Transcriber(SupervisedModel):
     """Connectionist temporal classification over the frames of a recording; 0 is the blank."""
 
     def __init__(self, encoder: Encoder, letters: int):
@@ -182,7 +182,7 @@ class Transcriber(Supervised):
         return {"text": (best * emitted).gather(1, order)}
 
 
-class Translator(Supervised):
+class Translator(SupervisedModel):
     """GRU decoder with attention over the encoder's tokens (Luong et al. 2015, "general" score)."""
 
     def __init__(self, encoder: Encoder, words: int, longest: int, embedding: int = 64, hidden: int = 128):
@@ -234,10 +234,10 @@ class Translator(Supervised):
         return {"text": F.pad(ids, (0, self.longest - ids.shape[1]))}
 
 
-class Ensemble(Supervised):
+class Ensemble(SupervisedModel):
     """Averages the class probabilities of several models of one task (soft voting)."""
 
-    def __init__(self, members: Sequence[Supervised]):
+    def __init__(self, members: Sequence[SupervisedModel]):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.encoder = members[0].encoder
@@ -254,7 +254,7 @@ class Ensemble(Supervised):
         return {name: torch.stack([each[name] for each in predictions]).mean(dim=0) for name in predictions[0]}
 
 
-def load_heads(model: AnySupervised, heads: dict[str, Tensor]) -> AnySupervised:
+def load_heads(model: AnyModel, heads: dict[str, Tensor]) -> AnyModel:
     """Load saved heads into a model and return it in eval mode; raise EncoderError if they do not match."""
     try:
         model.heads.load_state_dict(heads)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from networks.encoders.store import pack, unpack
 from networks.supervised.data import DataError
-from networks.supervised.models import Classifier, Supervised
+from networks.supervised.models import Classifier, SupervisedModel
 
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
@@ -52,7 +52,9 @@ def count_nonzero(module: nn.Module) -> tuple[int, int]:
     return sum(int((part != 0).sum()) for part in parameters), sum(part.numel() for part in parameters)
 
 
-def distillation_loss(student: Supervised, teacher: Supervised, share: float = 0.7, temperature: float = 2.0) -> Loss:
+def distillation_loss(
+    student: SupervisedModel, teacher: SupervisedModel, share: float = 0.7, temperature: float = 2.0
+) -> Loss:
     """Return the student's loss: `share` x KL from the teacher's softened probabilities + the rest x its own loss.
 
     Raises DataError unless both are classifiers with the same classes.

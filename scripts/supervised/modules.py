@@ -14,13 +14,13 @@ from networks.encoders import store
 from networks.encoders.base import Encoder, build
 from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.fit import FitConfig, fit
-from networks.supervised.models import Classifier, Supervised, load_heads
+from networks.supervised.models import Classifier, SupervisedModel, load_heads
 from networks.torsos.normalize import Normalize
 from scripts.supervised.facts import EncoderFacts
 from scripts.supervised.tasks.base import Collected, Report, SupervisedTask
 
 
-def new_model(task: SupervisedTask, arch: str, collected: Collected, config: FitConfig) -> Supervised:
+def new_model(task: SupervisedTask, arch: str, collected: Collected, config: FitConfig) -> SupervisedModel:
     """Build a task's model on a new encoder, whose input is normalised by the training examples."""
     torch.manual_seed(config.seed)
     encoder = build(arch, task.space(), task.input_meaning(), **task.arch_kwargs())
@@ -28,14 +28,14 @@ def new_model(task: SupervisedTask, arch: str, collected: Collected, config: Fit
     return model_on_device(task, encoder, collected, config)
 
 
-def model_from(task: SupervisedTask, start: store.Stored, collected: Collected, config: FitConfig) -> Supervised:
+def model_from(task: SupervisedTask, start: store.Stored, collected: Collected, config: FitConfig) -> SupervisedModel:
     """Build a task's model on a trained encoder, with its input normalisation."""
     store.check_fits(start, "the task's input", task.space())
     torch.manual_seed(config.seed)
     return model_on_device(task, start.encoder, collected, config)
 
 
-def restore(task: SupervisedTask, stored: store.Stored, collected: Collected) -> Supervised:
+def restore(task: SupervisedTask, stored: store.Stored, collected: Collected) -> SupervisedModel:
     """Return the model of a saved run, in eval mode; raise ConfigError if it is of another task."""
     facts = EncoderFacts.of(stored)
     if facts.task != task.name:
@@ -44,7 +44,7 @@ def restore(task: SupervisedTask, stored: store.Stored, collected: Collected) ->
     return load_heads(model_on_device(task, stored.encoder, collected, config), stored.heads)
 
 
-def model_on_device(task: SupervisedTask, encoder: Encoder, collected: Collected, config: FitConfig) -> Supervised:
+def model_on_device(task: SupervisedTask, encoder: Encoder, collected: Collected, config: FitConfig) -> SupervisedModel:
     """Return a task's model with new heads on an encoder, on the device in the settings."""
     return task.model(encoder, collected.splits.train, config).to(machine.which_device(config.device))
 
@@ -73,7 +73,7 @@ def repair_examples(task: SupervisedTask, collected: Collected, name: str | None
     return Collected(Splits(*parts[:3]), collected.facts, dict(zip(collected.extra, parts[3:], strict=True)))
 
 
-def fit_heads(task: SupervisedTask, model: Supervised, splits: Splits, config: FitConfig) -> Report:
+def fit_heads(task: SupervisedTask, model: SupervisedModel, splits: Splits, config: FitConfig) -> Report:
     """Train the heads on frozen features (computed once for a Classifier) and return the report on the test split."""
     model.encoder.requires_grad_(False)
     if isinstance(model, Classifier):

@@ -18,7 +18,7 @@ from agents.run import provenance
 from networks.encoders import store
 from networks.encoders.base import build
 from networks.supervised.fit import fit
-from networks.supervised.models import Ensemble, Supervised
+from networks.supervised.models import Ensemble, SupervisedModel
 from networks.supervised.simplify import count_nonzero, prune, quantize
 from scripts.report.tables import number, wide_console
 from scripts.runner.origin import origin
@@ -153,7 +153,13 @@ def simplify(options: SimplifyOptions) -> None:
 
 
 def _save_variant(
-    run_dir: Path, task: SupervisedTask, model: Supervised, stored: store.Stored, label: str, report: Report, int8: bool
+    run_dir: Path,
+    task: SupervisedTask,
+    model: SupervisedModel,
+    stored: store.Stored,
+    label: str,
+    report: Report,
+    int8: bool,
 ) -> None:
     facts = {**stored.config, "simplified_from": stored.sha256, "variant": label, **origin().to_json()}
     facts = {key: value for key, value in facts.items() if key not in ("spec", "files")}
@@ -164,7 +170,7 @@ def _save_variant(
 
 
 def _fine_tune(
-    task: SupervisedTask, model: Supervised, collected: Collected, stored: store.Stored, epochs: int
+    task: SupervisedTask, model: SupervisedModel, collected: Collected, stored: store.Stored, epochs: int
 ) -> None:
     """Train the remaining weights; pruned ones stay 0, since their gradient is masked and there is no weight decay."""
     pruned = {name: weight == 0 for name, weight in model.named_parameters() if weight.dim() >= 2}
@@ -176,7 +182,7 @@ def _fine_tune(
         hook.remove()
 
 
-def _milliseconds(model: Supervised, collected: Collected) -> float:
+def _milliseconds(model: SupervisedModel, collected: Collected) -> float:
     """Return the median time of predicting 64 examples."""
     x, times = collected.splits.test.x[:64], []
     for _ in range(5):

@@ -18,7 +18,7 @@ from agents.run.display import Display
 from networks.encoders import store
 from networks.supervised.data import Data, check_disjoint
 from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
-from networks.supervised.models import Ensemble, Supervised
+from networks.supervised.models import Ensemble, SupervisedModel
 from scripts.report.tables import wide_console
 from scripts.runner.files import RUNS
 from scripts.supervised import modules
@@ -99,14 +99,14 @@ class _Fitted:
     """Outcome of the training loop."""
 
     epochs: list[Epoch]
-    snapshots: list[Supervised]
+    snapshots: list[SupervisedModel]
     """Copies of the model at the end of each schedule cycle."""
     seconds: float
     augment: tuple[str, ...]
 
 
 def _fit(
-    task: SupervisedTask, model: Supervised, collected: Collected, options: TrainOptions,
+    task: SupervisedTask, model: SupervisedModel, collected: Collected, options: TrainOptions,
     teacher: store.Stored | None, console: Console,
 ) -> _Fitted:  # fmt: skip
     config, loss = options.fit, None
@@ -120,7 +120,7 @@ def _fit(
         from networks.supervised.augment import make_augmentation
 
         augment = make_augmentation(names, model.encoder.spec.modality, model.encoder)
-    snapshots: list[Supervised] = []
+    snapshots: list[SupervisedModel] = []
     if config.cycles > 1:
         _check_ensemble(model, collected.splits.train)
     if options.encoder.untrained:
@@ -143,7 +143,7 @@ def _fit(
     return _Fitted(epochs, snapshots, time.monotonic() - begin, names)
 
 
-def _check_ensemble(model: Supervised, data: Data) -> None:
+def _check_ensemble(model: SupervisedModel, data: Data) -> None:
     """Raise EncoderError if the model's predictions cannot be averaged."""
     x, _ = batch_tensors(data, np.arange(1), model)
     with torch.no_grad():
@@ -151,7 +151,7 @@ def _check_ensemble(model: Supervised, data: Data) -> None:
 
 
 def _reports(
-    task: SupervisedTask, model: Supervised, snapshots: Sequence[Supervised], collected: Collected
+    task: SupervisedTask, model: SupervisedModel, snapshots: Sequence[SupervisedModel], collected: Collected
 ) -> dict[str, Report]:
     """Return the reports on the test split, further test sets, the snapshots' ensemble, and playing the game."""
     reports = {"test": task.report(model, collected.splits.test)}
@@ -200,7 +200,9 @@ def _print_results(
             print_line(console, line)
 
 
-def _save(folder: Path, task: SupervisedTask, model: Supervised, facts: dict[str, Any], report: dict[str, Any]) -> None:
+def _save(
+    folder: Path, task: SupervisedTask, model: SupervisedModel, facts: dict[str, Any], report: dict[str, Any]
+) -> None:
     """Write the encoder folder, and a picture of the confusion matrix of up to four heads."""
     from scripts.report import plots
 

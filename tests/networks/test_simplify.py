@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from networks.encoders import store
 from networks.encoders.base import EncoderError, build
 from networks.supervised.data import Data, DataError
-from networks.supervised.models import Classifier, Ensemble, InverseDynamicsModel, Supervised, Transcriber
+from networks.supervised.models import Classifier, Ensemble, InverseDynamicsModel, SupervisedModel, Transcriber
 from networks.supervised.simplify import count_nonzero, distillation_loss, prune, quantize, weight_matrices
 
 IMAGE = spaces.Box(0, 255, (1, 8, 8), np.uint8)
@@ -110,7 +110,7 @@ def test_texts_cannot_be_averaged() -> None:
 
 def test_inverse_dynamics_uses_both_observations() -> None:
     torch.manual_seed(0)
-    model: Supervised = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
+    model: SupervisedModel = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
     pairs = torch.stack([images(6), images(6).flip(0)], dim=1)
     found = model.predict(pairs)["action"]
     assert found.shape == (6, 4)

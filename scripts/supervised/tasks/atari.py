@@ -18,7 +18,7 @@ from envs.make import check_id, family, make_env, resolve_protocol
 from networks.supervised import metrics
 from networks.supervised.data import IGNORE, Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
-from networks.supervised.models import Supervised
+from networks.supervised.models import SupervisedModel
 from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report
 
 RAM: dict[str, dict[str, int]] = {
@@ -87,7 +87,7 @@ class AtariRAM(ClassificationTask):
         """Return the targets [N] of RAM [N, 128] one step before and now."""
         return ram_bins(self.env, now)
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return R2 and mean absolute error: mean and worst over all bytes, and by byte."""
         return regression_report(model.predictions(data.x), data.y)
 

@@ -17,7 +17,7 @@ from networks.encoders.vocabulary import Vocabulary
 from networks.supervised import metrics
 from networks.supervised.data import IGNORE, Data, Splits
 from networks.supervised.fit import FitConfig, balanced_weights
-from networks.supervised.models import Classifier, Supervised
+from networks.supervised.models import Classifier, SupervisedModel
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SupervisedTask(ABC):
         """Return the encoder's inputs [N, ...], from which the input normalisation is computed."""
         return data.x
 
-    def play(self, model: Supervised) -> dict[str, float]:
+    def play(self, model: SupervisedModel) -> dict[str, float]:
         """Return metrics of playing the game with the model; empty if the task plays none."""
         return {}
 
@@ -122,14 +122,14 @@ class SupervisedTask(ABC):
         return {}
 
     @abstractmethod
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a model with the task's heads on an encoder."""
 
     @abstractmethod
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return the metrics of a model on some examples."""
 
-    def score(self, model: Supervised, data: Data) -> float:
+    def score(self, model: SupervisedModel, data: Data) -> float:
         """Return the metric that selects the best epoch; higher is better."""
         return self.report(model, data).metrics[self.headline[0]]
 
@@ -155,13 +155,13 @@ class ClassificationTask(SupervisedTask):
     logistic: ClassVar[bool] = True
     """Whether logistic regression is a baseline."""
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a model with a linear layer per head."""
         classes = {name: len(values) for name, values in self.labels.items()}
         weights = balanced_weights(train, classes) if config.class_weights == "balanced" else None
         return Classifier(encoder, classes, weights, config.label_smoothing)
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return classification metrics, averaged over heads and by head."""
         return classification_report(model.predictions(data.x), data.y, self.labels)
 

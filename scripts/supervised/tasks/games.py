@@ -22,7 +22,7 @@ from networks.encoders.base import Encoder
 from networks.supervised import metrics
 from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig, balanced_weights
-from networks.supervised.models import InverseDynamicsModel, Supervised
+from networks.supervised.models import InverseDynamicsModel, SupervisedModel
 from scripts.supervised.tasks.atari import make_atari, random_play
 from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report
 
@@ -77,13 +77,13 @@ class InverseDynamics(ClassificationTask):
         """Names of the actions."""
         return {"action": self.actions}
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return the inverse model on an encoder."""
         count = len(self.actions)
         weights = balanced_weights(train, {"action": count})["action"] if config.class_weights == "balanced" else None
         return InverseDynamicsModel(encoder, "action", count, weights)
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return classification metrics with the ratio of F1 to the majority class's."""
         report = super().report(model, data)
         majority = metrics.majority_baseline(data.y["action"], data.y["action"])["f1"]
@@ -230,7 +230,7 @@ class Cloning(ClassificationTask):
         """Numbers of the actions."""
         return {"action": self.actions}
 
-    def play(self, model: Supervised) -> dict[str, float]:
+    def play(self, model: SupervisedModel) -> dict[str, float]:
         """Play BabyAI greedily on seeds without demonstrations; return success rate and mean return."""
         if family(self.env) != "minigrid":
             return {}
@@ -238,7 +238,7 @@ class Cloning(ClassificationTask):
         returns = [self._play_game(env, model, TEST_SEED + number) for number in range(self.test_games)]
         return {"success": float(np.mean([value > 0 for value in returns])), "return": float(np.mean(returns))}
 
-    def _play_game(self, env: gym.Env, model: Supervised, seed: int) -> float:
+    def _play_game(self, env: gym.Env, model: SupervisedModel, seed: int) -> float:
         obs, _ = env.reset(seed=seed)
         total, over = 0.0, False
         device = next(model.parameters()).device

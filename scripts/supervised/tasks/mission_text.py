@@ -29,7 +29,7 @@ from networks.supervised.mission_grammar import (
     to_english,
     translate,
 )
-from networks.supervised.models import SlotFiller, Supervised, Translator
+from networks.supervised.models import SlotFiller, SupervisedModel, Translator
 from scripts.supervised.tasks.base import (
     ClassificationTask,
     Collected,
@@ -118,11 +118,11 @@ class MissionSlots(ClassificationTask):
         """Return the vocabulary of the input."""
         return {"input": MISSION}
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a slot filler on an encoder."""
         return SlotFiller(encoder, {name: len(values) for name, values in self.labels.items()})
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return the metrics of slots, from tokens and from pooled features."""
         return slot_report(model.predictions(data.x), data, self.labels)
 
@@ -223,16 +223,16 @@ class Translation(SupervisedTask):
         languages = {"language": self.source, "target_language": self.target}
         return {**languages, "vocabulary": self.words["input"].sha256}
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a translator on an encoder."""
         return Translator(encoder, self.words["output"].size, 2 * LONGEST)
 
-    def score(self, model: Supervised, data: Data) -> float:
+    def score(self, model: SupervisedModel, data: Data) -> float:
         """Return the share of equivalent translations on up to 300 examples; BLEU / 100 for a corpus."""
         report = self.report(model, data.take(np.arange(min(len(data), 300))))
         return report.metrics["bleu"] / 100 if self.corpus else report.metrics["equivalent"]
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return BLEU, chrF, exact matches and the share of equivalent translations.
 
         `bare_bleu` replaces `a` by `the`, since Chinese has no articles from which to tell them apart.

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from envs.make import SOUND
 from networks.supervised.data import Data, DataError, split
 from networks.supervised.fit import FitConfig
-from networks.supervised.models import Supervised
+from networks.supervised.models import SupervisedModel
 from scripts.supervised.tasks.atari import make_atari, random_steps
 from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal, Report
 
@@ -68,7 +68,7 @@ class GameSounds(ClassificationTask):
         """Whether the step scored."""
         return {"event": EVENTS}
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return classification metrics with the F1 of the rarer class, points."""
         report = super().report(model, data)
         points = report.heads["event"]["per_class"]["points"]

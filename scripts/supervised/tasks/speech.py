@@ -15,7 +15,7 @@ from networks.supervised import corpora, espeak, metrics
 from networks.supervised.data import Data, DataError, Splits, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.mission_grammar import Mission, draw, slot_names, slots, to_english
-from networks.supervised.models import SlotFiller, Supervised, Transcriber, strip_padding
+from networks.supervised.models import SlotFiller, SupervisedModel, Transcriber, strip_padding
 from networks.supervised.speech import pad_to, snap_to_vocabulary
 from scripts.supervised.tasks.base import (
     ClassificationTask,
@@ -180,15 +180,15 @@ class SpeechToText(SpeechTask):
         """Return the space of recordings of six seconds, or of the longest in a corpus."""
         return spaces.Box(-32768, 32767, (self.length,), np.int16)
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a CTC transcriber on an encoder."""
         return Transcriber(encoder, LETTERS.size)
 
-    def score(self, model: Supervised, data: Data) -> float:
+    def score(self, model: SupervisedModel, data: Data) -> float:
         """Return 1 - the word error rate."""
         return 1.0 - self.report(model, data).metrics["wer"]
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return error rates, raw and with each word snapped to the vocabulary of missions."""
         predicted = [LETTERS.decode(strip_padding(row)) for row in model.predictions(data.x, 64)["text"]]
         target = [LETTERS.decode(strip_padding(row)) for row in data.y["text"]]
@@ -236,15 +236,15 @@ class SpeechSlots(SpeechToText):
         """Return none: the task predicts no text."""
         return {}
 
-    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> Supervised:
+    def model(self, encoder: Encoder, train: Data, config: FitConfig) -> SupervisedModel:
         """Return a slot filler on an encoder."""
         return SlotFiller(encoder, {name: len(values) for name, values in self.labels.items()})
 
-    def report(self, model: Supervised, data: Data) -> Report:
+    def report(self, model: SupervisedModel, data: Data) -> Report:
         """Return the metrics of slots, from tokens and from pooled features."""
         return slot_report(model.predictions(data.x, 64), data, self.labels)
 
-    def score(self, model: Supervised, data: Data) -> float:
+    def score(self, model: SupervisedModel, data: Data) -> float:
         """Return the exact matches from tokens plus those from pooled features, which agents use."""
         report = self.report(model, data)
         return report.metrics["exact"] + report.metrics["pooled_exact"]
