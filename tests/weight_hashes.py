@@ -28,7 +28,7 @@ def row(case: tuple[str, str, str]) -> tuple[str, str]:
     """Return the name of (algorithm, preset, core) and the hash, or the failure to train it."""
     try:
         return " ".join(case), weights_of(*case)
-    except Exception as error:  # the table tells of failures too: one that is new is a difference
+    except Exception as error:  # failures are in the table too: a new one is a difference
         return " ".join(case), f"{type(error).__name__}: {error}"
 
 

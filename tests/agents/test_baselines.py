@@ -1,4 +1,4 @@
-"""Stable-Baselines3's agents behind our runner."""
+"""Stable-Baselines3's agents as baselines: training, checkpoints, evaluation, action replays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBa
 
 
 @pytest.mark.parametrize("name", zoo_presets.KINDS)
-def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path) -> None:
+def test_a_baseline_trains_and_its_checkpoint_acts_the_same(name: str, tmp_path: Path) -> None:
     agent, run = trained(name, "CartPole-v1", tmp_path / "run")
     assert run.env_steps >= 400
     assert run.updates > 0
@@ -54,17 +54,17 @@ def test_it_trains_and_its_checkpoint_acts_as_it_does(name: str, tmp_path: Path)
     first, carry = np.ones(3, bool), agent.initial_carry(3)
     obs = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     action, after, extras = agent.act(obs, first, carry, None, torch.Generator())
-    known = again.act(obs, first, carry, None, torch.Generator())
+    restored = again.act(obs, first, carry, None, torch.Generator())
     expected, _ = agent.sb3.predict(obs, episode_start=first, deterministic=True)
     assert np.array_equal(action, expected)
-    assert np.array_equal(action, known[0])
+    assert np.array_equal(action, restored[0])
     assert after.shape == (3, agent.carry_dim)
     assert extras["value"].shape == (3,)
 
 
 @pytest.mark.parametrize("name", zoo_presets.KINDS)
 @pytest.mark.parametrize(("env", "torso"), [("MinAtar/Breakout-v1", "minatar"), ("ALE/Pong-v5", "auto")])
-def test_one_that_looks_at_images_is_saved_whole(name: str, env: str, torso: str, tmp_path: Path) -> None:
+def test_a_baseline_on_images_is_saved_completely(name: str, env: str, torso: str, tmp_path: Path) -> None:
     agent, _ = trained(name, env, tmp_path / "run", torso=torso, total_steps=100, checkpoint_steps=50)
     again = StableBaseline(agent.config, agent.observation_space, agent.action_space, CPU)
     assert checkpoint.weights_sha256(again) != checkpoint.weights_sha256(agent)
@@ -75,31 +75,31 @@ def test_one_that_looks_at_images_is_saved_whole(name: str, env: str, torso: str
     obs = np.stack([space.sample() for _ in range(4)])
     first, carry = np.ones(4, bool), agent.initial_carry(4)
     action, _, extras = again.act(obs, first, carry, None, torch.Generator())
-    known, _, also = agent.act(obs, first, carry, None, torch.Generator())
-    assert np.array_equal(action, known)
-    assert np.array_equal(extras["value"], also["value"])
+    expected, _, expected_extras = agent.act(obs, first, carry, None, torch.Generator())
+    assert np.array_equal(action, expected)
+    assert np.array_equal(extras["value"], expected_extras["value"])
 
 
 @pytest.mark.parametrize("name", zoo_presets.KINDS)
-def test_one_that_reads_a_dict_trains(name: str, tmp_path: Path) -> None:
+def test_a_baseline_trains_on_dict_observations(name: str, tmp_path: Path) -> None:
     _, run = trained(name, "MiniGrid-Empty-5x5-v0", tmp_path / "run", total_steps=64, checkpoint_steps=64)
     assert run.env_steps >= 64
     assert run.updates > 0
 
 
-def test_one_seed_gives_one_training(tmp_path: Path) -> None:
-    found = {checkpoint.weights_sha256(trained("sb3-ppo", "CartPole-v1", tmp_path / f"{i}")[0]) for i in range(2)}
-    assert len(found) == 1
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    hashes = {checkpoint.weights_sha256(trained("sb3-ppo", "CartPole-v1", tmp_path / f"{i}")[0]) for i in range(2)}
+    assert len(hashes) == 1
 
 
-def test_its_games_can_be_played_again(tmp_path: Path) -> None:
+def test_training_games_can_be_resimulated(tmp_path: Path) -> None:
     trained("sb3-dqn", "MinAtar/Breakout-v1", tmp_path / "run", torso="minatar")
     records = load_replays(tmp_path / "run" / "replays" / "train.jsonl")
     for index in range(0, len(records), 5):
         verify(records[index], previous_episodes(records, index), make_env)
 
 
-def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
+def test_a_baseline_is_evaluated_as_our_agents_are(tmp_path: Path) -> None:
     agent, _ = trained("sb3-recurrent-ppo", "CartPole-v1", tmp_path / "run")
     assert agent.rehearse(make_envs("CartPole-v1", 2)) > 0
     result = evaluate(agent, make_envs("CartPole-v1", 2), 4, 7)
@@ -108,14 +108,14 @@ def test_it_is_judged_as_ours_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", zoo_presets.KINDS)
-def test_defaults_are_those_of_its_class(name: str) -> None:
+def test_defaults_equal_those_of_the_class(name: str) -> None:
     config = zoo_presets.KINDS[name]()
     arguments = inspect.signature(CLASSES[type(config)]).parameters
     for key, value in {**config.hyperparameters(), "learning_rate": config.learning_rate}.items():
         assert arguments[key].default == value, key
 
 
-def test_lost_lives_end_what_is_learned_from_and_not_the_game() -> None:
+def test_lost_lives_end_learning_episodes_but_not_the_game() -> None:
     envs = make_envs("ALE/Breakout-v5", 2)
     config = replace(zoo_presets.PRESETS["sb3-dqn", "atari"], env="ALE/Breakout-v5")
     games: list[Any] = []

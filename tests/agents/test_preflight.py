@@ -1,4 +1,4 @@
-"""Each known mistake has its warning, sound settings have none; figures are exact; measuring changes nothing."""
+"""The pre-flight: a warning for each known mistake, none for the presets, exact figures, no effect on the training."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ MISTAKES: list[tuple[str, TrainConfig, spaces.Space, GameSpec]] = [
 
 
 @pytest.mark.parametrize(("warning", "config", "space", "game"), MISTAKES)
-def test_a_known_mistake_is_warned_of(warning: str, config: TrainConfig, space: Any, game: GameSpec) -> None:
+def test_a_known_mistake_has_a_warning(warning: str, config: TrainConfig, space: Any, game: GameSpec) -> None:
     found = warnings_for(config, space, game)
     assert any(warning in line for line in found), found
     assert all("\n" not in line for line in found)
 
 
-def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
+def test_every_warning_is_in_the_table_of_mistakes() -> None:
     """A new warning needs its line in the table above."""
     source = Path(preflight.__file__).read_text()
-    told = [warning for warning, *_ in MISTAKES] + ["more memory than is free", "more disk than is free"]
+    tested = [warning for warning, *_ in MISTAKES] + ["more memory than is free", "more disk than is free"]
     of_replays = 0
     for kind in (ReplayConfig, DQNConfig):
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind.warnings)))
@@ -90,8 +90,8 @@ def test_the_mistakes_are_all_that_can_be_warned_of() -> None:
         ]
         assert isinstance(known, ast.Tuple)
         of_replays += len(known.elts)
-    of_rollouts = inspect.getsource(RolloutConfig.warnings).count("return [") - 1  # one of which returns none
-    assert source.count(".append(") + of_replays + of_rollouts == len(set(told))
+    of_rollouts = inspect.getsource(RolloutConfig.warnings).count("return [") - 1  # one of them returns an empty list
+    assert source.count(".append(") + of_replays + of_rollouts == len(set(tested))
 
 
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
@@ -111,24 +111,26 @@ def ready(algorithm: str, config: TrainConfig) -> tuple[Any, Any]:
     ("env_id", "core", "capacity"),
     [("ALE/Pong-v5", "none", 5_000), ("CartPole-v1", "lstm", 30_001), ("MiniGrid-Empty-5x5-v0", "none", 3_000)],
 )
-def test_the_figure_for_replay_is_what_is_allocated(env_id: str, core: Any, capacity: int, tmp_path: Path) -> None:
+def test_the_plan_has_the_bytes_that_the_replay_allocates(
+    env_id: str, core: Any, capacity: int, tmp_path: Path
+) -> None:
     config = replace(with_core(tiny(CLASSIC_DQN), core), env=env_id, replay_capacity=capacity)
     agent, envs = ready("dqn", config)
-    said = plan(agent, envs, envs.game, tmp_path).lines["memory"]
+    line = plan(agent, envs, envs.game, tmp_path).lines["memory"]
     layout = replay_layout(config, envs, agent.model.carry_dim)
     assert layout is not None
     allocated = sum(array.nbytes for array in build_replay(layout, agent.device).arrays.values())
     assert layout.nbytes == allocated
-    assert f"{allocated / 1e9:.3f} GB for replay (exact)" in said
+    assert f"{allocated / 1e9:.3f} GB for replay (exact)" in line
     envs.close()
 
 
-def test_the_replay_really_takes_that_much() -> None:
+def test_the_replay_allocates_the_bytes_of_its_layout() -> None:
     config = replace(DQN, replay_capacity=20_000)
     envs = make_envs("ALE/Pong-v5", 8, threads=1)
     layout = replay_layout(config, envs, 0)
     assert layout is not None
-    tracemalloc.start()  # which NumPy reports its arrays to; resident memory depends on what the process freed before
+    tracemalloc.start()  # NumPy reports its arrays to it; resident memory depends on earlier frees of the process
     replay = build_replay(layout, torch.device("cpu"))
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -137,7 +139,7 @@ def test_the_replay_really_takes_that_much() -> None:
     envs.close()
 
 
-def test_a_replay_beyond_memory_is_an_error_with_a_size_that_fits(monkeypatch: Any) -> None:
+def test_a_replay_beyond_memory_is_an_error_that_names_a_fitting_capacity(monkeypatch: Any) -> None:
     monkeypatch.setattr(machine, "available_memory", lambda: 1_000_000)
     envs = make_envs("CartPole-v1", 4)
     layout = replay_layout(replace(CLASSIC_DQN, env="CartPole-v1"), envs, 0)
@@ -148,7 +150,7 @@ def test_a_replay_beyond_memory_is_an_error_with_a_size_that_fits(monkeypatch: A
     assert 0 < replace(layout, capacity=fits).nbytes <= 1_000_000
 
 
-def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Path) -> None:
+def test_too_little_memory_or_disk_has_a_warning(monkeypatch: Any, tmp_path: Path) -> None:
     agent, envs = ready("dqn", replace(tiny(CLASSIC_DQN), env="CartPole-v1"))
     monkeypatch.setattr(machine, "available_memory", lambda: 1_000)
     usage = shutil.disk_usage("/")
@@ -159,7 +161,7 @@ def test_too_little_memory_and_disk_are_warned_of(monkeypatch: Any, tmp_path: Pa
     assert not (tmp_path / "not").exists()
 
 
-def test_the_plan_says_what_will_happen(tmp_path: Path) -> None:
+def test_the_plan_describes_the_training(tmp_path: Path) -> None:
     agent, envs = ready("dqn", replace(CLASSIC_DQN, env="CartPole-v1"))
     made = plan(agent, envs, envs.game, tmp_path)
     count = sum(parameter.numel() for parameter in agent.model.parameters())

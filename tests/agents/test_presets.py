@@ -1,4 +1,4 @@
-"""Every preset, at a tiny size: trains, saves, loads, acts identically; the seed, and only the seed, decides."""
+"""Every preset at its tiny size trains, saves, loads and acts identically; the seed alone decides the weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GAMES = {
     "zoo-atari": "ALE/Pong-v5",
     "zoo-minatar": "MinAtar/Breakout-v1",
 }
-"""Preset -> a game that it is for."""
+"""Preset -> a game of its family."""
 TWINS: list[tuple[str, str, CoreName]] = [
     *((algorithm, name, "none") for algorithm, name in PRESETS if algorithm in OURS),
     *(
@@ -49,11 +49,11 @@ TWINS: list[tuple[str, str, CoreName]] = [
         if algorithm in OURS and name not in ("atari", "atari-100k", "atari-fast", "box2d")
     ),
 ]
-"""Every preset, and those of small observations with a memory too."""
+"""Every preset without a memory, and those for small observations with an LSTM too."""
 
 
 def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
-    """The preset at a size for tests; Atari's frames are small too."""
+    """Return the tiny preset; Atari frames are small too."""
     config = replace(with_core(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
     if name.startswith("atari"):
         config = replace(config, image_size=44, total_steps=150)
@@ -73,16 +73,16 @@ def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, R
 
 
 def actions(agent: Learner, config: TrainConfig, exploring: bool) -> np.ndarray:
-    """What the agent does in 20 steps, [20, 2 N]: its actions, and the bits of their values."""
+    """Return actions, and the bits of the values, of 20 steps, [20, 2 N]."""
     envs = environments(config, config.num_envs, threads=1)
     rng = torch.Generator().manual_seed(3)
     seeds = list(range(config.num_envs))
     rows = interact(agent, envs, seeds, rng, 100 if exploring else None)
-    found = []
+    steps = []
     for row, _ in zip(rows, range(20), strict=False):
-        found.append(np.concatenate([row.action, row.extras["value"].view(np.int32)]))
+        steps.append(np.concatenate([row.action, row.extras["value"].view(np.int32)]))
     envs.close()
-    return np.stack(found)
+    return np.stack(steps)
 
 
 def test_the_table_of_games_covers_every_preset() -> None:
@@ -111,7 +111,7 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     assert fresh.updates == agent.updates
     for exploring in (True, False):
         np.testing.assert_array_equal(actions(agent, config, exploring), actions(fresh, config, exploring))
-    # the optimizer came along: its moments and its rate
+    # the optimizer is restored too: moments and learning rate
     before, after = agent.optimizer_state()["tensors"], fresh.optimizer_state()["tensors"]
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -128,7 +128,7 @@ def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName,
     config = small(algorithm, name, core)
     hashes = []
     for number, seed in enumerate((5, 5, 6)):
-        torch.manual_seed(1000 + number)  # what the process drew before is no part of it
+        torch.manual_seed(1000 + number)  # earlier random draws of the process have no effect
         agent, _ = train(algorithm, replace(config, seed=seed), tmp_path / str(number))
         hashes.append(checkpoint.weights_sha256(agent))
     assert hashes[0] == hashes[1]
@@ -145,7 +145,7 @@ def test_a_preset_is_valid_with_every_core(algorithm: str, name: str) -> None:
         assert type(config).from_json(vars(config) | {"hidden": list(config.hidden)}) == config
 
 
-def test_unknown_names_are_answered_with_what_there_is() -> None:
+def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="unknown algorithm 'sarsa'; there are dqn, c51"):
         preset("sarsa", "classic")
     with pytest.raises(ConfigError, match="dqn has no preset 'fast'; there are classic"):

@@ -1,4 +1,4 @@
-"""One policy, judged by us and by Stable-Baselines3's evaluate_policy: the same scores for the same seeds."""
+"""Our evaluation and Stable-Baselines3's evaluate_policy give one policy the same scores for the same seeds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEED, GAMES = 11, 4
 
 
 class AsModel:
-    """Our agent as evaluate_policy wants a model: `predict` from observations, memory and episode starts."""
+    """Adapter from our agent to evaluate_policy: `predict` from observations, memory and episode starts."""
 
     def __init__(self, agent: Learner):
         self.agent, self.rng = agent, torch.Generator().manual_seed(0)
@@ -36,8 +36,8 @@ class AsModel:
         return action, carry
 
 
-class Shaken(DQN):
-    """An agent whose actions follow from every pixel, for networks that have learned nothing play all games alike."""
+class HashedActions(DQN):
+    """An agent whose actions depend on every pixel: an untrained network plays all games alike."""
 
     def act(self, obs: Any, *rest: Any) -> Any:
         _, carry, extras = super().act(obs, *rest)
@@ -50,10 +50,10 @@ class Shaken(DQN):
         ("CartPole-v1", "native", "none"),
         ("CartPole-v1", "native", "gru"),
         ("MinAtar/SpaceInvaders-v1", "native", "none"),
-        ("ALE/Pong-v5", "machado", "none"),  # classic draws its no-ops in another way where it plays alone
+        ("ALE/Pong-v5", "machado", "none"),  # classic draws other no-ops in a single environment
     ],
 )
-def test_both_ways_of_judging_give_the_same_scores(
+def test_both_evaluations_give_the_same_scores(
     env: str, protocol: str, core: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("stable_baselines3")
@@ -66,14 +66,14 @@ def test_both_ways_of_judging_give_the_same_scores(
         image_size=44 if family(env) == "atari" else None, seed=5,
     )  # fmt: skip
     envs = environments(config, GAMES)
-    monkeypatch.setitem(ALGORITHMS, "shaken", (DQNConfig, Shaken))
-    agent = build_agent("dqn" if core != "none" else "shaken", config, envs, CPU)
+    monkeypatch.setitem(ALGORITHMS, "hashed", (DQNConfig, HashedActions))
+    agent = build_agent("dqn" if core != "none" else "hashed", config, envs, CPU)
     ours = evaluate(agent, envs, GAMES, SEED)
     played = resolve_protocol(env, protocol, config.image_size)
     theirs = DummyVecEnv([lambda: Monitor(make_env(env, played, render_mode=None))] * GAMES)
     theirs.seed(SEED)
     model: Any = AsModel(agent)
     returns, lengths = evaluate_policy(model, theirs, GAMES, deterministic=True, return_episode_rewards=True)
-    found = [(record.episode_return, record.length) for record in ours.records]
-    assert sorted(found) == sorted(zip(returns, lengths, strict=True))  # theirs come in the order in which they ended
-    assert len(set(found)) > 1  # games that are all alike would agree whatever was judged
+    scores = [(record.episode_return, record.length) for record in ours.records]
+    assert sorted(scores) == sorted(zip(returns, lengths, strict=True))  # theirs are in the order of their ends
+    assert len(set(scores)) > 1  # equal games would agree under any evaluation

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, --resume, and nothing differs from the run that was left alone: weights, replay, metrics."""
+"""A run killed by SIGKILL at any moment and resumed equals the unbroken one: weights, replay, metrics."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     total, third = SIZES[env][0], SIZES[env][0] // 3
     reached = kill_once_beyond(third, broken, *arguments(case, env, broken))
-    # what a kill leaves behind: half a line of metrics, and files of a checkpoint that was never finished
+    # a kill can leave half a line of metrics, and the files of an unfinished checkpoint
     with open(broken / "metrics.jsonl", "a") as file:
         file.write('{"env_steps": 99')
     (broken / "checkpoints" / ".step_000000000777.tmp").mkdir()
@@ -105,16 +105,16 @@ def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path)
     assert_equal_runs(unbroken, broken)
 
 
-def test_killed_before_the_first_leg_ends(tmp_path: Path) -> None:
+def test_killed_before_the_first_segment_ends(tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     assert script("train", *arguments("dqn", "CartPole-v1", unbroken)).returncode == 0
     kill_once_beyond(0, broken, *arguments("dqn", "CartPole-v1", broken))
     done = script("train", "--resume", broken)
-    assert done.returncode in (0, 2)  # 2 where the kill came after the last checkpoint: nothing is left to train
+    assert done.returncode in (0, 2)  # 2 if the kill came after the last checkpoint: the training is complete
     assert_equal_runs(unbroken, broken)
 
 
-def test_interrupt_saves_and_resume_goes_on(tmp_path: Path) -> None:
+def test_an_interrupt_saves_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [*arguments("ppo", "CartPole-v1", folder), "--total-steps", 400_000, "--checkpoint-steps", 400_000]
     process = started("train", *command)

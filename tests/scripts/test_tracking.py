@@ -1,4 +1,4 @@
-"""What Weights & Biases gets, read back from its offline files with its own reader."""
+"""Tracking with Weights & Biases, read from its offline files with its own reader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = {"algo": "ppo", "env_id": "CartPole-v1", "protocol": "default", "learni
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """Everything in the one offline mirror of a run."""
+    """Return all records of the only offline folder of a run."""
     (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -32,7 +32,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def history(run: Path) -> dict[int, dict[str, Any]]:
-    """W&B step -> its metrics; fails where a step comes twice."""
+    """Return the metrics by W&B step; fail if a step occurs twice."""
     rows = [record["history"]["item"] for record in records(run) if record["type"] == "history"]
     steps = [row["_step"] for row in rows]
     assert len(steps) == len(set(steps))
@@ -44,14 +44,14 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_mirrored(run: Path) -> None:
-    """Fail unless each line of metrics.jsonl is the row of its number, with nothing doubled or lost."""
+    """Fail unless W&B has each line of metrics.jsonl once, under its number."""
     rows, truth = history(run), lines(run)
     assert sorted(rows) == list(range(len(truth)))
     for number, line in enumerate(truth):
         assert {key: rows[number][key] for key in line} == line
 
 
-def test_the_mirror_holds_every_line_the_videos_the_report_and_how_to_find_it(tmp_path: Path) -> None:
+def test_wandb_gets_every_line_the_videos_the_report_and_the_labels(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = call("train", *TINY, "--videos", "--run-dir", run, "--group", "mine", "--tags", "a", "b")
     assert done.code == 0, done.err
@@ -78,7 +78,7 @@ def test_the_mirror_holds_every_line_the_videos_the_report_and_how_to_find_it(tm
     assert '"step_metric": "env_steps"' in metrics
 
 
-def test_a_run_that_was_killed_goes_on_without_doubled_or_lost_lines(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_without_repeated_or_lost_lines(tmp_path: Path) -> None:
     run = tmp_path / "run"
     given = [*TINY, "--total-steps", 4000, "--checkpoint-steps", 1000, "--stop-return", "None", "--run-dir", run]
     process = started("train", *given)
@@ -96,9 +96,9 @@ def test_a_run_that_was_killed_goes_on_without_doubled_or_lost_lines(tmp_path: P
     assert lines(run)[-1]["env_steps"] >= 3900
 
 
-def test_what_an_account_has_already_is_not_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_wandb_has_are_not_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Resumed:
-        """What wandb.init returns online when it goes on with a run that has 3 rows."""
+        """A fake of the run that wandb.init resumes online, with 3 rows."""
 
         dir, step = str(tmp_path), 3
 
@@ -119,7 +119,7 @@ def test_what_an_account_has_already_is_not_sent_again(tmp_path: Path, monkeypat
     assert list(online.rows) == [3, 4, 5]
 
 
-def test_a_run_that_was_not_tracked_is_sent_whole_when_it_is(tmp_path: Path) -> None:
+def test_a_run_that_was_not_tracked_before_is_sent_completely(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(f'{{"env_steps": {8 * number}}}\n' for number in range(50)))
     WandbTracker(tmp_path, "id", CONFIG, "offline", Labels()).finish()
     assert_mirrored(tmp_path)
@@ -135,10 +135,10 @@ def test_no_login_falls_back_to_offline_in_one_line(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if "W&B" in line]
-    assert len(said) == 1, done.stderr
-    assert "cannot run online" in said[0]
-    assert "wandb login" in said[0]
+    warned = [line for line in done.stderr.splitlines() if "W&B" in line]
+    assert len(warned) == 1, done.stderr
+    assert "cannot run online" in warned[0]
+    assert "wandb login" in warned[0]
     assert_mirrored(tmp_path / "run")
 
 
@@ -150,7 +150,7 @@ def test_a_sweep_agent_names_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert next((tmp_path / "run" / "wandb").glob("offline-run-*")).name.endswith("-given1")
 
 
-def test_a_run_that_was_stopped_keeps_the_number_of_the_next_line_free(tmp_path: Path) -> None:
+def test_the_report_of_a_stopped_run_takes_no_step_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<html>stopped</html>")
     tracker = WandbTracker(tmp_path, "id", CONFIG, "offline", Labels())
     for number in range(3):
