@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ale_py
-import cv2
 import gymnasium as gym
 import numpy as np
 from ale_py import Action, ALEInterface, roms
@@ -172,6 +171,8 @@ class AtariGame(gym.Env):
 
     def _observe(self) -> Any:
         """Return the observation; its newest frame is the maximum of the last two emulator frames."""
+        import cv2  # only where Atari is played in Python: it takes a tenth of a second to load
+
         self._pooled = np.maximum(self._pooled, self._older)
         size = (self.protocol.image_size, self.protocol.image_size)
         self._stack[:-1] = self._stack[1:].copy()

@@ -31,7 +31,6 @@ from scripts.runner.results import TrainResult
 from scripts.runner.run_record import InitialRun, RunRecord, Spaces, read_record
 from scripts.runner.saved_run import SavedRun, load_run, split_checkpoint
 from scripts.runner.teacher_reward import add_teacher_reward
-from scripts.runner.watching import record_video
 
 EVAL_SEED_OFFSET = 1_000_003
 """Added to a run's seed for evaluation during training: no training episode has the same seed."""
@@ -271,6 +270,8 @@ def _train_to_end(agent: Learner, envs: RecordEpisodes, replay: Replay | None, r
 
 def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
     """Record one game; a failure is a warning, and training goes on."""
+    from scripts.runner.watching import record_video  # only for videos: it loads codecs and OpenCV
+
     try:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
         video = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED_OFFSET)
