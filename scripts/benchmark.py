@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def main() -> None:
         raise UsageError(f"unknown experiment '{name}'; {hint}")
     module, kind = EXPERIMENTS[name]
     experiment = getattr(importlib.import_module(f"scripts.experiments.{module}"), kind)
-    parse(experiment, options, prog=f"benchmark.py {name}", description=experiment.__doc__).run(overrides)
+    parse(experiment, options, prog=f"benchmark.py {name}", description=inspect.getdoc(experiment) or "").run(overrides)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ from scripts.report.tables import interval, number, wide_console
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(BudgetOptions):
-    """Train an algorithm as it is, and once more without each of its components."""
+    """Train an algorithm as it is, and once more without each of its components.
+
+    Options of train.py for every run go after a --.
+    """
 
     algorithm: Annotated[Positional[str], arg(metavar="ALGO", help_behavior_hint="(required)")] = ""
     """Algorithm, as for train.py."""

@@ -29,7 +29,10 @@ TaskName = Literal["recall", "t-maze", "repeat-previous", "flickering-pong"]
 
 @dataclass(frozen=True, kw_only=True)
 class Exam(BudgetOptions):
-    """Train algorithms on memory tasks, and find the longest horizon that they pass."""
+    """Train algorithms on memory tasks, and find the longest horizon that they pass.
+
+    Options of train.py for every run go after a --.
+    """
 
     algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...", help_behavior_hint="(required)")] = ()
     """Algorithms, as for train.py."""

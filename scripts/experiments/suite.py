@@ -23,7 +23,10 @@ from scripts.runner.origin import origin
 
 @dataclass(frozen=True, kw_only=True)
 class Learn(BudgetOptions):
-    """Train algorithms on games with several seeds, and compare their scores."""
+    """Train algorithms on games with several seeds, and compare their scores.
+
+    Options of train.py for every run go after a --.
+    """
 
     algorithms: Annotated[Positional[tuple[str, ...]], arg(metavar="ALGO...", help_behavior_hint="(required)")] = ()
     """Algorithms, as for train.py."""

@@ -37,7 +37,10 @@ if TYPE_CHECKING:  # the extra `sweep`
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(TrainingOptions):
-    """Search settings by a Weights & Biases sweep file, without an account."""
+    """Search settings by a Weights & Biases sweep file, without an account.
+
+    Options of train.py for every run go after a --.
+    """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """A W&B sweep file, with algorithm, game, preset and env steps in its command."""

@@ -42,7 +42,10 @@ REPS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(TrainingOptions):
-    """Train agents with and without pretrained encoders, and compare the env steps that they need."""
+    """Train agents with and without pretrained encoders, and compare the env steps that they need.
+
+    Options of train.py for every run go after a --.
+    """
 
     file: Annotated[Positional[Path | None], arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Arms to compare, as in scripts/transfers/."""

@@ -43,7 +43,10 @@ ROWS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(TurnOptions):
-    """Measure the time of an update of each agent, and of prioritized sampling."""
+    """Measure the time of an update of each agent, and of prioritized sampling.
+
+    Options of train.py for all algorithms but the first go after a --.
+    """
 
     algorithm: tuple[Timed, ...] = WITH_REPLAY
     """Algorithms; the first is the base of the ratios."""
