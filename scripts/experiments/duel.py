@@ -7,7 +7,7 @@ some.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from agents.errors import ConfigError
 from envs.make import family, resolve_protocol
 from envs.protocols import GameSpec
 from scripts.experiments.results import ContenderResult
-from scripts.experiments.settings import Settings
+from scripts.experiments.settings import Settings, check_overrides
 from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, make_contender
 from scripts.report.comparison import MIN_RUNS, compare_groups
@@ -62,8 +62,8 @@ def make_pair(sides: Sequence[str], settings: Settings) -> list[Contender]:
     for side in dict.fromkeys(sides):
         name, *own = side.split(",")
         algorithm, _, preset = name.partition(":")
-        # checked as those of both sides are: what the duel sets is not a side's to set
-        overrides = replace(settings, overrides=(*settings.overrides, *(f"--{setting}" for setting in own))).overrides
+        overrides = (*settings.overrides, *(f"--{setting}" for setting in own))
+        check_overrides(overrides)
         pair.append(make_contender(side, algorithm, env, preset or settings.preset, overrides, settings.total_steps))
     if len(pair) < 2:
         raise ConfigError(

@@ -48,10 +48,7 @@ class Settings:
         for name, (value, minimum) in limits.items():
             if value < minimum:
                 raise ConfigError(f"{name} must be at least {minimum}, not {value}")
-        for word in self.overrides:
-            name = word.split("=", 1)[0]
-            if name.startswith("--") and name[2:].replace("-", "_") in SUITE_FIELDS:
-                raise ConfigError(f"{name} is an option of the suite: give it before the --")
+        check_overrides(self.overrides)
         check_out(self.out)
 
 
@@ -136,6 +133,14 @@ class TurnOptions:
         if self.repeats < 1 or self.seconds <= 0:
             raise ConfigError("--repeats must be at least 1 and --seconds above 0")
         check_out(self.out)
+
+
+def check_overrides(words: Sequence[str]) -> None:
+    """Raise ConfigError where options of train.py set a field that the experiment sets itself."""
+    for word in words:
+        name = word.split("=", 1)[0]
+        if name.startswith("--") and name[2:].replace("-", "_") in SUITE_FIELDS:
+            raise ConfigError(f"{name} is an option of the suite: give it before the --")
 
 
 def check_out(path: Path | None) -> None:

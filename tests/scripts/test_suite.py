@@ -282,7 +282,7 @@ def test_every_experiment_has_help_on_all_its_options(name: str) -> None:
 
 LEARN = f"learn dqn --env {CHAIN} --total-steps 10"
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
-    "nothing": ("", ("name an experiment: speed, cost, learn",)),
+    "nothing": ("", ("name an experiment: speed, cost",)),
     "no such command": ("lern dqn", ("unknown experiment 'lern'; did you mean learn?",)),
     "no algorithm": ("learn --env CartPole-v1 --total-steps 10", ("ALGO",)),
     "no game": ("learn dqn --total-steps 10", ("--env ID",)),
