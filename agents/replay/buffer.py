@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -100,6 +100,15 @@ class ReplayLayout:
         return 1 << (self.slots * self.num_envs - 1).bit_length()
 
 
+class Piece(TypedDict):
+    """A file with consecutive rows of a saved replay."""
+
+    file: str
+    first_row: int
+    end_row: int
+    sha256: str
+
+
 class Replay:
     """Uniform replay over `layout.rows` rows; row r of the run is stored at r modulo that.
 
@@ -114,7 +123,7 @@ class Replay:
         """Rows added since the run began."""
         self.saved_row = 0
         """Rows that a checkpoint holds already."""
-        self.pieces: list[dict[str, Any]] = []
+        self.pieces: list[Piece] = []
         """Files of these rows, as listed in the last checkpoint."""
 
     def _allocate(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

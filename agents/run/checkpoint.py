@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import safetensors.numpy
 import safetensors.torch
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from agents.errors import CheckpointError
 from agents.interface import Agent
-from agents.replay.buffer import Replay
+from agents.replay.buffer import Piece, Replay
 from networks.files import write_atomically
 
 FORMAT = 3
@@ -33,7 +33,37 @@ KEEP = 2
 """Number of recent checkpoints to keep, in addition to the best."""
 
 
-def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: Replay | None, best: bool) -> None:
+class Counters(TypedDict):
+    """The counters of a run at a checkpoint."""
+
+    env_steps: int
+    updates: int
+    episodes: int
+    leg: int
+    """Index of the next segment."""
+    wall_seconds: float
+    logged_steps: int
+    """Env steps at the last line of learning metrics."""
+    returns: list[float]
+    """Returns of the last full games."""
+    best_return: float | None
+    offsets: dict[str, int]
+    """Bytes of each log."""
+
+
+class State(Counters):
+    """state.json: the counters, and hashes of the checkpoint's files."""
+
+    format: int
+    agent_updates: int
+    replay: list[Piece]
+    weights_sha256: str
+    model_sha256: str
+    replay_sha256: NotRequired[str]
+    digest: NotRequired[str]
+
+
+def save(folder: Path, name: str, agent: Agent, counters: Counters, replay: Replay | None, best: bool) -> None:
     """Write checkpoint `name` into `folder`, point `latest` (and `best`) at it, and delete old checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = agent.optimizer_state()
@@ -48,14 +78,14 @@ def save(folder: Path, name: str, agent: Agent, state: dict[str, Any], replay: R
         pieces = _save_replay(folder / "replay", replay) if replay is not None else []
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         _save_tensors(safetensors.torch.save_file, contiguous, temporary / "model.safetensors")
+        state: State = {
+            "format": FORMAT, **counters, "agent_updates": optimizer["updates"], "replay": pieces,
+            "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
+        }  # fmt: skip
         replay_state = replay.state() if replay is not None else {}
         if replay_state:
             _save_tensors(safetensors.numpy.save_file, replay_state, temporary / "replay.safetensors")
             state["replay_sha256"] = _file_sha256(temporary / "replay.safetensors")
-        state = {
-            "format": FORMAT, **state, "agent_updates": optimizer["updates"], "replay": pieces,
-            "weights_sha256": weights_sha256(agent), "model_sha256": _file_sha256(temporary / "model.safetensors"),
-        }  # fmt: skip
         (temporary / "state.json").write_text(json.dumps(add_digest(state), indent=1))
         shutil.rmtree(folder / name, ignore_errors=True)
         os.replace(temporary, folder / name)
@@ -96,7 +126,7 @@ def resolve(folder: Path, which: str = "latest") -> Path:
     return path
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> State:
     """Return the checkpoint's counters; raise CheckpointError if its files are missing or were changed."""
     try:
         state = json.loads((path / "state.json").read_text())
@@ -109,10 +139,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}/state.json was changed after it was written; use another checkpoint")
     if model_sha256 != state.get("model_sha256"):
         raise CheckpointError(f"{path}/model.safetensors is not the file that was saved; use another checkpoint")
-    return state
+    return cast(State, state)
 
 
-def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
+def load_agent(path: Path, agent: Agent) -> State:
     """Load networks and optimizer into `agent`; return the counters. Raises CheckpointError if they do not fit."""
     state = load_weights(path, agent)
     try:
@@ -124,7 +154,7 @@ def load_agent(path: Path, agent: Agent) -> dict[str, Any]:
     return state
 
 
-def load_weights(path: Path, agent: Agent) -> dict[str, Any]:
+def load_weights(path: Path, agent: Agent) -> State:
     """Load the networks without the optimizer into `agent`; return the counters. Raises CheckpointError too."""
     state = read_state(path)
     try:
@@ -143,7 +173,7 @@ def _misfit(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} does not fit the network of this run: {str(error).strip().splitlines()[0]}")
 
 
-def load_replay(checkpoint: Path, state: dict[str, Any], replay: Replay) -> None:
+def load_replay(checkpoint: Path, state: State, replay: Replay) -> None:
     """Load the rows that `state` lists into `replay`; raise CheckpointError for a missing or changed file.
 
     Newer pieces, of a checkpoint that was never completed, stay on disk until the next checkpoint.
@@ -166,12 +196,12 @@ def _load_arrays(path: Path, sha256: str, load: Callable[[dict[str, Any]], None]
         raise CheckpointError(f"{path} does not fit the replay of this run: {error}") from error
 
 
-def add_digest(values: dict[str, Any]) -> dict[str, Any]:
+def add_digest(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` and their `digest`, by which a later change of the file is detected."""
     return {**values, "digest": _digest(values)}
 
 
-def digest_matches(values: dict[str, Any]) -> bool:
+def digest_matches(values: Mapping[str, Any]) -> bool:
     """Whether `values`, read from JSON, are unchanged since `add_digest`."""
     return values.get("digest") == _digest({key: value for key, value in values.items() if key != "digest"})
 
@@ -199,7 +229,7 @@ def non_finite(agent: Agent) -> str | None:
     return None
 
 
-def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
+def _save_replay(folder: Path, replay: Replay) -> list[Piece]:
     """Write the rows since the last checkpoint; return all pieces with rows that are in the ring, oldest first."""
     folder.mkdir(exist_ok=True)
     pieces = [piece for piece in replay.pieces if piece["end_row"] > replay.oldest_row]
@@ -213,7 +243,7 @@ def _save_replay(folder: Path, replay: Replay) -> list[dict[str, Any]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
+        piece: Piece = {"file": path.name, "first_row": first_row, "end_row": end_row, "sha256": _file_sha256(path)}
         pieces.append(piece)
     replay.pieces = pieces
     return pieces
@@ -246,7 +276,7 @@ def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Any], path:
         raise OSError(None, str(error), str(path)) from error
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ from agents.errors import CheckpointError, ConfigError, RunError
 from agents.interface import Agent, Row
 from agents.replay.buffer import Replay
 from agents.run import checkpoint
+from agents.run.checkpoint import Counters
 from agents.run.display import Display
 from agents.run.tracking import NoTracker, Tracker
 
@@ -226,11 +227,11 @@ class Run:
         best = score > self.best_return or segment is None
         self.best_return = score if best else self.best_return
         name = f"step_{self.env_steps:012d}"
-        checkpoint.save(self.folder / "checkpoints", name, agent, self._state(), replay, best)
+        checkpoint.save(self.folder / "checkpoints", name, agent, self._counters(), replay, best)
         self.saved_steps = self.env_steps
         self.clock.record_time("log")
 
-    def _state(self) -> dict[str, Any]:
+    def _counters(self) -> Counters:
         """Return the counters for state.json, and the length of each log in bytes once it is flushed."""
         for file in self.files.values():
             file.flush()
@@ -241,7 +242,7 @@ class Run:
             "offsets": {name: file.tell() for name, file in self.files.items()},
         }  # fmt: skip
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Counters) -> None:
         """Set the counters from a checkpoint and truncate the logs to it; raise CheckpointError if one is too short."""
         self.env_steps, self.updates, self.episodes = state["env_steps"], state["updates"], state["episodes"]
         self.saved_steps = self.env_steps

@@ -122,7 +122,7 @@ class Job:
         """Return the latest checkpoint's state (env_steps, wall_seconds, ...); empty where there is none to resume."""
         try:
             if (self.folder / "config.json").exists():
-                return checkpoint.read_state(checkpoint.resolve(self.folder / "checkpoints"))
+                return dict(checkpoint.read_state(checkpoint.resolve(self.folder / "checkpoints")))
         except FileNotFoundError:
             pass
         except ValueError:  # a damaged checkpoint: the process that resumes it reports the damage

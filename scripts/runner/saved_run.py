@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agents import build
 from agents.config import TrainConfig
@@ -26,7 +26,7 @@ class SavedRun(NamedTuple):
     agent: Learner
     checkpoint: Path
     """Folder of the checkpoint that the agent was loaded from."""
-    state: dict[str, Any]
+    state: checkpoint.State
     """state.json of the checkpoint."""
 
 
