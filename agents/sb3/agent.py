@@ -48,7 +48,7 @@ class StableBaseline(Learner):
         self.policy: Any = self.sb3.policy
         self.model = self.policy
         self.policy.set_training_mode(False)
-        self.valued = isinstance(config, SB3DQNConfig)
+        self.value_based = isinstance(config, SB3DQNConfig)
         lstm = getattr(self.policy, "lstm_actor", None)
         self.layers = (lstm.num_layers, lstm.hidden_size) if lstm is not None else None
 
@@ -73,7 +73,7 @@ class StableBaseline(Learner):
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
         """Return greedy actions, as SB3's `predict(deterministic=True)`, the new memory, and values."""
         tensors, _ = self.policy.obs_to_tensor(obs)
-        if self.valued:
+        if self.value_based:
             network: Any = getattr(self.policy, "q_net", None)
             q = network(tensors) if network is not None else self.policy.quantile_net(tensors).mean(dim=1)
             value, action = q.max(dim=1)
@@ -115,7 +115,7 @@ class StableBaseline(Learner):
 
     def rehearse(self, envs: Any) -> float:
         """Train a copy for a moment; return env steps per second."""
-        changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.valued else {}
+        changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.value_based else {}
         vector = self.adapters.Vector(envs, self.config, range(envs.num_envs))
         twin: Any = self.adapters.build(self.config, vector, self.device, **changes)
         freq = self.config.train_freq if isinstance(self.config, SB3DQNConfig) else self.config.rows_in_memory
