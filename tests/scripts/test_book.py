@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from envs.action_replays import load_replays, previous_episodes, verify
 from envs.make import make_env
 from scripts.experiments import results_book
-from scripts.experiments.results_book import BOOK, Chapter, render
+from scripts.experiments.results import ContenderResult, FinalEvaluation, RunOutcome
+from scripts.experiments.results_book import BOOK, BestGame, Chapter, render
 from tests.scripts.inside import assert_one_line
 
 TINY = Chapter("tiny", ("ppo:tiny", "sb3-ppo:tiny"), "CartPole-v1", 400, seeds=2, overrides=("--gamma", "0.9"))
@@ -74,6 +76,19 @@ def test_unknown_chapters_are_refused_and_known_ones_listed(bench: Any, suite: A
 
 def test_the_page_follows_from_its_numbers() -> None:
     assert (BOOK / "README.md").read_text() == render(BOOK)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_results_have_the_keys_of_the_published_files(name: str) -> None:
+    def keys(kind: type) -> list[str]:
+        return [field.name for field in fields(kind)]
+
+    for row in json.loads((BOOK / f"{name}.json").read_text())["rows"]:
+        assert list(row) == [*keys(ContenderResult), "best_game"]
+        assert list(row["best_game"]) == keys(BestGame)
+        for run in row["runs"]:
+            assert list(run) == keys(RunOutcome)
+            assert list(run["evaluation"]) == keys(FinalEvaluation)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
