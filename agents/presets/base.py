@@ -1,4 +1,4 @@
-"""What the families share: `derive`, the switches of Rainbow, BTR and R2D2, and the table of the DQN family."""
+"""Shared by the families: `derive`, the switches of Rainbow, BTR and R2D2, and the table of the DQN family."""
 
 from __future__ import annotations
 

@@ -106,21 +106,21 @@ def _needs(agent: Learner, envs: gym.vector.VectorEnv) -> Needs:
 
 def warnings_for(config: TrainConfig, space: spaces.Space, game: GameSpec) -> list[str]:
     """Return one line for every known mistake in these settings."""
-    found = []
+    warnings = []
     image = any(is_image(part) for part in parts_of(space))
     if image and config.torso == "mlp":
-        found.append("the observation is an image but --torso mlp flattens it; use --torso auto")
+        warnings.append("the observation is an image but --torso mlp flattens it; use --torso auto")
     if config.life_loss_ends and game.protocol.frame_skip > 1 and not game.protocol.life_information:
-        found.append(f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives")
+        warnings.append(f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives")
     if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:
-        found.append(
+        warnings.append(
             "checkpoints truncate all episodes every few hundred steps of each environment; raise --checkpoint-steps"
         )
     if image and game.frame_stack > 1 and config.core != "none" and not config.observe_last:  # as R2D2 was published
-        found.append("a memory on stacked frames sees each frame several times: it learns, but at a higher cost")
+        warnings.append("a memory on stacked frames sees each frame several times: it learns, but at a higher cost")
     if game.family == "atari" and not config.bounds_reward_scale and config.input_norm == "scale":
-        found.append("rewards are not clipped; games with large scores may need --clip-rewards")
-    return found + config.warnings()
+        warnings.append("rewards are not clipped; games with large scores may need --clip-rewards")
+    return warnings + config.warnings()
 
 
 def smaller_than_published(config: TrainConfig, game: GameSpec) -> str:

@@ -73,9 +73,9 @@ MISTAKES: list[tuple[str, TrainConfig, spaces.Space, GameSpec]] = [
 
 @pytest.mark.parametrize(("warning", "config", "space", "game"), MISTAKES)
 def test_a_known_mistake_has_a_warning(warning: str, config: TrainConfig, space: Any, game: GameSpec) -> None:
-    found = warnings_for(config, space, game)
-    assert any(warning in line for line in found), found
-    assert all("\n" not in line for line in found)
+    warnings = warnings_for(config, space, game)
+    assert any(warning in line for line in warnings), warnings
+    assert all("\n" not in line for line in warnings)
 
 
 def test_every_warning_is_in_the_table_of_mistakes() -> None:
@@ -155,9 +155,9 @@ def test_too_little_memory_or_disk_has_a_warning(monkeypatch: Any, tmp_path: Pat
     monkeypatch.setattr(machine, "available_memory", lambda: 1_000)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000))
-    found = plan(agent, envs, envs.game, tmp_path / "not" / "yet").warnings
-    assert any("more memory than is free" in line for line in found)
-    assert any("more disk than is free" in line for line in found)
+    warnings = plan(agent, envs, envs.game, tmp_path / "not" / "yet").warnings
+    assert any("more memory than is free" in line for line in warnings)
+    assert any("more disk than is free" in line for line in warnings)
     assert not (tmp_path / "not").exists()
 
 
