@@ -13,7 +13,7 @@ from scripts.runner.origin import origin
 
 
 @dataclass(frozen=True)
-class EncoderFacts:
+class PretrainingFacts:
     """How an encoder was trained."""
 
     task: str
@@ -43,7 +43,7 @@ class EncoderFacts:
         return {**facts, **origin().to_json()}
 
     @classmethod
-    def of(cls, stored: Stored) -> EncoderFacts:
+    def of(cls, stored: Stored) -> PretrainingFacts:
         """Read the facts of a saved encoder; raise ConfigError if pretrain.py did not save it."""
         saved = stored.config
         try:
@@ -54,4 +54,6 @@ class EncoderFacts:
                 FitConfig(**saved["config"]), saved["seconds"],
             )  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"the encoder {stored.folder} was not trained by this version: {error}") from error
+            raise ConfigError(
+                f"the encoder {stored.folder} was not trained by this version of pretrain.py: {error}"
+            ) from error

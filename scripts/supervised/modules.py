@@ -16,7 +16,7 @@ from networks.supervised.data import Data, DataError, Splits
 from networks.supervised.fit import FitConfig, fit
 from networks.supervised.models import Classifier, SupervisedModel, load_heads
 from networks.torsos.normalize import Normalize
-from scripts.supervised.facts import EncoderFacts
+from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.tasks.base import Collected, Report, SupervisedTask
 
 
@@ -37,7 +37,7 @@ def model_from(task: SupervisedTask, start: store.Stored, collected: Collected, 
 
 def restore(task: SupervisedTask, stored: store.Stored, collected: Collected) -> SupervisedModel:
     """Return the model of a saved run, in eval mode; raise ConfigError if it is of another task."""
-    facts = EncoderFacts.of(stored)
+    facts = PretrainingFacts.of(stored)
     if facts.task != task.name:
         raise ConfigError(f"{stored.folder} was trained on {facts.task}, not on {task.name}")
     config = replace(facts.config, device="auto")

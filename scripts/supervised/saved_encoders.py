@@ -23,7 +23,7 @@ from networks.supervised.simplify import count_nonzero, prune, quantize
 from scripts.report.tables import number, wide_console
 from scripts.runner.origin import origin
 from scripts.supervised import modules
-from scripts.supervised.facts import EncoderFacts
+from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.options import (
     CompareOptions,
     DataSettings,
@@ -41,7 +41,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Evaluate saved encoders on newly collected examples of their task; print one line of JSON for each."""
     for path in _check_runs(options.runs, 1, "evaluate"):
         stored = store.load(path)
-        facts = EncoderFacts.of(stored)
+        facts = PretrainingFacts.of(stored)
         task, collected = _collect_again(stored, options.data)
         report = task.report(modules.restore(task, stored, collected), collected.splits.test)
         same = collected.splits.test.fingerprint == facts.data["fingerprints"][2]
@@ -53,7 +53,7 @@ def _collect_again(
     stored: store.Stored, data: DataSettings, name: str | None = None
 ) -> tuple[SupervisedTask, Collected]:
     """Collect the examples of a saved encoder's task as in its training, or those of the task `name`."""
-    facts = EncoderFacts.of(stored)
+    facts = PretrainingFacts.of(stored)
     task = make_task(name or facts.task)
     source = DataOptions(
         data.examples or (facts.examples if name is None else task.examples),
@@ -69,7 +69,7 @@ def probe(options: ProbeOptions) -> None:
     """Train a task's heads on the frozen features of a saved encoder, and of the same architecture untrained."""
     for path in _check_runs(options.runs, 1, "probe"):
         stored = store.load(path)
-        facts = EncoderFacts.of(stored)
+        facts = PretrainingFacts.of(stored)
         task, collected = _collect_again(stored, options.data, options.task or facts.task)
         store.check_fits(stored, "the task's input", task.space())
         config = replace(facts.config, epochs=30, early_stop=5, cycles=1)
@@ -91,7 +91,7 @@ def compare(options: CompareOptions) -> None:
         table.add_column(name, overflow="fold")
     for path in _check_runs(options.runs, 1, "compare"):
         stored = store.load(path)
-        facts = EncoderFacts.of(stored)
+        facts = PretrainingFacts.of(stored)
         metrics = json.loads((stored.folder / "report.json").read_text())["test"]
         headline = task_class(facts.task).headline if facts.task in TASKS else ()
         result = ", ".join(f"{key} {metrics[key]:.3f}" for key in headline if key in metrics)
@@ -176,7 +176,7 @@ def _fine_tune(
     pruned = {name: weight == 0 for name, weight in model.named_parameters() if weight.dim() >= 2}
     hooks = [weight.register_hook(lambda grad, name=name: grad.masked_fill(pruned[name], 0.0))
              for name, weight in model.named_parameters() if name in pruned]  # fmt: skip
-    config = replace(EncoderFacts.of(stored).config, epochs=epochs, cycles=1, device="auto", weight_decay=0.0)
+    config = replace(PretrainingFacts.of(stored).config, epochs=epochs, cycles=1, device="auto", weight_decay=0.0)
     fit(model, collected.splits, replace(config, learning_rate=0.3 * config.learning_rate), task.score)
     for hook in hooks:
         hook.remove()

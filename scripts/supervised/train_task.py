@@ -22,7 +22,7 @@ from networks.supervised.models import Ensemble, SupervisedModel
 from scripts.report.tables import wide_console
 from scripts.runner.files import RUNS
 from scripts.supervised import modules
-from scripts.supervised.facts import EncoderFacts
+from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.options import TrainOptions
 from scripts.supervised.tables import goal_lines, print_line, results_table
 from scripts.supervised.tasks.base import Collected, DataOptions, Report, SupervisedTask
@@ -178,11 +178,11 @@ def _facts(
     frames = collected.facts.get("env_frames", 0) + (start.env_frames if start is not None else 0)
     fingerprints = [part.fingerprint for part in collected.splits]
     data = options.data
-    return EncoderFacts(
+    return PretrainingFacts(
         task=task.name, examples=data.examples or task.examples, env=data.env, image_size=data.image_size,
         path=data.data, untrained=options.encoder.untrained, augment=fitted.augment,
         distilled_from=teacher.sha256 if teacher is not None else None,
-        start={"task": EncoderFacts.of(start).task, "sha256": start.sha256} if start is not None else None,
+        start={"task": PretrainingFacts.of(start).task, "sha256": start.sha256} if start is not None else None,
         data={**collected.facts, "env_frames": frames, "fingerprints": fingerprints}, config=options.fit,
         seconds=fitted.seconds,
     ).to_json()  # fmt: skip

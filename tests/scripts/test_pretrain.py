@@ -136,6 +136,13 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+def test_an_encoder_of_another_origin_is_refused(tmp_path: Path) -> None:
+    encoder = store.build("small-cnn", gym.spaces.Box(0, 255, (1, 8, 8), np.uint8))
+    store.save(tmp_path / "encoder", encoder, {}, {"task": "digits"}, {})
+    for command in ("evaluate", "probe", "compare"):
+        assert_one_line(pretrain(command, tmp_path), 2, "was not trained by this version of pretrain.py")
+
+
 def test_digits_imports_supervised_code_only(tmp_path: Path) -> None:
     files = walks.imported("pretrain", "digits", "--epochs", "1", "--threads", "1", "--run-dir", str(tmp_path)).files
     assert len(files) < 45
