@@ -24,15 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from agents.errors import ConfigError
 from scripts.command_line.errors import run_main
 from scripts.command_line.options import parse
-from scripts.supervised import options
 from scripts.supervised.tasks.registry import TASKS, make_task
 
-COMMANDS: dict[str, tuple[type, str]] = {
-    "evaluate": (options.EvaluateOptions, "saved_encoders"), "probe": (options.ProbeOptions, "saved_encoders"),
-    "compare": (options.CompareOptions, "saved_encoders"), "ensemble": (options.EnsembleOptions, "saved_encoders"),
-    "simplify": (options.SimplifyOptions, "saved_encoders"), "record": (options.RecordOptions, "human_speech"),
-}  # fmt: skip
-"""Command -> its options, and the module with the function of its name."""
+COMMANDS = {
+    **dict.fromkeys(("evaluate", "probe", "compare", "ensemble", "simplify"), "saved_encoders"),
+    "record": "human_speech",
+}
+"""Command -> module in scripts/supervised with the function of its name; imported when it is used."""
 
 
 def main() -> None:
@@ -50,10 +48,13 @@ def main() -> None:
         print(__doc__)
         raise ConfigError(f"name a task: {', '.join(TASKS)}")
     elif name in COMMANDS:
-        kind, module = COMMANDS[name]
-        command = getattr(importlib.import_module(f"scripts.supervised.{module}"), name)
+        from scripts.supervised import options
+
+        kind = getattr(options, f"{name.title()}Options")
+        command = getattr(importlib.import_module(f"scripts.supervised.{COMMANDS[name]}"), name)
         command(parse(kind, argv[1:], prog=prog, description=kind.__doc__ or ""))
     else:
+        from scripts.supervised import options
         from scripts.supervised.train_task import train
 
         task = make_task(name)

@@ -10,30 +10,32 @@ from tyro.conf import Positional, arg
 
 from networks.supervised.fit import FitConfig
 
-Runs = Positional[tuple[Path, ...]]
+Runs = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Examples."""
 
-    examples: int | None = None
-    """Number of examples; default: the task's, or the saved run's."""
-    data: Path | None = None
+    examples: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: as in the task, or the saved run)")
+    ] = None
+    """Number of examples."""
+    data: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """Data set on disk, for tasks that read one."""
-    env: str | None = None
+    env: Annotated[str | None, arg(metavar="ID", help_behavior_hint="")] = None
     """Environment id, for tasks on games."""
-    image_size: int | None = None
-    """Side of an Atari game's frames in pixels; default: 84."""
+    image_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 84)")] = None
+    """Side of an Atari game's frames in pixels."""
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
     """Encoder to train."""
 
-    arch: str | None = None
-    """Architecture; default: the task's."""
-    start: Annotated[Path | None, arg(name="from")] = None
+    arch: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: the task's)")] = None
+    """Architecture; --list shows them."""
+    start: Annotated[Path | None, arg(name="from", metavar="RUN", help_behavior_hint="")] = None
     """Start from the encoder of another run."""
     untrained: bool = False
     """Save the encoder with its initial weights, as the control of a transfer experiment."""
@@ -46,19 +48,21 @@ class TrainOptions:
     data: DataSettings = field(default_factory=DataSettings)
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     fit: FitConfig = field(default_factory=FitConfig)
-    repair: str | None = None
+    repair: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Repair observations. Missing values: zero, last, mean, median, knn, iterative; noise in images or sound: median,
     gaussian, wiener, spectral-gate (sound)."""
-    augment: tuple[str, ...] | None = None
-    """Augmentations (shift, cutout, noise, words, specaug), or none; default: the task's."""
-    distill: Path | None = None
+    augment: Annotated[tuple[str, ...] | None, arg(metavar="NAME...", help_behavior_hint="(default: the task's)")] = (
+        None
+    )
+    """Augmentations (shift, cutout, noise, words, specaug), or none."""
+    distill: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Distill the predictions of another run."""
     lr_find: bool = False
     """Find a learning rate with a range test first, and use it."""
     baselines: bool = True
     """Compare with baselines."""
-    run_dir: Path | None = None
-    """Run folder; default: a new one in runs/."""
+    run_dir: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: a new one in runs/)")] = None
+    """Run folder."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class ProbeOptions:
     """Train the heads of a task on the frozen features of saved encoders, and of untrained ones."""
 
     runs: Runs = ()
-    task: str | None = None
-    """Task to probe; default: the run's own."""
+    task: Annotated[str | None, arg(metavar="TASK", help_behavior_hint="(default: the run's own)")] = None
+    """Task to probe."""
     data: DataSettings = field(default_factory=DataSettings)
 
 
@@ -99,14 +103,14 @@ class SimplifyOptions:
     """Prune and quantise a saved encoder."""
 
     runs: Runs = ()
-    prune: tuple[float, ...] = ()
+    prune: Annotated[tuple[float, ...], arg(metavar="SHARE...", help_behavior_hint="")] = ()
     """Shares of the weights to prune, each a variant."""
     quantize: bool = False
     """Also quantise each variant to 8 bits."""
     epochs: int = 0
     """Epochs of fine-tuning after pruning."""
     data: DataSettings = field(default_factory=DataSettings)
-    run_dir: Path | None = None
+    run_dir: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Save the last variant in this run folder."""
 
 
@@ -115,7 +119,7 @@ class RecordOptions:
     """Evaluate a speech-to-text run on human speech: write missions to read aloud, then evaluate their recordings."""
 
     runs: Runs = ()
-    data: Path | None = None
+    data: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="(required)")] = None
     """Folder of the mission list and its recordings."""
-    examples: int | None = None
-    """Number of missions; default: 30."""
+    examples: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 30)")] = None
+    """Number of missions."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from typing import TYPE_CHECKING
 
 from agents.errors import ConfigError
-from scripts.supervised.tasks.base import SupervisedTask
+
+if TYPE_CHECKING:
+    from scripts.supervised.tasks.base import SupervisedTask
 
 TASKS = {
     "digits": "digits.Digits",
