@@ -131,5 +131,7 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.from_json(values)
     except ConfigError as error:
         raise ConfigError(f"{folder} cannot be used: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{folder}/config.json is not a run's of this version: {error!r}") from error
+    except KeyError as error:
+        raise ConfigError(f"{folder}/config.json has no field {error}; the run cannot be used") from error
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder}/config.json is not the record of a run ({error})") from error

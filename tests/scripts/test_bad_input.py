@@ -296,6 +296,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "resealed gamma": (config(lambda r: r["config"].update(gamma=2), True), ALL, ("--gamma must lie in 0 to 1",)),
     "resealed algorithm": (config(lambda r: r.update(algo="sarsa"), True), ALL, ("the algorithm sarsa",)),
     "resealed network": (config(lambda r: r["config"].update(hidden=[7]), True), ALL, ("does not fit the network",)),
+    "resealed without a field": (config(lambda r: r.pop("run_id"), True), ALL, ("has no field 'run_id'",)),
+    "resealed with a list of games": (config(lambda r: r.update(card=[]), True), ALL, ("not the record of a run",)),
     "truncated weights": (
         lambda run: halve(newest(run) / "model.safetensors"), ALL, ("model.safetensors is not the file",)
     ),

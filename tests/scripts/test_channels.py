@@ -1,4 +1,4 @@
-"""Missions by other ways: Chinese and French text, and speech; interpreted for an agent that knows English only."""
+"""Mission channels: Chinese and French text, speech, and interpreters that turn them into English."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tests.scripts.inside import assert_one_line, call
 GAME = "BabyAI-GoToLocal-v0"
 
 
-def speaks() -> bool:
+def has_voice() -> bool:
     try:
         return len(espeak.synthesize("go")) > 0
     except DataError:
         return False
 
 
-needs_voice = pytest.mark.skipif(not speaks(), reason="no espeak-ng is installed")
+needs_voice = pytest.mark.skipif(not has_voice(), reason="no espeak-ng is installed")
 
 
 @pytest.fixture(scope="module")
 def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A translator that has learned a little."""
+    """A briefly trained translator from Chinese to English."""
     run = tmp_path_factory.mktemp("zh") / "run"
     words = ("--examples", 600, "--epochs", 2, "--threads", 1, "--no-baselines", "--run-dir", run)
     done = call("pretrain", "translate-zh-en", *words)
@@ -52,16 +52,16 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_each_episode_is_given_once_and_again_for_the_same_seed() -> None:
-    asked: list[tuple[str, int]] = []
+def test_a_mission_is_rendered_once_per_episode_and_follows_from_the_seed() -> None:
+    calls: list[tuple[str, int]] = []
 
-    def give(text: str, seed: int) -> np.ndarray:
-        asked.append((text, seed))
-        return np.full(3, len(asked))
+    def render(text: str, seed: int) -> np.ndarray:
+        calls.append((text, seed))
+        return np.full(3, len(calls))
 
     plain = make_envs(GAME, 2)
     envs = MissionChannel(
-        make_envs(GAME, 2), give, mission_channels.space_from_json({"kind": "box", "shape": [3], "dtype": "int64"})
+        make_envs(GAME, 2), render, mission_channels.space_from_json({"kind": "box", "shape": [3], "dtype": "int64"})
     )
     for _ in range(2):
         obs, _ = envs.reset(seed=[5, 6])
@@ -72,23 +72,23 @@ def test_each_episode_is_given_once_and_again_for_the_same_seed() -> None:
             obs, *_ = envs.step(action)
             expected, *_ = plain.step(action)
             assert (obs["image"] == expected["image"]).all()
-            texts = [text for text, _ in asked]
+            texts = [text for text, _ in calls]
             assert [texts[number - 1] for number in obs["mission"][:, 0]] == [
                 mission_text(mission) for mission in expected["mission"]
             ]
-        half = asked
-    count = len(asked) // 2
+        half = calls
+    count = len(calls) // 2
     assert 4 <= count < 40
     assert half[:count] == half[count:]
-    assert len({seed for _, seed in asked[:count]}) == count
+    assert len({seed for _, seed in calls[:count]}) == count
 
 
-def test_a_game_without_missions_is_told() -> None:
+def test_a_game_without_missions_is_refused() -> None:
     with pytest.raises(ValueError, match="has no missions"):
         MissionChannel(make_envs("CartPole-v1", 1), lambda text, seed: np.zeros(1), None)  # type: ignore[arg-type]
 
 
-def test_what_a_mission_says_survives_each_language() -> None:
+def test_a_mission_is_parsed_and_translated() -> None:
     mission = Mission(
         (Clause("put", Thing("red", "box", "left"), Thing(None, "door", None, False)),),
         (Clause("go to", Thing()),),
@@ -104,7 +104,7 @@ def test_what_a_mission_says_survives_each_language() -> None:
     assert parse("go to a key and then open a door").joint == "then"
 
 
-def test_an_agent_that_knows_english_hears_chinese_through_an_interpreter(agent: Path, chinese: Path) -> None:
+def test_an_interpreter_translates_chinese_missions_for_an_agent(agent: Path, chinese: Path) -> None:
     saved = load_run(agent)
     config = TrainConfig(env=GAME, mission_channel="zh", interpreter=str(chinese))
     envs = environments(config, 2)
@@ -117,7 +117,7 @@ def test_an_agent_that_knows_english_hears_chinese_through_an_interpreter(agent:
     assert json.loads(done.out.splitlines()[-1])["mission_channel"] == "zh"
 
 
-def test_a_run_keeps_its_interpreter(chinese: Path, tmp_path: Path) -> None:
+def test_a_run_folder_holds_a_copy_of_its_interpreter(chinese: Path, tmp_path: Path) -> None:
     words = ("--preset", "tiny", "--track", "disabled", "--run-dir", tmp_path / "run")
     done = call("train", "ppo", "--env", GAME, *words, "--mission-channel", "zh", "--interpreter", chinese)
     assert done.code == 0, done.err
@@ -125,7 +125,7 @@ def test_a_run_keeps_its_interpreter(chinese: Path, tmp_path: Path) -> None:
     assert load_run(tmp_path / "run").config.interpreter.startswith(str(tmp_path / "run"))
 
 
-def test_a_person_tells_an_agent_what_to_do(agent: Path, tmp_path: Path) -> None:
+def test_a_custom_mission_replaces_the_game_s(agent: Path, tmp_path: Path) -> None:
     done = call("watch", agent, "--say", "Go to the red ball", "--out", tmp_path)
     assert done.code == 0, done.err
     assert 'the agent receives the mission "Go to the red ball"' in done.out
@@ -134,28 +134,28 @@ def test_a_person_tells_an_agent_what_to_do(agent: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("silence", [0.0, 20.0])
-def test_silence_around_what_is_said_is_not_listened_to(silence: float) -> None:
+def test_silence_is_cut_off_both_ends(silence: float) -> None:
     rng = np.random.default_rng(0)
-    said = (8_000 * np.sin(np.arange(8_000) / 3.0)).astype(np.int16)
-    said[4_000:6_000] //= 100  # a pause stays
+    speech = (8_000 * np.sin(np.arange(8_000) / 3.0)).astype(np.int16)
+    speech[4_000:6_000] //= 100  # a pause stays
     before, after = (rng.normal(0.0, silence + 1e-9, size=size).astype(np.int16) for size in (12_000, 5_000))
-    heard = mission_channels.between_silences(np.concatenate([before, said, after]), 8_000)
-    assert len(said) <= len(heard) <= len(said) + 2 * (240 + 160)
-    begin = int(np.flatnonzero(heard == said[1])[0]) - 1
-    assert np.array_equal(heard[begin : begin + len(said)], said)
-    assert np.array_equal(mission_channels.between_silences(said, 8_000), said)
-    for nothing in (np.zeros(8_000, np.int16), np.zeros(3, np.int16)):
-        assert np.array_equal(mission_channels.between_silences(nothing, 8_000), nothing)
+    trimmed = mission_channels.between_silences(np.concatenate([before, speech, after]), 8_000)
+    assert len(speech) <= len(trimmed) <= len(speech) + 2 * (240 + 160)
+    begin = int(np.flatnonzero(trimmed == speech[1])[0]) - 1
+    assert np.array_equal(trimmed[begin : begin + len(speech)], speech)
+    assert np.array_equal(mission_channels.between_silences(speech, 8_000), speech)
+    for silent in (np.zeros(8_000, np.int16), np.zeros(3, np.int16)):
+        assert np.array_equal(mission_channels.between_silences(silent, 8_000), silent)
 
 
 @needs_voice
-def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
+def test_a_spoken_mission_can_be_a_recording(tmp_path: Path) -> None:
     wave = espeak.synthesize("go to the red ball", rate=22_050)
     soundfile.write(tmp_path / "say.wav", wave, 22_050)
-    given = mission_channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
-    assert given.dtype == np.int16
-    assert given.shape == (48_000,)
-    length = np.flatnonzero(given)[-1] + 1
+    waveform = mission_channels.spoken(str(tmp_path / "say.wav"), 0, 48_000, 8_000)
+    assert waveform.dtype == np.int16
+    assert waveform.shape == (48_000,)
+    length = np.flatnonzero(waveform)[-1] + 1
     assert len(wave) / 22_050 - 0.3 < length / 8_000 <= len(wave) / 22_050 + 0.01  # espeak ends in silence
     with pytest.raises(ValueError, match=r"the network takes 0\.5 s at most"):
         mission_channels.spoken(str(tmp_path / "say.wav"), 0, 4_000, 8_000)
@@ -167,19 +167,19 @@ def test_a_spoken_mission_is_heard_from_a_file_too(tmp_path: Path) -> None:
 
 
 @needs_voice
-def test_voices_are_different_and_known(tmp_path: Path) -> None:
-    said = {
+def test_voices_differ_and_test_voices_are_held_out(tmp_path: Path) -> None:
+    waves = {
         voice: espeak.synthesize("go left", espeak.VoiceStyle(voice))
         for voice in (*espeak.TRAIN_VOICES, *espeak.TEST_VOICES)
     }
-    assert len({wave.tobytes() for wave in said.values()}) == len(said)
+    assert len({wave.tobytes() for wave in waves.values()}) == len(waves)
     assert not set(espeak.TRAIN_VOICES) & {*espeak.TEST_VOICES, *espeak.VALID_VOICES}
     with pytest.raises(DataError, match="no voice nobody"):
         espeak.synthesize("go", espeak.VoiceStyle("nobody"))
 
 
 BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "nobody reads": (("--mission-channel", "zh"), ("no network reads missions by zh", "--interpreter RUN")),
+    "no reader": (("--mission-channel", "zh"), ("no network reads missions by zh", "--interpreter RUN")),
     "other language": (("--mission-channel", "fr", "--interpreter", "{zh}"), ("come by fr", "reads zh")),
     "speech": (("--mission-channel", "speech", "--interpreter", "{zh}"), ("come by speech", "reads zh")),
     "no folder": (("--mission-channel", "zh", "--interpreter", "nowhere"), ("holds no encoder",)),
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_channels_that_nobody_hears_are_one_line(name: str, agent: Path, chinese: Path) -> None:
+def test_a_channel_without_a_reader_is_one_line(name: str, agent: Path, chinese: Path) -> None:
     words, fragments = BAD[name]
     assert_one_line(call("evaluate", agent, *(word.format(zh=chinese) for word in words)), 2, *fragments)
 
@@ -199,6 +199,6 @@ def test_games_without_missions_take_no_channel(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mission_that_is_not_given_is_empty() -> None:
+def test_the_channel_none_gives_empty_missions() -> None:
     envs = environments(TrainConfig(env=GAME, mission_channel="none"), 2)
     assert not envs.reset(seed=[1, 2])[0]["mission"].any()

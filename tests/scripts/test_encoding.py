@@ -1,4 +1,4 @@
-"""Trained encoders in agents: frozen beside the game, or learning on inside the network; copies stay with the run."""
+"""Pretrained encoders of agents: frozen beside the game, or trained inside the network; runs hold copies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train(algorithm: str, env: str, folder: Path, *words: object) -> Any:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sb3-dqn"])
-def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path) -> None:
+def test_a_frozen_encoder_replaces_its_part_of_the_observation(algorithm: str, tmp_path: Path) -> None:
     encoder = encoder_for(GRID, "mission", "gru", tmp_path / "e")
     done = train(algorithm, GRID, tmp_path / "run", "--encoder", f"mission={tmp_path / 'e'}")
     assert done.code == 0, done.err
@@ -69,7 +69,7 @@ def test_a_frozen_encoder_is_read_beside_the_game(algorithm: str, tmp_path: Path
     assert done.code == 0, done.err
 
 
-def test_pictures_are_read_each_time_and_texts_once() -> None:
+def test_features_of_texts_are_cached_and_those_of_images_are_not() -> None:
     from envs.wrappers import FrozenFeatures
 
     calls: list[int] = []
@@ -97,7 +97,7 @@ def start_and_end(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torc
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 @pytest.mark.parametrize("mode", ["finetune", "layerwise"])
-def test_an_encoder_that_learns_on_begins_as_it_was(algorithm: str, mode: str, tmp_path: Path) -> None:
+def test_a_trainable_encoder_starts_with_its_pretrained_weights(algorithm: str, mode: str, tmp_path: Path) -> None:
     encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", f"obs={mode}", "--learning-rate", 0.01)
     done = train(algorithm, MINATAR, tmp_path / "run", *words)
@@ -113,7 +113,7 @@ def test_an_encoder_that_learns_on_begins_as_it_was(algorithm: str, mode: str, t
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 @pytest.mark.parametrize("late", [False, True])
-def test_an_encoder_stays_as_it_is_until_it_is_to_learn(algorithm: str, late: bool, tmp_path: Path) -> None:
+def test_an_encoder_stays_frozen_until_unfreeze_at(algorithm: str, late: bool, tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=finetune", "--learning-rate", 0.01)
     done = train(algorithm, MINATAR, tmp_path / "run", *words, "--unfreeze-at", 1_000_000 if late else 100)
@@ -132,7 +132,7 @@ def test_an_encoder_stays_as_it_is_until_it_is_to_learn(algorithm: str, late: bo
         assert not any(weight.requires_grad for weight in target.parameters())
 
 
-def test_layers_learn_at_the_rates_that_were_asked_for(tmp_path: Path) -> None:
+def test_layerwise_learning_rates(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise", "--encoder-lr-scale", 0.2,
              "--encoder-lr-decay", 0.25, "--learning-rate", 0.008)  # fmt: skip
@@ -148,7 +148,7 @@ def test_layers_learn_at_the_rates_that_were_asked_for(tmp_path: Path) -> None:
     assert [float(group["lr"]) for group in agent.optimizer.param_groups] == pytest.approx([0.004, 0.0008, 0.0002])
 
 
-def test_a_target_network_begins_with_the_trained_weights_too(tmp_path: Path) -> None:
+def test_a_target_network_starts_with_the_pretrained_weights(tmp_path: Path) -> None:
     encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ("--encoder", f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=finetune", "--learning-starts", 100_000)
     done = train("dqn", MINATAR, tmp_path / "run", *words, "--replay-capacity", 100_000)
@@ -161,7 +161,7 @@ def test_a_target_network_begins_with_the_trained_weights_too(tmp_path: Path) ->
     assert sum(1 for network in agent.modules().values() for _ in reuse.pretrained(network)) == 2
 
 
-def test_a_killed_run_with_layers_goes_on_exactly(tmp_path: Path) -> None:
+def test_a_killed_layerwise_run_resumes_exactly(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--encoder",
              f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise"]  # fmt: skip
@@ -190,7 +190,7 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_encoders_that_do_not_fit_are_one_line(name: str, tmp_path: Path) -> None:
+def test_an_encoder_that_does_not_fit_is_one_line(name: str, tmp_path: Path) -> None:
     words, fragments = BAD[name]
     encoder_for(GRID, "mission", "gru", tmp_path / "e")
     given = [word.format(e=tmp_path / "e") for word in words]
@@ -205,7 +205,7 @@ def test_a_baseline_takes_frozen_encoders_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_an_agent_hears_with_a_trained_ear(algorithm: str, tmp_path: Path) -> None:
+def test_an_agent_uses_a_pretrained_sound_encoder(algorithm: str, tmp_path: Path) -> None:
     ear = tmp_path / "ear"
     done = call("pretrain", "game-sounds", "--examples", 100, "--epochs", 1, "--threads", 1, "--no-baselines",
                 "--env", "ALE/Pong-v5", "--run-dir", ear)  # fmt: skip
@@ -218,7 +218,7 @@ def test_an_agent_hears_with_a_trained_ear(algorithm: str, tmp_path: Path) -> No
         assert load_run(run).config.encoders()["sound"][1] == mode
 
 
-def test_numbers_of_other_words_are_refused(tmp_path: Path) -> None:
+def test_an_encoder_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     encoder = encoder_for(GRID, "mission", "gru", tmp_path / "e")
     encoder.spec = replace(encoder.spec, input={**encoder.spec.input, "vocabulary": "0" * 64})
     store.save(tmp_path / "e", encoder, {}, {"task": "made up"}, {})
@@ -226,7 +226,7 @@ def test_numbers_of_other_words_are_refused(tmp_path: Path) -> None:
     assert_one_line(done, 2, "learned other words than the games'; train it anew")
 
 
-def test_an_encoder_of_repaired_numbers_wants_them_repaired(tmp_path: Path) -> None:
+def test_an_encoder_of_repaired_observations_needs_the_same_repair(tmp_path: Path) -> None:
     encoder = encoder_for("CartPole-v1", "obs", "mlp", tmp_path / "e")
     encoder.spec = replace(encoder.spec, preprocess={"repair": "knn"})
     store.save(tmp_path / "e", encoder, {}, {"task": "made up"}, {})
@@ -238,7 +238,7 @@ def test_an_encoder_of_repaired_numbers_wants_them_repaired(tmp_path: Path) -> N
         assert done.code == 0, done.err
 
 
-def test_features_of_frames_are_read_by_what_reads_numbers(tmp_path: Path) -> None:
+def test_features_of_frames_are_read_by_a_torso_of_vectors(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     done = train("ppo", MINATAR, tmp_path / "run", "--encoder", f"obs={tmp_path / 'e'}", "--torso", "minatar")
     assert done.code == 0, done.err
@@ -248,7 +248,7 @@ def test_features_of_frames_are_read_by_what_reads_numbers(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("fusion", ["film", "attention"])
 @pytest.mark.parametrize("mode", ["freeze", "finetune"])
-def test_missions_change_what_is_made_of_what_is_seen(fusion: str, mode: str, tmp_path: Path) -> None:
+def test_missions_change_the_features_of_images(fusion: str, mode: str, tmp_path: Path) -> None:
     encoder_for(GRID, "image", "bow", tmp_path / "e")
     words = ("--encoder", f"image={tmp_path / 'e'}", "--encoder-mode", f"image={mode}", "--fusion", fusion)
     done = train("ppo", GRID, tmp_path / "run", *words)
@@ -258,7 +258,7 @@ def test_missions_change_what_is_made_of_what_is_seen(fusion: str, mode: str, tm
         assert done.code == 0, done.err
 
 
-def test_features_are_of_one_size_however_large_they_were_trained(tmp_path: Path) -> None:
+def test_features_have_one_size_for_every_width(tmp_path: Path) -> None:
     encoder = encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
     x = torch.randint(0, 2, (5, *make_envs(MINATAR, 1).single_observation_space.shape), dtype=torch.uint8)
     small = reuse.features(encoder, x)
@@ -271,7 +271,7 @@ def test_features_are_of_one_size_however_large_they_were_trained(tmp_path: Path
 
 
 @pytest.mark.parametrize("fusion", ["concat", "film", "kernels"])
-def test_an_encoder_is_read_alike_beside_the_game_and_inside_the_network(fusion: str, tmp_path: Path) -> None:
+def test_features_are_equal_beside_the_game_and_inside_the_network(fusion: str, tmp_path: Path) -> None:
     encoder_for(GRID, "mission", "gru", tmp_path / "e")
     agents, shown = {}, {}
     for mode in ("freeze", "layerwise"):

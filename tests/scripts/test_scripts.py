@@ -1,4 +1,4 @@
-"""A run from start to end, as a user goes: train, judge, watch, watch again from the replay, compare, sync."""
+"""A run from start to end: train, evaluate, watch, watch a recorded game, compare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_run_folder_is_what_the_design_says(run: Path) -> None:
+def test_a_run_folder_is_complete(run: Path) -> None:
     record = json.loads((run / "config.json").read_text())
     assert {"config", "card", "spaces", "versions", "git", "machine", "command"} <= record.keys()
     assert record["card"]["fingerprint"]
@@ -41,7 +41,7 @@ def test_run_folder_is_what_the_design_says(run: Path) -> None:
     assert (run / "report.html").stat().st_size > 10_000
 
 
-def test_evaluate_prints_json_last_and_repeats_itself(run: Path) -> None:
+def test_evaluate_prints_json_last_and_is_deterministic(run: Path) -> None:
     one, two = (script("evaluate", run, "--episodes", 5, "--seed", 4, *extra) for extra in ((), ("--json",)))
     assert one.returncode == two.returncode == 0, one.stderr
     verdict = json.loads(one.stdout.splitlines()[-1])
@@ -95,7 +95,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_the_list_shows_games_that_can_be_played_here() -> None:
+def test_the_list_shows_installed_games() -> None:
     done = call("train", "--list")
     assert done.code == 0
     rows = {line.split()[0]: line.split()[1] for line in done.out.splitlines() if line.split()[:1]}

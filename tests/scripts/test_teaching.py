@@ -1,4 +1,4 @@
-"""A teacher's words as reward: who says what, what the learner gets, and that the games keep their own rewards."""
+"""Reward from a teacher's comments: labels, shaped rewards, and recorded games with their own rewards."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ QUIET = ("--preset", "tiny", "--track", "disabled")
 
 
 def add_teacher_reward(num_envs: int = 3, scale: float = 0.5) -> TeacherReward:
-    """A teacher of single words, which are read without a network."""
-    worth = {"good": 1.0, "bad": -1.0, "neutral": 0.0}
+    """A teacher whose comments name their class, read without a network."""
+    rewards = {"good": 1.0, "bad": -1.0, "neutral": 0.0}
     return TeacherReward(make_envs(GAME, num_envs), lambda rng, label, thing: f"{label} {thing}",
-                  lambda line: worth[line.split()[0]], scale)  # fmt: skip
+                  lambda line: rewards[line.split()[0]], scale)  # fmt: skip
 
 
 def play(envs: TeacherReward, choose: Any, steps: int = 200) -> list[Any]:
-    """Return what each step gave, with who had died before it; the actions follow from those of bots of our own."""
+    """Return (dead before the step, reward, ends, info) of each step; `choose` maps the bot's action to ours."""
     envs.reset(seed=[1, 2, 3])
     bots, last, dead, rows = [BabyAIBot(game) for game in envs.games], [None] * 3, np.zeros(3, bool), []
     for _ in range(steps):
@@ -49,10 +49,10 @@ def play(envs: TeacherReward, choose: Any, steps: int = 200) -> list[Any]:
 def test_steps_of_the_bot_are_praised_and_others_are_not(choose: Any, words: set[str]) -> None:
     envs = add_teacher_reward()
     rows = play(envs, choose)
-    said = [line for dead, *_, info in rows for line in info["feedback"][~dead]]
-    assert {line.split()[0] for line in said} == words
-    assert 0.15 < np.mean([line.startswith("neutral") for line in said]) < 0.35
-    assert {line.split()[-1] for line in said} <= {"ball", "box", "key"}
+    comments = [line for dead, *_, info in rows for line in info["feedback"][~dead]]
+    assert {line.split()[0] for line in comments} == words
+    assert 0.15 < np.mean([line.startswith("neutral") for line in comments]) < 0.35
+    assert {line.split()[-1] for line in comments} <= {"ball", "box", "key"}
     for dead, reward, *_, info in rows:
         assert all(line == "" for line in info["feedback"][dead])
         assert not reward[dead].any()
@@ -64,14 +64,14 @@ def test_steps_of_the_bot_are_praised_and_others_are_not(choose: Any, words: set
     assert all(0.0 <= record.episode_return <= 1.0 for record in games)
 
 
-def test_what_is_said_follows_from_the_seeds() -> None:
+def test_comments_follow_from_the_seeds() -> None:
     def lines() -> list[list[str]]:
         return [list(row[-1]["feedback"]) for row in play(add_teacher_reward(), lambda plan: plan, 40)]
 
     assert lines() == lines()
 
 
-def test_a_teacher_survives_what_its_bot_does_not_know() -> None:
+def test_a_teacher_survives_states_that_its_bot_cannot_plan_from() -> None:
     envs = add_teacher_reward()
     envs.reset(seed=[1, 2, 3])
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_an_agent_is_taught_and_goes_on_to_be(algorithm: str, reader: Path, tmp_path: Path) -> None:
+def test_an_agent_trains_with_a_teacher_and_its_run_holds_a_copy(algorithm: str, reader: Path, tmp_path: Path) -> None:
     own = shutil.copytree(reader, tmp_path / "reader")
     run = tmp_path / "run"
     words = (algorithm, "--env", GAME, *QUIET, "--run-dir", run, "--teacher", own, "--teacher-scale", 0.1)
@@ -105,7 +105,7 @@ def test_an_agent_is_taught_and_goes_on_to_be(algorithm: str, reader: Path, tmp_
     assert done.code == 0, done.err
 
 
-def test_a_killed_run_is_taught_on_exactly(reader: Path, tmp_path: Path) -> None:
+def test_a_killed_run_with_a_teacher_resumes_exactly(reader: Path, tmp_path: Path) -> None:
     words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--teacher", reader]
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
