@@ -67,7 +67,7 @@ class RunRecord:
     @property
     def fingerprint(self) -> str:
         """12 hex digits, equal only for games whose scores mean the same."""
-        return str(self.card["fingerprint"])
+        return self.card["fingerprint"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of config.json, without its digest."""
@@ -98,7 +98,7 @@ class RunRecord:
         return cls(
             algo=values["algo"],
             config=ALGORITHMS[values["algo"]][0].from_json(values["config"]),
-            card=values["card"],
+            card={**values["card"], "fingerprint": str(values["card"]["fingerprint"])},
             spaces=Spaces(**values["spaces"]),
             machine_facts=MachineFacts(**values["machine_facts"]),
             origin=Origin(**{each.name: values[each.name] for each in fields(Origin)}),
