@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from agents.errors import ConfigError
 from scripts.runner.files import read_yaml
 
-Distribution = Literal["uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values"]
+Range = Literal["uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values"]
+Choice = Literal["constant", "categorical", "categorical_w_probabilities"]
 ARGUMENTS = ("${args}", "${args_no_boolean_flags}")
 
 
@@ -27,7 +28,7 @@ class Parameter(Model):
     value: Any = None
     values: list[Any] | None = None
     probabilities: list[float] | None = None
-    distribution: Distribution | None = None
+    distribution: Range | Choice | None = None
     min: int | float | None = None
     max: int | float | None = None
     q: int | float = 1
@@ -52,7 +53,7 @@ class Parameter(Model):
             ):
                 raise ValueError("probabilities must be one for each of values, and sum to 1")
             return self
-        if self.min is None or self.max is None or self.min > self.max:
+        if self.min is None or self.max is None or self.min > self.max or self.distribution in get_args(Choice):
             raise ValueError("give value, values, or min and a max that is not below it")
         if "log" in self.kind and self.min <= 0:
             raise ValueError(f"a logarithmic range begins above 0, not at {self.min}")
@@ -61,7 +62,7 @@ class Parameter(Model):
         return self
 
     @property
-    def kind(self) -> Distribution:
+    def kind(self) -> Range | Choice:
         """Distribution of a range: by default of whole numbers where both ends are whole."""
         whole = isinstance(self.min, int) and isinstance(self.max, int)
         return self.distribution or ("int_uniform" if whole else "uniform")

@@ -21,20 +21,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def judged(run: Path, *words: object) -> dict[str, Any]:
+def evaluated(run: Path, *words: object) -> dict[str, Any]:
     done = call("evaluate", run, "--episodes", 6, "--json", *words)
     assert done.code == 0, done.err
     return json.loads(done.out)
 
 
 def test_games_under_a_fault_are_kept_apart_from_the_run_s_own(run: Path) -> None:
-    whole = judged(run)
+    whole = evaluated(run)
     kept = (run / "replays" / "eval.jsonl").read_text()
-    broken = judged(run, "--env-kwargs", "drop", 0.6)
+    broken = evaluated(run, "--env-kwargs", "drop", 0.6)
     assert broken["return_mean"] < whole["return_mean"]
     assert broken["fingerprint"] != whole["fingerprint"]
     assert (run / "replays" / "eval.jsonl").read_text() == kept
-    repaired = judged(run, "--env-kwargs", "drop", 0.6, "--repair", "knn")
+    repaired = evaluated(run, "--env-kwargs", "drop", 0.6, "--repair", "knn")
     assert repaired["return_mean"] > broken["return_mean"]
     assert repaired["fingerprint"] == broken["fingerprint"]
 
@@ -47,7 +47,7 @@ def test_each_repair_has_a_curve_and_there_is_a_plot(run: Path, tmp_path: Path) 
     curves = json.loads(out.read_text())["curves"]
     assert curves["zero"][0]["mean"] == curves["knn"][0]["mean"]  # where nothing is missing there is nothing to do
     assert curves["knn"][1]["mean"] > curves["zero"][1]["mean"]
-    assert curves["zero"][1]["mean"] == judged(run, "--env-kwargs", "drop", 0.6)["return_mean"]
+    assert curves["zero"][1]["mean"] == evaluated(run, "--env-kwargs", "drop", 0.6)["return_mean"]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -65,7 +65,7 @@ def test_an_agent_is_trained_with_failing_sensors(tmp_path: Path) -> None:
     done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--env-kwargs", "drop", 0.3, "--repair",
                 "last", "--threads", 1, "--track", "disabled", "--run-dir", folder)  # fmt: skip
     assert done.code == 0, done.err
-    assert judged(folder)["return_mean"] > 0
+    assert evaluated(folder)["return_mean"] > 0
     done = call("train", "ppo", "--env", "BabyAI-GoToLocal-v0", "--preset", "tiny", "--repair", "knn", "--track",
                 "disabled", "--run-dir", tmp_path / "x")  # fmt: skip
     assert_one_line(done, 2, "--repair is for observations of one array")
@@ -75,7 +75,7 @@ def test_evaluation_keeps_the_faults_of_the_training(tmp_path: Path) -> None:
     done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--env-kwargs", "drop", 0.3, "--track",
                 "disabled", "--run-dir", tmp_path / "run")  # fmt: skip
     assert done.code == 0, done.err
-    as_trained = judged(tmp_path / "run")
-    assert judged(tmp_path / "run", "--env-kwargs", "drop", 0.3)["fingerprint"] == as_trained["fingerprint"]
-    assert judged(tmp_path / "run", "--env-kwargs", "noise", 0.5)["fingerprint"] != as_trained["fingerprint"]
-    assert judged(tmp_path / "run", "--env-kwargs", "drop", 0.0)["fingerprint"] != as_trained["fingerprint"]
+    as_trained = evaluated(tmp_path / "run")
+    assert evaluated(tmp_path / "run", "--env-kwargs", "drop", 0.3)["fingerprint"] == as_trained["fingerprint"]
+    assert evaluated(tmp_path / "run", "--env-kwargs", "noise", 0.5)["fingerprint"] != as_trained["fingerprint"]
+    assert evaluated(tmp_path / "run", "--env-kwargs", "drop", 0.0)["fingerprint"] != as_trained["fingerprint"]

@@ -132,10 +132,10 @@ def test_an_interrupt_stops_processes_and_a_repeat_resumes_them(bench: Any, tmp_
 
 
 def test_several_processes_at_once_get_one_thread_each(tmp_path: Path, monkeypatch: Any) -> None:
-    asked: list[dict[str, Any]] = []
+    started_with: list[dict[str, Any]] = []
 
     def popen(command: list[str], stdout: Any, env: dict[str, str], **more: Any) -> Any:
-        asked.append({"command": command, "env": env})
+        started_with.append({"command": command, "env": env})
         stdout.write(b"first\nerror: no such luck\n\n")
         return Ended(2)
 
@@ -145,12 +145,12 @@ def test_several_processes_at_once_get_one_thread_each(tmp_path: Path, monkeypat
     done = call("benchmark", *words, "--jobs", 2)
     assert_one_line(done, 1, "2 runs failed")
     assert "FAILED after 0.0 s: no such luck" in done.out
-    assert [one["env"]["OMP_NUM_THREADS"] for one in asked] == ["1", "1"]
-    assert all("--threads 1 " in " ".join(one["command"]) for one in asked)
-    asked.clear()
+    assert [one["env"]["OMP_NUM_THREADS"] for one in started_with] == ["1", "1"]
+    assert all("--threads 1 " in " ".join(one["command"]) for one in started_with)
+    started_with.clear()
     call("benchmark", *words)
-    assert len(asked) == 2
-    assert all("OMP_NUM_THREADS" not in one["env"] and "--threads" not in one["command"] for one in asked)
+    assert len(started_with) == 2
+    assert all("OMP_NUM_THREADS" not in one["env"] and "--threads" not in one["command"] for one in started_with)
 
 
 def test_a_failing_job_is_reported_and_the_others_go_on(bench: Any, tmp_path: Path) -> None:

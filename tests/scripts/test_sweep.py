@@ -78,6 +78,8 @@ def test_the_shipped_file_draws_options_of_train() -> None:
         ({"distribution": "q_uniform", "min": 0, "max": 100, "q": 25}, 0, 100),
         ({"distribution": "q_log_uniform_values", "min": 16, "max": 64, "q": 16}, 16, 64),
         ({"values": [1, 2], "probabilities": [0.0, 1.0]}, 2, 2),
+        ({"distribution": "categorical", "values": [1, 2, 4]}, 1, 4),
+        ({"distribution": "constant", "value": 3}, 3, 3),
     ],
 )
 def test_each_distribution_stays_in_its_range(about: dict[str, Any], low: float, high: float) -> None:
@@ -143,6 +145,9 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no game": ({"command": ["${program}", "ppo", "--total-steps=9", "${args}"]}, ("--env ID",)),
     "endless grid": ({"parameters": {"epochs": {"min": 1, "max": 2}}}, ("a grid needs the values of epochs",)),
     "string": ({"parameters": {"learning-rate": {"min": "1e-4", "max": 1}}}, ("learning-rate.min", "0.0001")),
+    "categories without values": (
+        {"parameters": {"epochs": {"distribution": "categorical", "min": 1, "max": 2}}}, ("give value, values",),
+    ),
     "no range": ({"parameters": {"epochs": {"min": 3, "max": 2}}}, ("parameters.epochs", "min and a max")),
     "probabilities": (
         {"parameters": {"epochs": {"values": [1, 2], "probabilities": [0.5]}}}, ("one for each of values",),
