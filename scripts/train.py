@@ -140,6 +140,7 @@ def _train(algorithm: str, words: list[str]) -> None:
 
 def _base(algorithm: str, env_id: str | None, words: list[str]) -> tuple[str, TrainConfig]:
     """Return the algorithm and its settings before the options: the preset's, or those of the run after --from."""
+    from scripts.runner.encoders import with_copied_encoders
     from scripts.runner.run_record import read_record
     from scripts.runner.saved_run import split_checkpoint
     from scripts.runner.settings import defaults
@@ -148,8 +149,9 @@ def _base(algorithm: str, env_id: str | None, words: list[str]) -> tuple[str, Tr
         return algorithm, defaults(
             algorithm, env_id or "CartPole-v1", value_of("--preset", words), value_of("--core", words)
         )
-    record = read_record(split_checkpoint(Path(value_of("--from", words) or ""))[0])
-    return record.algo, record.config
+    folder, _ = split_checkpoint(Path(value_of("--from", words) or ""))
+    record = read_record(folder)
+    return record.algo, with_copied_encoders(record.config, folder)
 
 
 if __name__ == "__main__":

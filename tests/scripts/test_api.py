@@ -138,6 +138,7 @@ def test_a_result_has_returns_and_curves(tmp_path: Path) -> None:
     ("arguments", "settings", "kind", "fragment"),
     [
         (("ppo", "CartPole-v1"), {"learning_rat": 1}, ConfigError, "did you mean learning_rate?"),
+        (("ppo", "CartPole-v1"), {"n_envs": 1}, ConfigError, "it is called num_envs here"),
         (("pppo", "CartPole-v1"), {}, ConfigError, "did you mean ppo?"),
         (("ppo", "CartPol-v1"), {}, EnvError, "CartPole-v1"),
         (("ppo", "CartPole-v1"), {"gamma": "high"}, ConfigError, "gamma takes a number"),
