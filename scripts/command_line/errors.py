@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -23,14 +22,6 @@ RUN_ERRORS = (RunError, RecordingError)
 
 class UsageError(ValueError):
     """A command line with a mistake; the message is one line."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises its complaints as UsageError."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(f"{message}; see --help")
 
 
 def behind_dashes(words: list[str]) -> tuple[list[str], list[str]]:
