@@ -83,12 +83,12 @@ def test_features_do_not_depend_on_the_padding_of_a_recording(arch: str) -> None
     generator = torch.Generator().manual_seed(1)
     wave = torch.randint(-5000, 5000, (1, 6000), generator=generator).to(torch.int16)
     wave[wave == 0] = 1
-    found = []
+    result = []
     for length in (8000, 12000):
         torch.manual_seed(0)
         encoder = build(arch, spaces.Box(-32768, 32767, (length,), np.int16), sample_rate=8000).eval()
-        found.append(encoder(torch.nn.functional.pad(wave, (0, length - 6000))))
-    assert torch.allclose(found[0], found[1], atol=1e-4)
+        result.append(encoder(torch.nn.functional.pad(wave, (0, length - 6000))))
+    assert torch.allclose(result[0], result[1], atol=1e-4)
     assert torch.isfinite(encoder(torch.zeros(2, 12000, dtype=torch.int16))).all()  # silence
 
 

@@ -27,19 +27,19 @@ def test_known_values_stay_unchanged(name: str) -> None:
     rng = np.random.default_rng(0)
     whole = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 4))
     damaged = np.where(rng.random(whole.shape) < 0.3, NAN, whole)
-    found = make_repairer(name, (4,)).fit(whole)(damaged, np.zeros(60, bool))
-    assert np.isfinite(found).all()
+    result = make_repairer(name, (4,)).fit(whole)(damaged, np.zeros(60, bool))
+    assert np.isfinite(result).all()
     there = ~np.isnan(damaged)
-    assert np.array_equal(found[there], whole[there])
+    assert np.array_equal(result[there], whole[there])
 
 
 def test_neighbours_and_regression_use_the_other_columns() -> None:
     x = np.linspace(-1, 1, 200)
     whole = np.stack([x, 2 * x, -x], axis=1)
     few, many = np.array([[0.5, NAN, -0.5], [NAN, -1.0, 0.5]]), np.array([[0.5, NAN, NAN], [NAN, -1.0, NAN]])
-    wanted = [[0.5, 1.0, -0.5], [-0.5, -1.0, 0.5]]
-    assert np.allclose(make_repairer("iterative", (3,)).fit(whole)(few), wanted, atol=0.02)
-    assert np.allclose(make_repairer("knn", (3,)).fit(whole)(many), wanted, atol=0.02)
+    expected = [[0.5, 1.0, -0.5], [-0.5, -1.0, 0.5]]
+    assert np.allclose(make_repairer("iterative", (3,)).fit(whole)(few), expected, atol=0.02)
+    assert np.allclose(make_repairer("knn", (3,)).fit(whole)(many), expected, atol=0.02)
 
 
 def test_the_last_value_is_kept_per_row_and_reset_with_the_episode() -> None:
@@ -56,10 +56,10 @@ def test_image_filters_treat_each_image_and_channel_alone() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (2, 3, 9, 9), dtype=np.uint8)
     for name in ("median", "gaussian", "wiener"):
-        found = make_repairer(name, (3, 9, 9))(x)
-        assert found.shape == x.shape
-        assert found.dtype == np.uint8
-        assert np.array_equal(found[1:, 2:], make_repairer(name, (3, 9, 9))(x[1:, 2:]))
+        result = make_repairer(name, (3, 9, 9))(x)
+        assert result.shape == x.shape
+        assert result.dtype == np.uint8
+        assert np.array_equal(result[1:, 2:], make_repairer(name, (3, 9, 9))(x[1:, 2:]))
     assert np.array_equal(make_repairer("median", (3, 9, 9))(x)[0, 1], ndimage.median_filter(x[0, 1], 3))
 
 
@@ -85,12 +85,12 @@ def test_spectral_gating_removes_steady_noise_and_keeps_padding() -> None:
     tone = np.where((time > 0.3) & (time < 0.6), 8_000 * np.sin(2 * np.pi * 500 * time), 0.0)
     noisy = (tone + 400 * rng.normal(size=8_000)).astype(np.int16)
     noisy[7_000:] = 0
-    found = make_repairer("spectral-gate", (8_000,))(noisy[None])[0]
-    assert found.dtype == np.int16
-    assert not found[7_000:].any()
+    result = make_repairer("spectral-gate", (8_000,))(noisy[None])[0]
+    assert result.dtype == np.int16
+    assert not result[7_000:].any()
     quiet, loud = slice(200, 2_000), slice(2_800, 4_400)
-    assert found[quiet].std() < 0.6 * noisy[quiet].std()
-    assert found[loud].std() > 0.9 * tone[loud].std()
+    assert result[quiet].std() < 0.6 * noisy[quiet].std()
+    assert result[loud].std() > 0.9 * tone[loud].std()
     short = np.ones((1, 100), np.int16)
     assert make_repairer("median", (8_000,))(np.ones((1, 8_000), np.int16)).tolist() == [[1] * 8_000]
     assert make_repairer("spectral-gate", (1_000,))(short).tolist() == short.tolist()

@@ -34,11 +34,11 @@ def test_pruning_zeroes_the_smallest_weights_of_all_layers(share: float) -> None
     prune(model, share)
     old = torch.cat([weight.flatten() for weight in weight_matrices(before).values()])
     new = torch.cat([weight.flatten() for weight in weight_matrices(model).values()])
-    gone = new == 0
-    assert int(gone.sum()) == round(share * len(old))
-    assert torch.equal(new[~gone], old[~gone])
+    pruned = new == 0
+    assert int(pruned.sum()) == round(share * len(old))
+    assert torch.equal(new[~pruned], old[~pruned])
     if share:
-        assert old[gone].abs().max() <= old[~gone].abs().min()
+        assert old[pruned].abs().max() <= old[~pruned].abs().min()
     biases = [value for value in model.parameters() if value.dim() < 2]
     assert all(torch.equal(a, b) for a, b in zip(biases, [v for v in before.parameters() if v.dim() < 2], strict=True))
     left, of = count_nonzero(model)
@@ -112,12 +112,12 @@ def test_inverse_dynamics_uses_both_observations() -> None:
     torch.manual_seed(0)
     model: SupervisedModel = InverseDynamicsModel(build("small-cnn", IMAGE), "action", 4, np.ones(4)).eval()
     pairs = torch.stack([images(6), images(6).flip(0)], dim=1)
-    found = model.predict(pairs)["action"]
-    assert found.shape == (6, 4)
-    assert torch.allclose(found.sum(dim=1), torch.ones(6))
+    result = model.predict(pairs)["action"]
+    assert result.shape == (6, 4)
+    assert torch.allclose(result.sum(dim=1), torch.ones(6))
     features = model.encoder(pairs[:, 0]), model.encoder(pairs[:, 1])
     expected = model.heads["action"](torch.cat(features, dim=1)).softmax(dim=1)
-    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(result, expected, atol=1e-6)
     target = {"action": torch.zeros(6, dtype=torch.long)}
     assert model.loss(pairs, target).item() == pytest.approx(-expected[:, 0].log().mean().item(), rel=1e-5)
     Data(pairs.numpy(), {"action": np.zeros(6, np.int64)}, np.arange(6))

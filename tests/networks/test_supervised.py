@@ -208,22 +208,22 @@ def test_impossible_settings_are_refused(name: str, value: Any) -> None:
 
 
 def test_a_good_learning_rate_is_found() -> None:
-    found = find_learning_rate(classifier(), blobs(500), FitConfig(batch_size=32))
-    assert 1e-4 < found < 0.3
+    result = find_learning_rate(classifier(), blobs(500), FitConfig(batch_size=32))
+    assert 1e-4 < result < 0.3
 
 
 def test_metrics_by_hand() -> None:
     chances = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
     target = np.array([0, 1, 1, IGNORE])
-    found = metrics.classification(chances, target, ["a", "b", "c"])
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["examples"] == 3
-    assert found["per_class"]["a"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1}
-    assert found["per_class"]["b"]["recall"] == 0.5
-    assert found["f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)
-    assert found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+    result = metrics.classification(chances, target, ["a", "b", "c"])
+    assert result["accuracy"] == pytest.approx(2 / 3)
+    assert result["examples"] == 3
+    assert result["per_class"]["a"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1}
+    assert result["per_class"]["b"]["recall"] == 0.5
+    assert result["f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)
+    assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
     expected = (abs(0.9 - 1) + abs(0.7 - 1) + abs(0.6 - 0)) / 3  # each alone in its bin
-    assert found["ece"] == pytest.approx(expected)
+    assert result["ece"] == pytest.approx(expected)
     assert metrics.majority_baseline(np.array([1, 1, 0]), np.array([1, 0, 0, IGNORE]))["accuracy"] == pytest.approx(
         1 / 3
     )
@@ -260,9 +260,9 @@ def test_greedy_decoding_removes_repeats_and_blanks() -> None:
     model = Transcriber(FixedTokens(torch.nn.functional.one_hot(path, 4).float(), mask), 4)
     model.heads["text"].weight.data = torch.eye(4) * 9
     model.heads["text"].bias.data.zero_()
-    found = model.predict(torch.zeros(2, 1))["text"]
-    assert strip_padding(found[0]) == [2, 2, 3, 1]
-    assert strip_padding(found[1]) == [3, 3, 2]
+    result = model.predict(torch.zeros(2, 1))["text"]
+    assert strip_padding(result[0]) == [2, 2, 3, 1]
+    assert strip_padding(result[1]) == [3, 3, 2]
 
 
 def test_ctc_sums_over_all_alignments() -> None:
@@ -288,8 +288,8 @@ def test_a_translator_learns_to_reverse_a_text() -> None:
     model = Translator(build("bigru-attention", spaces.MultiDiscrete([8] * 5)), 10, 8)
 
     def exact(model: Any, data: Data) -> float:
-        found = model.predictions(data.x)["text"]
-        return float(np.mean((found[:, :6] == data.y["text"][:, 1:7]).all(axis=1)))
+        result = model.predictions(data.x)["text"]
+        return float(np.mean((result[:, :6] == data.y["text"][:, 1:7]).all(axis=1)))
 
     fit(model, split(data, rng), FitConfig(epochs=25, learning_rate=5e-3, batch_size=32), exact)
     assert exact(model, data) > 0.9
@@ -306,8 +306,8 @@ def test_slots_find_their_words_at_any_position() -> None:
     model = SlotFiller(build("bigru-attention", spaces.MultiDiscrete([10] * 8)), {"a": 3, "b": 3})
 
     def exact(model: Any, data: Data) -> float:
-        found = model.predictions(data.x)
-        return float(np.mean([(found[name].argmax(axis=1) == data.y[name]) for name in ("a", "b")]))
+        result = model.predictions(data.x)
+        return float(np.mean([(result[name].argmax(axis=1) == data.y[name]) for name in ("a", "b")]))
 
     fit(model, split(data, rng), FitConfig(epochs=8, learning_rate=5e-3, batch_size=32), exact)
     assert exact(model, data) > 0.98

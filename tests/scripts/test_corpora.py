@@ -67,12 +67,14 @@ def test_speakers_are_split_by_the_data_sets_own_rule() -> None:
 
 def test_words_are_resampled_and_background_noise_is_skipped(tmp_path: Path) -> None:
     write_commands(tmp_path / "data", 12)
-    found = read_speech_commands(tmp_path / "data", 8_000, 1_000)
-    assert sorted(set(found.labels)) == ["high", "low"]
-    assert {len(wave) for wave in found.waves} == {4_000}
-    assert {found.splits[i] for i, who in enumerate(found.speakers) if who == found.speakers[0]} == {found.splits[0]}
+    result = read_speech_commands(tmp_path / "data", 8_000, 1_000)
+    assert sorted(set(result.labels)) == ["high", "low"]
+    assert {len(wave) for wave in result.waves} == {4_000}
+    assert {result.splits[i] for i, speaker in enumerate(result.speakers) if speaker == result.speakers[0]} == {
+        result.splits[0]
+    }
     assert len(read_speech_commands(tmp_path / "data", 8_000, 10).waves) == 10
-    spectrum = np.abs(np.fft.rfft(found.waves[found.labels.index("high")].astype(float)))
+    spectrum = np.abs(np.fft.rfft(result.waves[result.labels.index("high")].astype(float)))
     assert abs(np.argmax(spectrum) * 2 - 2_000) < 200
 
 
@@ -80,8 +82,8 @@ def test_the_lists_of_the_data_set_override_the_rule(tmp_path: Path) -> None:
     write_commands(tmp_path, 4)
     (tmp_path / "testing_list.txt").write_text("low/00000001_nohash_0.wav\n")
     (tmp_path / "validation_list.txt").write_text("high/00000002_nohash_0.wav\n")
-    found = read_speech_commands(tmp_path, 8_000, 1_000)
-    names = dict(zip(zip(found.labels, found.speakers, strict=True), found.splits, strict=True))
+    result = read_speech_commands(tmp_path, 8_000, 1_000)
+    names = dict(zip(zip(result.labels, result.speakers, strict=True), result.splits, strict=True))
     assert names.pop(("low", "00000001")) == "test"
     assert names.pop(("high", "00000002")) == "valid"
     assert set(names.values()) == {"train"}
@@ -116,10 +118,10 @@ def test_read_sentences_are_transcribed(tmp_path: Path) -> None:
     report = json.loads((run / "encoder/report.json").read_text())["test"]
     assert report["wer"] >= 0.0
     assert "snapped_wer" not in report
-    said = list(read_librispeech(tmp_path / "data"))
-    assert len(said) == 25
-    assert said[0].text == "ah yes"
-    assert {each.speaker for each in said} == set("012345")
+    utterances = list(read_librispeech(tmp_path / "data"))
+    assert len(utterances) == 25
+    assert utterances[0].text == "ah yes"
+    assert {each.speaker for each in utterances} == set("012345")
 
 
 def test_sentence_pairs_are_translated(tmp_path: Path) -> None:

@@ -86,10 +86,10 @@ SHAPES = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "folde": (3, 64, 64)}
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_image_data_set_is_read_and_trained_on(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / "data")
-    found = read_images(tmp_path / "data")
-    assert found.train.shape[1:] == found.test.shape[1:] == SHAPES[name[:5]]
-    assert found.train.dtype == np.uint8
-    assert len(found.train) == len(found.train_class) > len(found.test) > 0 or name == "folders"
+    result = read_images(tmp_path / "data")
+    assert result.train.shape[1:] == result.test.shape[1:] == SHAPES[name[:5]]
+    assert result.train.dtype == np.uint8
+    assert len(result.train) == len(result.train_class) > len(result.test) > 0 or name == "folders"
     words = ("--data", tmp_path / "data", "--epochs", 2, "--threads", 1, "--run-dir", tmp_path / "run")
     done = call("pretrain", "images", *words)
     assert done.code == 0, done.err
@@ -102,24 +102,24 @@ def test_an_image_data_set_is_read_and_trained_on(name: str, tmp_path: Path) -> 
 def test_pixels_keep_their_place(tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist")
     x, y = pictures(120, (28, 28), 3)
-    found = read_images(tmp_path / "mnist")
-    assert np.array_equal(found.train[:, 0], x)
-    assert np.array_equal(found.train_class, y)
+    result = read_images(tmp_path / "mnist")
+    assert np.array_equal(result.train[:, 0], x)
+    assert np.array_equal(result.train_class, y)
     for write, name in ((write_cifar10, "airplane"), (write_cifar100, "class_0")):
         folder = tmp_path / write.__name__
         write(folder)
-        found = read_images(folder)
+        result = read_images(folder)
         x, y = pictures(20, (3072,), 10, 5 if write is write_cifar10 else 1)
-        assert np.array_equal(found.test.reshape(20, -1), x)
-        assert np.array_equal(found.test_class, y)
-        assert len(found.train) == 100
-        assert found.names[0] == name
+        assert np.array_equal(result.test.reshape(20, -1), x)
+        assert np.array_equal(result.test_class, y)
+        assert len(result.train) == 100
+        assert result.names[0] == name
     write_folders(tmp_path / "folders")
-    found = read_images(tmp_path / "folders", 16)
-    assert found.names == ("cat", "dog")
-    assert (found.train[:, 0] == 90).all()  # red is first
-    assert (found.train[found.train_class == 1][:, 2] == 200).all()
-    assert found.test_class.tolist() == [0] * 24 + [1] * 24
+    result = read_images(tmp_path / "folders", 16)
+    assert result.names == ("cat", "dog")
+    assert (result.train[:, 0] == 90).all()  # red is first
+    assert (result.train[result.train_class == 1][:, 2] == 200).all()
+    assert result.test_class.tolist() == [0] * 24 + [1] * 24
 
 
 def test_the_pickled_version_of_cifar_is_refused(tmp_path: Path) -> None:

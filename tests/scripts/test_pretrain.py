@@ -383,9 +383,9 @@ def test_constant_features_are_reported(tmp_path: Path, monkeypatch: pytest.Monk
     torch.manual_seed(0)
     encoder = build("small-cnn", gym.spaces.Box(0, 255, (1, 8, 8), np.uint8), out_dim=10)
     x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
-    found = feature_statistics(encoder, x)
-    assert found["dead"] < 0.5
-    assert found["std"] > 0
+    result = feature_statistics(encoder, x)
+    assert result["dead"] < 0.5
+    assert result["std"] > 0
     with torch.no_grad():
         encoder.fc[0].weight[:6] = 0.0  # type: ignore[index]
     assert feature_statistics(encoder, x)["dead"] >= 0.6
@@ -397,9 +397,9 @@ def test_constant_features_are_reported(tmp_path: Path, monkeypatch: pytest.Monk
 def test_recorded_games_of_a_run_are_cloned(tmp_path: Path) -> None:
     words = ("ppo", "--env", "MinAtar/Breakout-v1", "--preset", "tiny", "--threads", 1, "--track", "disabled")
     assert call("train", *words, "--run-dir", tmp_path / "run").code == 0
-    found = registry.make_task("cloning").collect(DataOptions(10_000, path=tmp_path / "run"))
+    result = registry.make_task("cloning").collect(DataOptions(10_000, path=tmp_path / "run"))
     records = [json.loads(line) for line in (tmp_path / "run" / "replays" / "train.jsonl").read_text().splitlines()]
-    assert sum(len(part) for part in found.splits) == sum(record["length"] for record in records)
+    assert sum(len(part) for part in result.splits) == sum(record["length"] for record in records)
     words = ("cloning", "--data", tmp_path / "run", "--arch", "minatar", "--epochs", 1, "--threads", 1)
     done = pretrain(*words, "--no-baselines", "--run-dir", tmp_path / "clone")
     assert done.code == 0, done.err

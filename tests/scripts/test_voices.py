@@ -47,9 +47,9 @@ def test_missions_are_listed_and_recordings_evaluated(run: Path, tmp_path: Path)
         transcripts[name] = transcribe(mission_channels.recorded(folder / f"{name}.wav", 48_000, 8_000))
     done = call("pretrain", "record", run, "--data", folder)
     assert done.code == 0, done.err
-    found = json.loads(done.out.splitlines()[-1])
-    assert (found["examples"], found["speakers"]) == (4, 1)
-    assert found["exact"] == np.mean([transcripts[name] == text for name, text in lines.items()])
+    result = json.loads(done.out.splitlines()[-1])
+    assert (result["examples"], result["speakers"]) == (4, 1)
+    assert result["exact"] == np.mean([transcripts[name] == text for name, text in lines.items()])
     assert all(f"{name}.wav" in done.out for name in lines)
 
 
