@@ -86,7 +86,7 @@ def save(folder: Path, name: str, agent: Agent, counters: Counters, replay: Repl
         if replay_state:
             _save_tensors(safetensors.numpy.save_file, replay_state, temporary / "replay.safetensors")
             state["replay_sha256"] = _file_sha256(temporary / "replay.safetensors")
-        (temporary / "state.json").write_text(json.dumps(add_digest(state), indent=1))
+        write_atomically(temporary / "state.json", json.dumps(add_digest(state), indent=1))
         shutil.rmtree(folder / name, ignore_errors=True)
         os.replace(temporary, folder / name)
     except BaseException:
