@@ -323,3 +323,16 @@ def test_a_record_is_read_as_it_was_written(folder: Path) -> None:
         "algo", "env_id", "seed", "config", "card", "spaces", "machine_facts", "machine", "versions", "git", "command",
         "created", "run_id", "track", "videos", "labels", "encoders",
     ]  # fmt: skip
+
+
+def test_the_command_starts_from_a_run_and_extends_one(folder: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    done = call("train", "--from", folder / "checkpoints" / "best", "--track", "disabled", "--run-dir", new)
+    assert done.code == 0, done.err
+    record = read_record(new)
+    assert record.initial_run is not None
+    assert record.config.core == "gru"
+    done = call("train", "--resume", new, "--total-steps", 600)
+    assert done.code == 0, done.err
+    assert "extended from 400 to 600 env steps" in done.out
+    assert read_record(new).config.total_steps == 600
