@@ -1,18 +1,20 @@
 """Train an agent, continue a run, or start a new run from the weights of another.
 
-train.py ppo --env CartPole-v1
-train.py dqn --env ALE/Pong-v5 --double --n-step 3 --total-steps 2M
-train.py ppo --env ALE/Pong-v5 --preset fast --dry-run
-train.py --resume runs/RUN [--total-steps MORE]
-train.py --from runs/RUN --learning-rate 1e-4
-train.py dqn --env ALE/Pong-v5 --help      all settings, with the preset's values as defaults
-train.py --list [FAMILY]                   algorithms and game families; games and presets of a family
+Examples:
+  train.py ppo --env CartPole-v1
+  train.py dqn --env ALE/Pong-v5 --double --n-step 3 --total-steps 2M
+  train.py ppo --env ALE/Pong-v5 --preset fast --dry-run
+  train.py --resume runs/RUN [--total-steps MORE]
+  train.py --from runs/RUN --learning-rate 1e-4
+  train.py dqn --env ALE/Pong-v5 --help      all settings, with the preset's values as defaults
+  train.py --list [FAMILY]                   algorithms and game families; games and presets of a family
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,21 +32,23 @@ if TYPE_CHECKING:
 
 
 PROGRAM = "train.py"
+SWITCHES = ("--videos", "--no-videos", "--dry-run", "--no-dry-run")
+"""Options of the command that take no value."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of the command itself."""
 
-    algo: Annotated[Positional[str], arg(metavar="[ALGO]")] = ""
+    algo: Annotated[Positional[str], arg(metavar="[ALGO]", help_behavior_hint="")] = ""
     """Algorithm to train with."""
-    preset: Annotated[str | None, arg(metavar="NAME")] = None
+    preset: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """Preset other than the game family's own, such as fast, zoo or tiny."""
-    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    resume: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Continue a run from its last checkpoint; --total-steps extends it."""
-    initial_run: Annotated[Path | None, arg(name="from", metavar="RUN")] = None
+    initial_run: Annotated[Path | None, arg(name="from", metavar="RUN", help_behavior_hint="")] = None
     """Start a new run from the weights of another; its settings are the defaults unless an algorithm is named."""
-    run_dir: Annotated[Path | None, arg(metavar="DIR")] = None
+    run_dir: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Run folder (default: a new one in runs/)."""
     videos: bool = False
     """Record the agent before and after training."""
@@ -57,9 +61,9 @@ class TrainOptions:
 class Overview(TrainOptions):
     """Options of `train.py --help`, which knows no algorithm yet."""
 
-    env: Annotated[str, arg(metavar="ID")] = ""
+    env: Annotated[str, arg(metavar="ID", help_behavior_hint="")] = ""
     """Environment id, such as ALE/Pong-v5, MinAtar/Breakout-v1 or CartPole-v1."""
-    list: Annotated[tuple[str, ...] | None, arg(metavar="[FAMILY]")] = None
+    list: Annotated[tuple[str, ...] | None, arg(metavar="[FAMILY]", help_behavior_hint="")] = None
     """List algorithms and game families, or games and presets of a family."""
 
 
@@ -93,10 +97,11 @@ def main() -> None:
 
 
 def _algorithm(words: list[str]) -> str:
-    """Return the algorithm: the first word, or else the first that names one."""
+    """Return the algorithm: the first word, or else the first that names one and is no option's value."""
     if words and not words[0].startswith("-"):
         return words[0]
-    return next((word for word in words if word in algorithms.ALGORITHMS), "")
+    named = (word for before, word in pairwise(words) if not before.startswith("--") or before in SWITCHES)
+    return next((word for word in named if word in algorithms.ALGORITHMS), "")
 
 
 def _list(families: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ Command = TypeVar("Command")
 
 @dataclass(frozen=True)
 class Parsed(Generic[Command]):
-    """What a command line says."""
+    """Options of a command, and the settings of a training."""
 
     command: Command
     """Options of the command itself."""

@@ -20,7 +20,7 @@ from scripts.command_line.errors import UsageError
 T = TypeVar("T")
 SUFFIXES = {"k": 10**3, "K": 10**3, "m": 10**6, "M": 10**6}
 TYPES = ConstructorRegistry()
-"""Types that are read in ways of our own."""
+"""Types with parsing rules of our own: whole numbers and pairs."""
 MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 """Flat options, documented by docstrings only."""
 
@@ -88,7 +88,7 @@ def options_of(kind: type) -> list[Option]:
 
 
 def split(argv: Sequence[str]) -> list[list[str]]:
-    """Split a command line into options with their values; what comes before the first option is a part of its own."""
+    """Split a command line into options with their values; the words before the first option are one part."""
     parts: list[list[str]] = []
     for word in argv:
         if _is_option(word) or not parts:
@@ -99,13 +99,12 @@ def split(argv: Sequence[str]) -> list[list[str]]:
 
 
 def _is_option(word: str) -> bool:
-    """Return whether a word is an option: negative numbers are values."""
-    if not word.startswith("-") or len(word) == 1:
-        return False
+    """Return whether a word is an option; negative numbers are values."""
     try:
-        return word.startswith("--") or not isinstance(float(word), float)
+        float(word)
     except ValueError:
-        return True
+        return len(word) > 1 and word.startswith("-")
+    return False
 
 
 def option_names(argv: Sequence[str]) -> set[str]:
@@ -163,7 +162,7 @@ def _try(kind: type[T], words: Sequence[str], default: T | None) -> tuple[T, lis
 
 
 def _complaint(kind: type[T], words: Sequence[str], default: T | None) -> str:
-    """Return the reason for which tyro refuses the words: it is found by trying each option on its own."""
+    """Return why tyro refuses the words, found by trying each option on its own."""
     types = {option.name: option.type for option in options_of(kind)}
     for first, *values in split(words):
         if _is_option(first) and _try(kind, [first, *values], default) is None:

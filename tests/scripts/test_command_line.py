@@ -328,7 +328,9 @@ def test_a_command_says_what_it_does_before_it_loads() -> None:
     ("command", "fragments"),
     [
         ("train", ("name an algorithm", "--resume")), ("train --env CartPole-v1", ("name an algorithm",)),
-        ("train dqn", ("--env ID",)), ("train --resume", ("--resume",)), ("train --resume x --lr 3", ("--lr",)),
+        ("train dqn", ("--env ID",)),
+        ("train --videos dqn", ("--env ID",)), ("train --tags dqn", ("name an algorithm",)),
+        ("train --resume", ("--resume",)), ("train --resume x --lr 3", ("--lr",)),
         ("train dqn --resume x", ("leave out dqn",)), ("train --from x", ("x is not a run folder",)),
         ("evaluate", ("evaluate.py RUN",)), ("evaluate x --env LunarLander-v3", ("the run's own game", "--env-kwargs")),
         ("evaluate x --epis 3", ("no option --epis; did you mean --episodes?",)),
@@ -367,6 +369,7 @@ def test_the_help_of_train_fits_on_a_screen_and_names_every_algorithm() -> None:
     done = call("train", "--help")
     assert (done.code, done.err) == (0, "")
     assert len(done.out.splitlines()) < 75
+    assert "\n  train.py ppo --env CartPole-v1\n" in done.out
     for name, line in ALGORITHMS.items():
         assert name in done.out
         assert line in done.out
