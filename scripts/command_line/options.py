@@ -127,21 +127,24 @@ def canonical(kind: type, argv: Sequence[str], owner: str) -> list[str]:
         if not _is_option(first):
             words.append(first)
         elif name not in names and instead in names:
-            if value.lower() not in ("", "true", "false"):
-                raise UsageError(f"{written} takes true or false, not {value}")
-            words += [f"--{instead}", off_value if name.startswith("no-") or value.lower() == "false" else on_value]
+            on = (not equals or _is_true(written, value)) != name.startswith("no-")
+            words += [f"--{instead}", on_value if on else off_value]
         elif name not in names:
             raise UsageError(f"{owner} has no option {written}{closest(name, names, '--') or '; see --help'}")
         elif equals and (name in switches or name.removeprefix("no-") in switches):  # as a W&B agent writes it
-            if value.lower() not in ("true", "false"):
-                raise UsageError(f"{written} takes true or false, not {value}")
             switch = name if name in switches else name.removeprefix("no-")
-            on = (value.lower() == "true") == (name in switches)
-            words.append(f"--{switch}" if on else f"--no-{switch}")
+            words.append(f"--{switch}" if _is_true(written, value) == (name in switches) else f"--no-{switch}")
         else:
             words.append(f"--{name}{equals}{value}")
         words += rest
     return words
+
+
+def _is_true(option: str, value: str) -> bool:
+    """Return the value of a switch; UsageError for another than true or false."""
+    if value.lower() not in ("true", "false"):
+        raise UsageError(f"{option} takes true or false, not {value}")
+    return value.lower() == "true"
 
 
 def _cli(kind: type[T], words: Sequence[str], default: T | None, **more: Any) -> tuple[T, list[str]]:
