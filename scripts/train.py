@@ -129,6 +129,8 @@ def _train(algorithm: str, words: list[str]) -> None:
     if not asks_for_help(words):
         if algorithm and env_id is None:
             raise UsageError("name a game: --env ID (train.py --list shows some)")
+        if not algorithm and value_of("--from", words) is None:
+            raise UsageError("--from takes a run folder")
         print(f"loading {' for '.join(filter(None, (algorithm, env_id))) or value_of('--from', words)} ...", flush=True)
     from scripts.command_line.groups import parse_with_settings
     from scripts.runner import training

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -170,7 +171,9 @@ def load_weights(path: Path, agent: Agent) -> State:
 
 
 def _misfit(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} does not fit the network of this run: {str(error).strip().splitlines()[0]}")
+    lines = str(error).strip().splitlines()  # torch's have a heading, and a line for each mismatch below
+    mismatch = textwrap.shorten(lines[min(1, len(lines) - 1)], 200, placeholder=" ...")
+    return CheckpointError(f"{path} does not fit the network of this run: {mismatch}")
 
 
 def load_replay(checkpoint: Path, state: State, replay: Replay) -> None:

@@ -120,12 +120,13 @@ def read_record(folder: Path) -> RunRecord:
     """Read a run folder's config.json; raise ConfigError, in one line, where that is impossible."""
     try:
         values = json.loads((folder / "config.json").read_text())
-        intact = checkpoint.digest_matches(values)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{folder} is not a run folder: it has no config.json") from error
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{folder}/config.json cannot be read ({error}); the run cannot be used") from error
-    if not intact:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder}/config.json is not the record of a run; the run cannot be used")
+    if not checkpoint.digest_matches(values):
         raise ConfigError(f"{folder}/config.json was changed after it was written; restore it, or train a new run")
     try:
         return RunRecord.from_json(values)

@@ -60,7 +60,9 @@ def start(
     # refuse what cannot be allocated before Stable-Baselines3 tries
     config.replay_bytes(envs.single_observation_space, build.frame_stack(envs), 0)
     agent = build.build_agent(algorithm, config, envs, facts)
-    encoders = encoder_facts(config)
+    encoders, spaces = encoder_facts(config), Spaces.of(envs)
+    if initial_run is not None:
+        _check_spaces(initial_run, spaces)
     _show_plan(agent, envs, folder, console)
     for key, each in encoders.items():
         line = f"{each.arch} of {each.task}, {each.mode}; trained on {each.env_frames:,} env frames"
@@ -69,11 +71,10 @@ def start(
         return None
     replay = _allocate_replay(config, envs, agent, folder)
     build.center_inputs(agent, envs, config.seed)
-    spaces = Spaces.of(envs)
     record = RunRecord(
         algorithm, config, envs.game.to_json(), spaces, facts, origin(), new_run_id(), tracking.track, videos,
         Labels(tracking.project, tracking.group or f"{algorithm}__{config.env}", tracking.tags), encoders,
-        _load_initial_weights(agent, initial_run, spaces) if initial_run is not None else None,
+        _load_initial_weights(agent, initial_run) if initial_run is not None else None,
     )  # fmt: skip
     try:
         run = _make_run(folder, with_copied_encoders(config, folder), console)
@@ -133,8 +134,8 @@ def _new_folder(folder: Path) -> Path:
     """Return the folder of a new run; raise ConfigError where there is one already."""
     if (folder / "config.json").exists():
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give --run-dir a folder")
+    if not (parent := preflight.existing(folder)).is_dir():
+        raise ConfigError(f"{parent} is a file; give --run-dir a folder")
     return folder
 
 
@@ -147,12 +148,18 @@ def _show_plan(agent: Learner, envs: RecordEpisodes, folder: Path, console: Cons
         warnings.warn(line, stacklevel=4)
 
 
-def _load_initial_weights(agent: Learner, run: Path, spaces: Spaces) -> InitialRun:
-    """Load the weights of another run's checkpoint; raise ConfigError or CheckpointError if they do not fit."""
-    folder, name = split_checkpoint(run)
-    record = read_record(folder)
-    if record.spaces != spaces:
-        raise ConfigError(f"{folder} has other spaces: {record.spaces}, and this training has {spaces}")
+def _check_spaces(initial_run: Path, spaces: Spaces) -> None:
+    """Raise ConfigError unless the run that a training starts from has its spaces."""
+    folder, _ = split_checkpoint(initial_run)
+    theirs = asdict(read_record(folder).spaces)
+    for name, space in asdict(spaces).items():
+        if theirs[name] != space:
+            raise ConfigError(f"{folder} has another {name} space, {theirs[name]}; this training has {space}")
+
+
+def _load_initial_weights(agent: Learner, initial_run: Path) -> InitialRun:
+    """Load the weights of another run's checkpoint; raise CheckpointError if they do not fit."""
+    folder, name = split_checkpoint(initial_run)
     path = checkpoint.resolve(folder / "checkpoints", name)
     state = checkpoint.load_weights(path, agent)
     return InitialRun(folder.resolve().name, path.name, state["weights_sha256"])

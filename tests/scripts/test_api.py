@@ -308,7 +308,7 @@ def test_a_new_run_starts_from_the_weights_of_another(folder: Path, tmp_path: Pa
     state = json.loads((new / "checkpoints" / "step_000000000000" / "state.json").read_text())
     assert state["weights_sha256"] == weights(folder)
     assert weights(new) != weights(folder)
-    with pytest.raises(ConfigError, match="has other spaces"):
+    with pytest.raises(ConfigError, match="has another observation space"):
         train("ppo", "Acrobot-v1", **TINY, core="gru", initial_run=folder, run_dir=tmp_path / "acrobot")
     with pytest.raises(CheckpointError, match="does not fit the network"):
         train("ppo", "CartPole-v1", **TINY, core="gru", core_size=8, initial_run=folder, run_dir=tmp_path / "small")

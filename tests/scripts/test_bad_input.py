@@ -148,7 +148,9 @@ def test_a_missing_box2d_is_told_with_its_pip_line(tmp_path: Path, monkeypatch: 
 def test_a_run_dir_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
-    assert_one_line(done, 2, f"{tmp_path}/run", "--run-dir")
+    assert_one_line(done, 2, f"{tmp_path}/run is a file", "--run-dir")
+    done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run" / "below")
+    assert_one_line(done, 2, f"{tmp_path}/run is a file", "--run-dir")
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -278,7 +280,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "truncated config": (lambda run: halve(run / "config.json"), ALL, ("config.json cannot be read",)),
     "empty config": (lambda run: (run / "config.json").write_text(""), ALL, ("config.json cannot be read",)),
     "config of another kind": (
-        lambda run: (run / "config.json").write_text("[1]"), ALL, ("config.json cannot be read",)
+        lambda run: (run / "config.json").write_text("[1]"), ALL, ("not the record of a run",)
     ),
     "binary config": (
         lambda run: (run / "config.json").write_bytes(b"\xff\xfe\x00"), ALL, ("config.json cannot be read",)
@@ -392,6 +394,7 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (("evaluate", "RUN", "--epsiodes", "3"), ("--epsiodes", "did you mean --episodes?")),
     "unknown checkpoint": (("evaluate", "RUN", "--checkpoint", "step_1"), ("no checkpoint 'step_1'",)),
     "no run": (("evaluate",), ("RUN",)),
+    "file as a run": (("evaluate", "RUN/config.json"), ("config.json is not a run folder",)),
     "no games to watch": (("watch", "RUN", "--episodes", "0"), ("--episodes must be at least 1",)),
     "enormous picture": (("watch", "RUN", "--scale", "99"), ("--scale 1 to 12",)),
     "replay that is not": (("watch", "RUN/replays/nope.jsonl"), ("nope.jsonl", "replays folder")),

@@ -332,6 +332,7 @@ def test_a_command_says_what_it_does_before_it_loads() -> None:
         ("train --videos dqn", ("--env ID",)), ("train --tags dqn", ("name an algorithm",)),
         ("train --resume", ("--resume",)), ("train --resume x --lr 3", ("--lr",)),
         ("train dqn --resume x", ("leave out dqn",)), ("train --from x", ("x is not a run folder",)),
+        ("train --from", ("--from takes a run folder",)),
         ("evaluate", ("evaluate.py RUN",)), ("evaluate x --env LunarLander-v3", ("the run's own game", "--env-kwargs")),
         ("evaluate x --epis 3", ("no option --epis; did you mean --episodes?",)),
         ("evaluate x --episodes 0", ("--episodes must be at least 1",)),
