@@ -39,8 +39,8 @@ def sequence_priority(error: Tensor, mask: Tensor, eta: float) -> Tensor:
     return eta * largest + (1.0 - eta) * (error * mask).sum(dim=0) / mask.sum(dim=0).clamp(min=1.0)
 
 
-def greedy_weights(q: Tensor) -> Tensor:
-    """One-hot [..., A] of the best action of `q` [..., A]."""
+def greedy_policy(q: Tensor) -> Tensor:
+    """Return probability 1 for the best action of `q` [..., A], 0 for all others: [..., A]."""
     return F.one_hot(q.argmax(dim=-1), q.shape[-1]).to(q.dtype)
 
 

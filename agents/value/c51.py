@@ -1,7 +1,7 @@
 """C51 (Bellemare et al. 2017): a distribution of returns on fixed atoms, learned by cross-entropy.
 
 With double, dueling, noisy, n-step and prioritized replay it is Rainbow (Hessel et al. 2018): the presets `rainbow`.
-Differences from the papers: those of dqn.py; priorities are KL divergences as in Rainbow, less the target's entropy, so
+Differences from the papers: as in dqn.py; priorities are KL divergences as in Rainbow, less the target's entropy, so
 that they are zero for a perfect fit. Published: Rainbow's median over Atari is 2.3 times human after 200M frames (no
 sticky actions).
 
@@ -48,7 +48,7 @@ class C51(DQN):
     def head(self, width: int) -> nn.Module:
         """Return the head over features of this width."""
         config = self.config
-        return CategoricalHead(width, self.num_actions, config.atoms, config.v_min, config.v_max, **self.streams())
+        return CategoricalHead(width, self.num_actions, config.atoms, config.v_min, config.v_max, **self.head_options())
 
     def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return per row the cross-entropy, the KL divergence (as priority) and the value of the action taken.
@@ -57,8 +57,8 @@ class C51(DQN):
         """
         support = cast(CategoricalHead, self.model.head).support  # [K]
         probs = out.target_next.log_probs.exp()  # [..., A, K]
-        weights, atoms = self.backup(batch, out, support.expand_as(probs))
-        mixture = weights[..., None] * probs  # one action's distribution, or a mixture of all for a soft target
+        policy, atoms = self.backup(batch, out, support.expand_as(probs))
+        mixture = policy[..., None] * probs  # the best action's distribution, or a mixture under a soft policy
         target = project(atoms.flatten(-2), mixture.flatten(-2), support)  # [..., K]
         action = batch.action[..., None]
         rows = action[..., None].expand(*action.shape, target.shape[-1])

@@ -28,7 +28,7 @@ from agents.exploration import epsilon_greedy, epsilon_ladder, linear_schedule
 from agents.interface import Metrics, Sequences, Transitions
 from agents.learner import update_target
 from agents.losses import (
-    greedy_weights,
+    greedy_policy,
     huber,
     rescale,
     sequence_mean,
@@ -94,10 +94,10 @@ class DQNConfig(ReplayConfig):
         for name in ("head_hidden", "huber_delta"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
         self.require(self.munchausen_clip <= 0, "munchausen_clip", "must not be above 0")
-        both = self.munchausen and self.value_rescale
-        self.require(not both, "munchausen", "excludes --value-rescale: its bonus is in unscaled values")
-        alone = self.exploration == "ladder" and self.num_envs == 1
-        self.require(not alone, "exploration", "needs several environments (--num-envs) for a ladder")
+        rescaled_bonus = self.munchausen and self.value_rescale
+        self.require(not rescaled_bonus, "munchausen", "excludes --value-rescale: its bonus is in unscaled values")
+        single_rung = self.exploration == "ladder" and self.num_envs == 1
+        self.require(not single_rung, "exploration", "needs several environments (--num-envs) for a ladder")
 
     def epsilon(self, env_steps: int | None, count: int) -> float | Tensor:
         """Return the probability of a random action for `count` environments; `env_steps` None means evaluation."""
@@ -160,10 +160,10 @@ class DQN(ReplayLearner):
 
     def head(self, width: int) -> nn.Module:
         """Return the head over features of this width."""
-        return QHead(width, self.num_actions, **self.streams())
+        return QHead(width, self.num_actions, **self.head_options())
 
-    def streams(self) -> dict[str, Any]:
-        """Return the arguments that all Q heads share."""
+    def head_options(self) -> dict[str, Any]:
+        """Return the keyword arguments that all Q heads share."""
         config = self.config
         sigma = config.noisy_sigma if config.noisy else 0.0
         return {"hidden": config.head_hidden, "dueling": config.dueling, "sigma": sigma}
@@ -178,7 +178,7 @@ class DQN(ReplayLearner):
         return action.cpu().numpy(), carry, {"value": value.cpu().numpy()}
 
     def update(self, batch: Transitions | Sequences, rng: torch.Generator) -> tuple[Metrics, Tensor]:
-        """Take one gradient step on a minibatch from the replay; return metrics and its new priorities [B].
+        """Take one gradient step on a minibatch from the replay; return metrics and the samples' new priorities [B].
 
         `train_off_policy` (loops.py) samples `batch` and stores the priorities. `rng` draws augmentation and noise.
         """
@@ -225,33 +225,33 @@ class DQN(ReplayLearner):
         Only the loss carries a gradient. Huber loss of Q(s, a) - target (Mnih et al. 2015, algorithm 1).
         """
         q = out.online.q.gather(-1, batch.action[..., None]).squeeze(-1)
-        weights, returns = self.backup(batch, out, out.target_next.q[..., None])
-        target = (weights * returns.squeeze(-1)).sum(dim=-1)
+        policy, returns = self.backup(batch, out, out.target_next.q[..., None])
+        target = (policy * returns.squeeze(-1)).sum(dim=-1)  # the mean return under the policy
         error = q - target
         return huber(error, self.config.huber_delta), error.detach().abs(), q.detach()
 
     @torch.no_grad()
     def backup(self, batch: Transitions | Sequences, out: Outputs, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights [..., A] of the next actions and the returns [..., A, K] that follow each: the Bellman backup.
+        """Return the policy [..., A] at `next_obs` and the return [..., A, K] after each action: the Bellman backup.
 
-        `values` [..., A, K] of `next_obs` are action values (K = 1), atoms or quantiles. The weights are 1 for one
-        action: the target network's best (DQN) or the online network's (Double DQN). Munchausen (Vieillard et al. 2020,
-        equation 4): weights are the softmax of the target network's values; the scaled log-probability of the action
-        taken is added to the reward, that of each next action subtracted from its value.
+        `values` [..., A, K] of `next_obs` are action values (K = 1), atoms or quantiles. The policy is greedy in the
+        target network's action values (DQN) or the online network's (Double DQN). Munchausen (Vieillard et al. 2020,
+        equation 4) takes the softmax of the target network's instead, adds the scaled log-probability of the action
+        taken to the reward, and subtracts the scaled log-probability of each next action from its value.
         """
         config, reward = self.config, batch.reward
         if config.value_rescale:
             values = unrescale(values)
         if config.munchausen:
-            weights, log_policy_next = soft_policy(out.target_next.q, config.munchausen_tau)
+            policy, log_policy_next = soft_policy(out.target_next.q, config.munchausen_tau)
             values = values - log_policy_next[..., None]
             log_policy = soft_policy(out.target.q, config.munchausen_tau)[1]
-            taken = log_policy.gather(-1, batch.action[..., None]).squeeze(-1)
-            reward = reward + config.munchausen_alpha * taken.clamp(config.munchausen_clip, 0.0)
+            bonus = log_policy.gather(-1, batch.action[..., None]).squeeze(-1).clamp(config.munchausen_clip, 0.0)
+            reward = reward + config.munchausen_alpha * bonus
         else:
-            weights = greedy_weights(out.target_next.q if out.online_next is None else out.online_next.q)
+            policy = greedy_policy(out.target_next.q if out.online_next is None else out.online_next.q)
         returns = reward[..., None, None] + batch.discount[..., None, None] * values
-        return weights, rescale(returns) if config.value_rescale else returns
+        return policy, rescale(returns) if config.value_rescale else returns
 
     def unscaled(self, q: Tensor) -> Tensor:
         """Return action values in units of the reward."""
@@ -259,10 +259,11 @@ class DQN(ReplayLearner):
 
 
 class BatchForward:
-    """Runs networks on one minibatch, at `obs` and at `next_obs`, alike for transitions and sequences.
+    """Outputs of networks for one minibatch, at `obs` and at `next_obs`, with one interface for both kinds of batch.
 
-    For transitions each call is a pass. A sequence holds `next_obs` among its own rows: each network runs over all rows
-    once, from the stored carry, and both methods pick rows of that pass; its first call decides about the gradient.
+    Transitions: each call is a forward pass. Sequences hold `next_obs` among their own rows, so each network makes a
+    single pass over all of them, from the stored carry, and both methods select rows of its output. The first call for
+    a network makes that pass, with a gradient unless it is under `torch.no_grad`.
     """
 
     def __init__(self, batch: Transitions | Sequences, burn_in: int, rng: torch.Generator):

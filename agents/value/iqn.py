@@ -1,8 +1,8 @@
 """IQN (Dabney et al. 2018b): quantiles of the return at levels (taus) that are sampled for each row.
 
 With Munchausen targets, a wide spectrally normalised IMPALA torso, noisy dueling streams and large batches from many
-environments it is BTR, "Beyond The Rainbow" (Clark et al. 2024): the preset `btr`. Differences from the papers: those
-of dqn.py; evaluation uses evenly spaced taus instead of sampled ones; without `head_hidden` a tau is merged into the
+environments it is BTR, "Beyond The Rainbow" (Clark et al. 2024): the preset `btr`. Differences from the papers: as in
+dqn.py; evaluation uses evenly spaced taus instead of sampled ones; without `head_hidden` a tau is merged into the
 features after the torso's last layer, not before it. BTR keeps its final epsilon beside the noisy layers, priorities
 are errors of the means, and all environments share one sum tree. Published: IQN 238 % median human-normalised after
 200M frames (no sticky actions); BTR an IQM of 7.4 with sticky actions.
@@ -44,4 +44,4 @@ class IQN(QRDQN):
     def head(self, width: int) -> nn.Module:
         """Return the head over features of this width."""
         config = self.config
-        return ImplicitQuantileHead(width, self.num_actions, config.quantiles, config.cosines, **self.streams())
+        return ImplicitQuantileHead(width, self.num_actions, config.quantiles, config.cosines, **self.head_options())

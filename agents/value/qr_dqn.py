@@ -1,6 +1,6 @@
 """QR-DQN (Dabney et al. 2018): the quantiles of the return, learned by quantile regression.
 
-Differences from the paper: those of dqn.py; 3-step returns and prioritized replay are settings, off as in the paper
+Differences from the paper: as in dqn.py; 3-step returns and prioritized replay are settings, off as in the paper
 unless a preset turns them on; priorities are errors of the means. In the SB3 zoo QR-DQN scores 17.1k on BeamRider after
 10M steps (no sticky actions, one run).
 
@@ -42,7 +42,7 @@ class QRDQN(DQN):
 
     def head(self, width: int) -> nn.Module:
         """Return the head over features of this width."""
-        return QuantileHead(width, self.num_actions, self.config.quantiles, **self.streams())
+        return QuantileHead(width, self.num_actions, self.config.quantiles, **self.head_options())
 
     def td_loss(self, batch: Transitions | Sequences, out: Outputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return per row the quantile loss, |TD error| of the means and the value of the action taken: [B] or [L, B].
@@ -52,8 +52,8 @@ class QRDQN(DQN):
         action = batch.action[..., None]
         rows = action[..., None].expand(*action.shape, out.online.quantiles.shape[-1])
         quantiles = out.online.quantiles.gather(-2, rows).squeeze(-2)  # [..., N]
-        weights, returns = self.backup(batch, out, out.target_next.quantiles)
-        target = (weights[..., None] * returns).sum(dim=-2)  # [..., M]
+        policy, returns = self.backup(batch, out, out.target_next.quantiles)
+        target = (policy[..., None] * returns).sum(dim=-2)  # [..., M]
         loss = quantile_huber(quantiles, out.online.taus, target, self.config.kappa)
         q = out.online.q.detach().gather(-1, action).squeeze(-1)
         return loss, (target.mean(dim=-1) - q).abs(), q

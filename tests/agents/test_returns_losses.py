@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.losses import (
-    greedy_weights,
+    greedy_policy,
     huber,
     masked_mean,
     masked_normalize,
@@ -69,8 +69,8 @@ def test_gae_equals_the_definition_on_random_data() -> None:
             assert got[start, env].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_greedy_weights_are_1_for_the_best_action() -> None:
-    assert greedy_weights(torch.tensor([[1.0, 5.0, 2.0], [3.0, 0.0, 3.0]])).tolist() == [[0, 1, 0], [1, 0, 0]]
+def test_the_greedy_policy_is_1_for_the_best_action() -> None:
+    assert greedy_policy(torch.tensor([[1.0, 5.0, 2.0], [3.0, 0.0, 3.0]])).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 def test_a_soft_policy_by_hand() -> None:
