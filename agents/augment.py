@@ -42,8 +42,8 @@ SMALLEST = 36
 """Shortest side of an image that may be shifted by 4 pixels."""
 
 
-def is_picture(shape: Sequence[int]) -> bool:
-    """Whether an array of this shape is an image [C, H, W] that can be shifted."""
+def can_shift(shape: Sequence[int]) -> bool:
+    """Whether an array of this shape is an image [C, H, W] that is large enough to be shifted."""
     return len(shape) == 3 and min(shape[1:]) >= SMALLEST
 
 
@@ -55,7 +55,7 @@ def augment(obs: Any, lead: int, rng: torch.Generator) -> Any:
     """
 
     def change(x: Tensor) -> Tensor:
-        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if is_picture(x.shape[lead:]) else x
+        return random_intensity(random_shift(x, 4, rng), 0.05, rng) if can_shift(x.shape[lead:]) else x
 
     return map_tree(change, obs)
 

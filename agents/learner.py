@@ -62,7 +62,7 @@ class Learner(ABC):
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             raise ConfigError(
                 f"{type(self).__name__} needs a Discrete action space that starts at 0; "
-                f"that of {self.config.env or 'this environment'} is {space}"
+                f"{self.config.env or 'this environment'} has {space}"
             )
         if masked:
             raise ConfigError(
@@ -111,7 +111,7 @@ class Learner(ABC):
                 if mode != "freeze":
                     stored = reuse.load_for(key, Path(path), self.observation_space)
                     torso = reuse.put_into(torso, key, reuse.Pretrained(stored, reader_style))
-                elif reader_style is None:  # frozen encoders run beside the environment
+                elif reader_style is None:  # a frozen encoder runs beside the environment; its features get no layer
                     part = reuse.check_key(key, self.observation_space)
                     torso = reuse.put_into(torso, key, reuse.read_features(part, reader_style))
             return fuse(torso, self.observation_space, self.config.fusion)
@@ -177,7 +177,7 @@ class Learner(ABC):
         if settings.optimizer != "adam":
             # capturable keeps the step count on the GPU; reading it on the host would wait for all queued kernels
             options = {**options, "capturable": self.device.type == "cuda"}
-        optimizer = kind(self._groups(), lr=self.learning_rate, eps=settings.optimizer_epsilon, **options)
+        optimizer = kind(self._parameter_groups(), lr=self.learning_rate, eps=settings.optimizer_epsilon, **options)
         self._share_learning_rate(optimizer)
         return optimizer
 
@@ -194,14 +194,14 @@ class Learner(ABC):
         layers = []
         for each in reuse.pretrained(self.model):
             groups = each.encoder.layer_groups()
-            known = {id(parameter) for group in groups for parameter in group.parameters()}
-            others = [parameter for parameter in each.encoder.parameters() if id(parameter) not in known]
+            grouped = {id(parameter) for group in groups for parameter in group.parameters()}
+            others = [parameter for parameter in each.encoder.parameters() if id(parameter) not in grouped]
             for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), others]):
                 if parameters:
                     layers.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))
         return layers
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups: all at the full rate, then each layer of layerwise encoders."""
         layers = self._encoder_layers()
         slow = {id(parameter) for parameters, _ in layers for parameter in parameters}
@@ -254,7 +254,7 @@ class Learner(ABC):
 def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
     """Move the target network's weights towards the online network's by the fraction `tau`; 1 copies them.
 
-    Buffers are copied. In place, for `load_state_dict` would compare all shapes on each call.
+    Buffers are copied. All in place: `load_state_dict` would compare all shapes at each call.
     """
     for weight, source in zip(target.parameters(), online.parameters(), strict=True):
         weight.copy_(source) if tau == 1.0 else weight.lerp_(source, tau)

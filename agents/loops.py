@@ -26,7 +26,7 @@ def interact(
     env_steps: int | None = None,
     record_time: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Row]:
-    """Yield one row per step of all environments, for ever, starting with a reset.
+    """Reset all environments, then yield one row per step of all of them, without end.
 
     Training, evaluation and recording all consume these rows. `env_steps` is the count so far in training, and None in
     evaluation. `record_time(name)` charges the time since its last call to `name`.
@@ -52,7 +52,7 @@ def interact(
 
 
 def learning_view(row: Row, clip_rewards: bool, life_loss_ends: bool) -> Row:
-    """Return the row with the rewards and ends that the agent learns from; the game itself goes on as it is."""
+    """Return the row with the rewards and ends that the agent learns from; recorded games keep the game's own."""
     reward, terminated = learning_signal(
         row.reward, row.terminated, row.info, row.next_info, clip_rewards, life_loss_ends, ~row.dead
     )
@@ -86,7 +86,7 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
         )
-        sampling, learning = segment.numpy_rng(), segment.rng(agent.device, "learning")
+        sampling_rng, learning_rng = segment.numpy_rng(), segment.rng(agent.device, "learning")
         for row in rows:
             run.observe(row)
             replay.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
@@ -96,15 +96,15 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
                 beta = linear_schedule(
                     config.importance_exponent, config.importance_exponent_end, config.total_steps, run.env_steps
                 )
-                batch = replay.sample(config.batch_size, sampling, beta)
-                metrics, priorities = agent.update(batch, learning)
+                batch = replay.sample(config.batch_size, sampling_rng, beta)
+                metrics, priorities = agent.update(batch, learning_rng)
                 run.learned(metrics)
                 replay.update_priorities(batch.indices, priorities)
             run.clock.record_time("learn")
             run.log_if_due()
             if run.segment_over(segment):
                 break
-        replay.truncate_episodes(row.next_obs)
+        replay.truncate_episodes(row.next_obs)  # the next segment starts with a reset
         run.checkpoint(agent, segment, replay)
 
 
@@ -114,7 +114,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run, config: 
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
         )
-        learning = segment.rng(agent.device, "learning")
+        learning_rng = segment.rng(agent.device, "learning")
         collector = RolloutCollector(config.rollout_length, agent.device)
         while not run.segment_over(segment):
             for _ in range(config.rollout_length):
@@ -123,7 +123,7 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run, config: 
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
                 run.clock.record_time("log")
             agent.set_encoders_trainable(run.env_steps)
-            metrics, _ = agent.update(collector.rollout(run.env_steps), learning)
+            metrics, _ = agent.update(collector.rollout(run.env_steps), learning_rng)
             run.learned(metrics, config.epochs * config.minibatches)
             run.clock.record_time("learn")
             run.log_if_due()

@@ -1,4 +1,4 @@
-"""Base of the agents with a replay: an online network, and a target network that is copied from it now and then.
+"""Base of the agents with a replay: an online network, and a target network that is copied from it periodically.
 
 The updates themselves are in value/dqn.py and policy/sac.py.
 """
@@ -13,7 +13,7 @@ import gymnasium as gym
 from gymnasium import spaces
 from torch import nn
 
-from agents.augment import SMALLEST, is_picture
+from agents.augment import SMALLEST, can_shift
 from agents.config import ReplayConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
@@ -34,10 +34,10 @@ class ReplayLearner(Learner):
         self, config: ReplayConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
-        if config.augment and not any(is_picture(part.shape or ()) for part in parts_of(observation_space)):
+        if config.augment and not any(can_shift(part.shape or ()) for part in parts_of(observation_space)):
             raise ConfigError(f"--augment shifts images by 4 pixels and needs at least {SMALLEST} pixels a side")
         self.model = self.place(self.build())
-        # placed again: the recurrent weights of a copy are no longer one block, as cuDNN wants them
+        # placed again: deepcopy splits the block of memory in which cuDNN needs all recurrent weights
         self.target = self.place(copy.deepcopy(self.target_source)).requires_grad_(False)
         self.optimizer = self.make_optimizer(config)
 

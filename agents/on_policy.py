@@ -1,6 +1,6 @@
 """Base of the agents with rollouts: an update is several epochs of minibatches of whole sequences.
 
-A subclass prepares a rollout (advantages, targets) and has the loss of a minibatch.
+A subclass computes advantages and targets of a rollout, and the loss of a minibatch.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class RolloutLearner(Learner):
             "mask": (~rollout.dead).float(), **self.prepare(rollout),
         }  # fmt: skip
         self.update_value_scale(rows)
+        # schedules take their value at the start of the rollout
         progress = min(max(rollout.env_steps - rollout.dead.numel(), 0) / config.total_steps, 1.0)
         if config.schedule == "linear":
             self.learning_rate.fill_(config.learning_rate * (1.0 - progress))
@@ -53,14 +54,14 @@ class RolloutLearner(Learner):
         means: Metrics = {}
         for _ in range(config.epochs):
             order = torch.randperm(len(carry), generator=rng, device=self.device)
-            steps = []
+            minibatches = []
             for index in order.chunk(config.minibatches):
                 batch = take(columns, index)  # [L, M, ...]
                 output, _ = self.model(batch["obs"], carry[index], batch["first"])
                 loss, metrics = self.loss(output, batch, progress)
                 grad_norm = self.gradient_step(loss, config.max_grad_norm)
-                steps.append({"train/loss": loss.detach(), **metrics, "train/grad_norm": grad_norm})
-            means = {name: torch.stack([step[name] for step in steps]).mean() for name in steps[0]}
+                minibatches.append({"train/loss": loss.detach(), **metrics, "train/grad_norm": grad_norm})
+            means = {name: torch.stack([each[name] for each in minibatches]).mean() for name in minibatches[0]}
             self.after_epoch(means)
         self.model.eval()
 

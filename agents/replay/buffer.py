@@ -134,7 +134,7 @@ class Replay:
 
     @property
     def oldest_row(self) -> int:
-        """Oldest row still in the ring."""
+        """Number of the oldest row still in the ring."""
         return max(self.next_row - self.layout.rows, 0)
 
     @property
@@ -162,7 +162,7 @@ class Replay:
         at, before = self.next_row % self.layout.rows, (self.next_row - 1) % self.layout.rows
         arrays = self.arrays
         arrays["truncated"][before] |= ~(arrays["terminated"][before] | arrays["dead"][before])
-        for name in ("action", "reward", "terminated", "truncated"):
+        for name in ("action", "reward", "terminated", "truncated"):  # an ordinary dead row, with the final observation
             arrays[name][at] = 0
         arrays["dead"][at] = True
         arrays["age"][at] = arrays["age"][before] + 1
@@ -249,34 +249,37 @@ class Replay:
         return total, discount, steps
 
     def _sequences(self, row: np.ndarray, env: np.ndarray, index: np.ndarray, weight: np.ndarray) -> Sequences:
+        """Return the sequences that start at rows `row` [B] of environments `env` [B]."""
         length, n_step, burn_in = self.layout.sequence_length, self.layout.n_step, self.layout.burn_in
-        rows = row + np.arange(burn_in + length + n_step)[:, None]  # [burn_in + L + n, B]
+        rows = row + np.arange(burn_in + length + n_step)[:, None]  # [K + L + n, B]
         envs = np.broadcast_to(env, rows.shape)
-        learn, learn_envs = rows[burn_in : burn_in + length], envs[burn_in : burn_in + length]
-        reward, discount, steps = self._n_step(learn, learn_envs)
+        learned, learned_envs = rows[burn_in : burn_in + length], envs[burn_in : burn_in + length]  # [L, B]
+        reward, discount, steps = self._n_step(learned, learned_envs)
         slot = (row % self.layout.rows) // self.layout.stride
         return Sequences(
             obs=self._obs(rows, envs),
             first=self._tensor(self._at("age", rows, envs) == 0),
             carry=self._tensor(self.arrays["carry"][slot, env]),
-            action=self._tensor(self._at("action", learn, learn_envs), torch.int64),
+            action=self._tensor(self._at("action", learned, learned_envs), torch.int64),
             reward=self._tensor(reward),
             discount=self._tensor(discount),
             bootstrap=self._tensor(steps + np.arange(length)[:, None]),
-            mask=self._tensor(~self._at("dead", learn, learn_envs), torch.float32),
+            mask=self._tensor(~self._at("dead", learned, learned_envs), torch.float32),
             weight=self._tensor(weight),
             indices=index,
         )
 
     def _at(self, name: str, row: np.ndarray, env: np.ndarray) -> np.ndarray:
+        """Return the values of the array `name` at rows of the run: [*row.shape, ...]."""
         return self.arrays[name][row % self.layout.rows, env]
 
     def _obs(self, row: np.ndarray, env: np.ndarray) -> Any:
+        """Return the observations at rows of the run as tensors [*row.shape, ...], with stacked frames."""
         parts = {name: self._tensor(self._stack(name, row, env)) for name in self.layout.observations()}
         return parts["obs"] if "obs" in parts else {name.removeprefix("obs."): part for name, part in parts.items()}
 
     def _stack(self, name: str, row: np.ndarray, env: np.ndarray) -> np.ndarray:
-        """Return observations [*row.shape, ...]; frames from before the episode are black, as in the environment."""
+        """Return one part of the observations; frames from before the episode are black, as in the environment."""
         array = self.arrays[name]
         frames = array.reshape(-1, *array.shape[2:])
         stack = self.layout.frame_stack
@@ -301,6 +304,7 @@ class Replay:
             yield start, self._piece(np.arange(start, min(start + size, self.next_row)))
 
     def _piece(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a copy of consecutive rows [R]; carries are stored once per stride."""
         at = rows % self.layout.rows
         piece = {name: array[at] for name, array in self.arrays.items() if name != "carry"}
         if self.layout.carry_dim:
