@@ -1,4 +1,4 @@
-"""Types of settings: values that fit an annotation, and words for errors."""
+"""Type annotations of settings: converting values to them, and describing them in errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _coerce_to_any(value: object, kinds: Iterable[Any]) -> object:
 
 
 def in_words(kind: Any) -> str:
-    """Return what a setting of this type takes, for an error message."""
+    """Describe the values that a setting of this type takes, for an error message."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return " or ".join("None" if each is type(None) else in_words(each) for each in inner)

@@ -1,4 +1,4 @@
-"""Settings of agents: those of all, of agents with a replay, and of agents with rollouts.
+"""Settings of all agents, of agents with a replay, and of agents with rollouts.
 
 Each algorithm's file adds its own; presets are values of these classes.
 """
@@ -15,7 +15,7 @@ from agents.replay.buffer import ReplayLayout, ReplaySampling
 from agents.settings import EncoderSettings, EnvironmentSettings, NetworkSettings, OptimizerSettings, RunSettings
 
 RENAMED = {"adam_epsilon": "optimizer_epsilon", "prioritized": "replay_sampling"}
-"""Fields of older runs -> their names today."""
+"""Former names of fields, in the config.json of older runs -> their names today."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TrainConfig(RunSettings, EncoderSettings, NetworkSettings, EnvironmentSett
 
     @property
     def rows_in_memory(self) -> int:
-        """Rows kept at once outside a replay."""
+        """Rows in memory at once, outside a replay."""
         return 1
 
     def tiny(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class TrainConfig(RunSettings, EncoderSettings, NetworkSettings, EnvironmentSett
             values["replay_sampling"] = "prioritized" if values["replay_sampling"] else "uniform"
         unknown = sorted(set(values) - {each.name for each in fields(cls)})
         if unknown:
-            raise ConfigError(f"config.json has fields that this version does not know: {', '.join(unknown)}")
+            raise ConfigError(f"config.json has unknown fields: {', '.join(unknown)}")
         converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**converted)
 
@@ -100,7 +100,7 @@ class ReplayConfig(OptimizerSettings, TrainConfig):
     replay_capacity: int = 1_000_000
     """Env steps held in the replay."""
     replay_storage: Literal["auto", "memory", "disk"] = "auto"
-    """Where observations of the replay lie: auto takes files in the run folder when memory does not suffice."""
+    """Where the replay stores observations; auto uses files in the run folder when memory does not suffice."""
     replay_sampling: ReplaySampling = "uniform"
     """uniform, or prioritized: in proportion to each sample's last error."""
     learning_starts: int = 20_000

@@ -2,12 +2,12 @@
 
 
 class ConfigError(ValueError):
-    """A setting that cannot work, in one line that says what to do."""
+    """A setting that cannot work; the message is one line with the remedy."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, in one line that says why and what to do."""
+    """A checkpoint that cannot be used; the message is one line with the reason and a remedy."""
 
 
 class RunError(RuntimeError):
-    """A run that had to stop, in one line that says why and what is left of it."""
+    """A run that had to stop; the message is one line with the reason."""

@@ -58,7 +58,7 @@ class Transitions(NamedTuple):
     weight: Tensor
     """Importance-sampling weight of the loss."""
     indices: np.ndarray
-    """Places in the replay, for `update_priorities`."""
+    """Indices of the samples in the replay, for `update_priorities`; int64 [B]."""
 
 
 class Sequences(NamedTuple):
@@ -83,7 +83,7 @@ class Sequences(NamedTuple):
     weight: Tensor
     """[B]"""
     indices: np.ndarray
-    """[B]"""
+    """Indices of the samples in the replay, for `update_priorities`; int64 [B]."""
 
 
 class Rollout(NamedTuple):
@@ -110,7 +110,7 @@ class Rollout(NamedTuple):
 
 
 class ScoreProtocol(Protocol):
-    """The parts of an evaluation protocol that agents ask for; `envs.protocols.Protocol` has them."""
+    """The settings of an evaluation protocol that agents read; implemented by `envs.protocols.Protocol`."""
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ class ScoreProtocol(Protocol):
 
 
 class GameSpec(Protocol):
-    """The facts about a game that agents ask for; `envs.protocols.GameSpec` has them."""
+    """The facts about a game that agents read; implemented by `envs.protocols.GameSpec`."""
 
     @property
     def protocol(self) -> ScoreProtocol:
@@ -146,7 +146,7 @@ class GameSpec(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits, equal only for games whose scores mean the same."""
+        """12 hex digits, equal only for games whose scores are comparable."""
 
 
 class Agent(Protocol):

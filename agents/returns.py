@@ -39,7 +39,7 @@ def rewards_to_go(
     """Discounted sum of rewards to the end of the episode [T, N], and whether that end is in the rollout [T, N] bool.
 
     Arguments as in `gae`. A truncated episode continues with the value of its final observation; the return of an
-    episode still running after the last row is unknown, and 0 here.
+    episode still running after the last row is unknown, and set to 0.
     """
     total, known = torch.zeros_like(reward), torch.zeros_like(terminated)
     running, ends = torch.zeros_like(next_value), torch.zeros_like(terminated[0])
@@ -78,7 +78,7 @@ def vtrace(
         delta = rho[t] * (reward[t] + discount[t] * next_value - value[t])
         correction = delta + discount[t] * (1.0 - ends[t]) * c[t] * correction
         target[t] = value[t] + correction
-        # the next row belongs to another episode there, so its target must not be used
+        # after a truncation the next row belongs to another episode, so its target must not be used
         follows = torch.where(truncated[t], next_value, next_target)
         advantage[t] = rho[t] * (reward[t] + discount[t] * follows - value[t])
         next_value, next_target = value[t], target[t]

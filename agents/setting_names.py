@@ -1,4 +1,4 @@
-"""Other names of settings: former ones of our own are accepted, those of other libraries lead to ours."""
+"""Other names of settings: our former names are accepted; for names from other libraries, errors suggest ours."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 
 class EnvError(ValueError):
-    """An environment cannot be made; the message is one line that says what to do."""
+    """An environment cannot be made; the message is one line with the reason and a remedy."""
 
 
 class ReplayError(ValueError):
-    """An action replay cannot be read, or playing it gives another game; the message is one line."""
+    """An action replay cannot be read, or playing it again gives a different game; the message is one line."""
 
 
 class RecordingError(RuntimeError):

@@ -177,9 +177,9 @@ def make_env(
     env_kwargs: dict[str, Any] | None = None,
     render_mode: str | None = "rgb_array",
 ) -> gym.Env:
-    """Make one environment that observes what a row of `make_envs` does, and renders in colour at native size.
+    """Make one environment with the observations of a row of `make_envs`, rendered in colour at native size.
 
-    Arguments and errors are those of `make_envs`; sensor failures are left out.
+    Arguments and errors as in `make_envs`; sensor failures are left out.
     """
     protocol = resolve_protocol(env_id, protocol) if isinstance(protocol, str) else protocol
     check_id(env_id)

@@ -1,7 +1,7 @@
 """Evaluation protocols: all settings that change the meaning of a score, with a name and a fingerprint.
 
-Three incompatible Atari protocols are in use, so a score needs its protocol. `classic` is the protocol of Mnih et al.
-2015 and most later papers, `machado` the one of Machado et al. 2018 ("Revisiting the ALE", section 5).
+Incompatible Atari protocols are in use, so a score needs its protocol. `classic` follows Mnih et al. 2015 and most
+later papers, `machado` follows Machado et al. 2018 ("Revisiting the ALE", section 5). Other games are `native`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Protocol:
     fire_reset: bool = False
     """Press FIRE once at the start of a game, if the game uses that button."""
     full_action_space: bool = False
-    """All 18 joystick actions instead of the ones that have an effect in the game."""
+    """All 18 joystick actions instead of only those with an effect in the game."""
     life_information: bool = False
     """The learner may treat the loss of a life as the end of an episode. Scores are always of full games."""
     frame_skip: int = 1

@@ -70,8 +70,8 @@ class ConditionedKernels(nn.Module):
 
     Each kernel is a softmax over the input channels, and only the convolved map goes on to the torso's top. A kernel
     with negative weights learns that "blue" never goes with a key, which holds in training and fails on pairs of words
-    met later; FiLM can likewise dedicate a unit to a pair. Meant for maps whose channels each have a meaning, as those
-    of the `planes` torso. Kernels start out different from each other; the condition is layer-normalised, and its
+    met later; FiLM can dedicate a unit to a pair, too. Meant for maps whose channels each have a meaning, as in the
+    `planes` torso. Kernels start out different from each other; the condition is layer-normalised, and its
     influence is small at first (`scale` / sqrt(D)).
     """
 
@@ -168,7 +168,7 @@ def _unwrap(torso: Torso) -> Torso:
 def fuse(torso: Torso, space: spaces.Space, method: str) -> Torso:
     """Return the torso with its images conditioned on all other keys by `method`; "concat" returns it unchanged.
 
-    Raises ValueError unless `space` is a Dict with an image and something else.
+    Raises ValueError unless `space` is a Dict with an image and at least one other key.
     """
     if method == "concat":
         return torso

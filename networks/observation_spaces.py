@@ -1,4 +1,4 @@
-"""Questions that code asks about an observation space."""
+"""Properties of observation spaces."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def to_tensor(array: np.ndarray, device: torch.device | str, dtype: torch.dtype 
     """Return the array as a tensor of the same shape; uint8 images [..., C, H, W] have channels last in memory."""
     if array.dtype != np.uint8 or array.ndim < 4:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
-    import cv2  # only where there are images: it takes a tenth of a second to load
+    import cv2  # only for images: it takes a tenth of a second to load
 
     *lead, channels, height, width = array.shape
     planes = np.ascontiguousarray(array).reshape(-1, channels, height, width)

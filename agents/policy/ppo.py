@@ -64,7 +64,7 @@ class PPO(ActorCritic):
     def loss(self, output: PolicyOutput, batch: dict[str, Any], progress: float) -> tuple[Tensor, Metrics]:
         """Return the clipped surrogate, plus the value loss, less the entropy bonus (equation 9 of the paper).
 
-        `output` and the rows of `batch` are [L, M, ...]; log_prob, value and advantage of `batch` are those of acting.
+        `output` and the rows of `batch` are [L, M, ...]; the log_prob and value in `batch` were computed when acting.
         """
         config, mask = self.config, batch["mask"]
         log_prob, old_log_prob = self.policy.log_prob(output.policy, batch["action"]), batch["log_prob"]

@@ -1,5 +1,5 @@
 """PPO with random network distillation (Burda et al. 2019, "Exploration by random network distillation"): a bonus for
-new observations, in games whose rewards are too rare to be found by chance.
+new observations, in games whose rewards are too rare to be met by chance.
 
 A predictor network learns the outputs of a fixed random network; its squared error is large on rarely seen
 observations, and is added as a second reward, the novelty. Novelty is non-episodic, has its own discount and critic,
@@ -35,7 +35,7 @@ FEATURES = 128
 class Novelty(nn.Module):
     """A fixed random network, its predictor, and the scale of the prediction errors.
 
-    `torsos` are two of the same architecture; discounted sums are kept for each of `num_envs` environments.
+    `torsos` are two of one architecture; each of `num_envs` environments has its own discounted sum of errors.
     """
 
     running: Tensor
@@ -80,7 +80,7 @@ class RNDConfig(PPOConfig):
     """Settings of PPO with random network distillation."""
 
     novelty_coef: float = 0.5
-    """Weight of the novelty's advantages; those of the rewards have weight 1."""
+    """Weight of the novelty's advantages; the rewards' advantages have weight 1."""
     novelty_gamma: float = 0.99
     """Discount of novelty."""
 

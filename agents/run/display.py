@@ -65,7 +65,7 @@ class Display:
 
 
 def _panel(*parts: Any) -> Group:
-    """Return the parts above an empty line: there the terminal's ^C cannot wrap, which would repeat the panel."""
+    """Return the parts above an empty line, where the terminal's ^C cannot wrap and so repeat the panel."""
     return Group(*parts, "")
 
 

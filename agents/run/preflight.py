@@ -54,7 +54,7 @@ class Needs:
 
     replay: int
     spilled: bool
-    """Whether the replay lies in files on disk."""
+    """Whether the replay's observations are in files on disk."""
     memory: int
     disk: int
 

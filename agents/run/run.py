@@ -96,7 +96,7 @@ class Segment:
 
 
 class Run:
-    """Counts, logs and saves one training. The loops report steps and updates to it and ask it when to stop."""
+    """Counts, logs and saves one training. The loops report steps and updates to it, and stop when it is over."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ def _ignore(*_: Any) -> None:
 class Vector(VecEnv):
     """Our vector environment with SB3's interface; rewards are clipped and lost lives end episodes as configured.
 
-    SB3 wants same-step autoreset, with the last observation in the info. `count(env_steps, episodes)` receives the
+    SB3 expects same-step autoreset, with the last observation in the info. `count(env_steps, episodes)` receives the
     steps and the recorded games, whose scores are the game's own; `record_time(name)` charges the elapsed time.
     """
 
@@ -111,7 +111,7 @@ class Vector(VecEnv):
         """Keep the environments open; their owner closes them."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return `render_mode` None, which SB3 reads at the start; raise AttributeError for all else."""
+        """Return `render_mode` None, which SB3 reads at the start; raise AttributeError for any other."""
         if attr_name == "render_mode":
             return [None] * self.num_envs
         raise AttributeError(attr_name)

@@ -1,7 +1,7 @@
 """Stable-Baselines3's agents as baselines: PPO, A2C, DQN, QR-DQN and recurrent PPO.
 
 They play the same environments under the same protocols as our agents, and write the same run folders. Training is one
-call of SB3's own `learn()`, with the adapters of adapters.py. It cannot be resumed: checkpoints have no replay and no
+call of SB3's own `learn()` through adapters.py. It cannot be resumed: checkpoints have no replay and no
 unfinished rollouts of SB3.
 
 Source: Raffin et al. 2021, "Stable-Baselines3" (JMLR 22:268).

@@ -2,9 +2,9 @@
 environments keep it stable, lambda-returns (Peng & Williams 1996) propagate rewards.
 
 Differences from the authors' code: rows that only reset are masked out, truncation bootstraps. As in theirs, the values
-in lambda-returns are those of acting; with a core, sequences start from the carry stored then, and their first rows may
-be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no sticky
-actions); CartPole 495 within 500k steps (CleanRL).
+in lambda-returns were computed when acting; with a core, sequences start from the carry stored then, and their first
+rows may be left out of the loss (burn-in). Published: Atari-57 median 245 % human-normalised after 400M frames (no
+sticky actions); CartPole 495 within 500k steps (CleanRL).
 
     python scripts/train.py pqn --env CartPole-v1
     python scripts/train.py pqn --env ALE/Pong-v5

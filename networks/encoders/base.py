@@ -46,7 +46,7 @@ class EncoderSpec:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EncoderSpec:
-        """Rebuild a spec; raise EncoderError for fields or versions that this code does not know."""
+        """Rebuild a spec; raise EncoderError for unknown or missing fields, or a later version."""
         schema = values.get("schema")
         if not isinstance(schema, int) or schema > SCHEMA:
             raise EncoderError(f"it has schema {schema}, but this version reads up to {SCHEMA}; use a later version")

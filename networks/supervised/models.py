@@ -80,7 +80,7 @@ class Classifier(SupervisedModel):
 class InverseDynamicsModel(SupervisedModel):
     """Predicts the action between two observations [B, 2, ...] from the features of both (Pathak et al. 2017, 2.2).
 
-    Its encoder learns features of what the player can influence.
+    The encoder thus learns features of the parts that the player's actions affect.
     """
 
     def __init__(self, encoder: Encoder, head: str, classes: int, weights: np.ndarray | None = None, hidden: int = 256):

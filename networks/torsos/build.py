@@ -19,7 +19,7 @@ from networks.torsos.vectors import MLP, Flat, OneHot
 
 
 def torso_name(space: spaces.Space) -> str:
-    """Return the name that `auto` stands for; raise ValueError if no torso reads the space."""
+    """Return the name of the torso that `auto` chooses; raise ValueError if no torso reads the space."""
     if isinstance(space, spaces.Dict):
         return "dict"
     if is_sound(space):

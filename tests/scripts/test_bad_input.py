@@ -293,7 +293,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     ),
     "resealed game": (config(lambda r: r["config"].update(env="Acrobot-v1"), True), ALL, ("another protocol",)),
     "resealed unknown field": (
-        config(lambda r: r["config"].update(momentum=1), True), ALL, ("does not know: momentum",)
+        config(lambda r: r["config"].update(momentum=1), True), ALL, ("unknown fields: momentum",)
     ),
     "resealed gamma": (config(lambda r: r["config"].update(gamma=2), True), ALL, ("--gamma must lie in 0 to 1",)),
     "resealed algorithm": (config(lambda r: r.update(algo="sarsa"), True), ALL, ("the algorithm sarsa",)),
