@@ -12,7 +12,7 @@ a truncated episode needs no special case.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -149,6 +149,14 @@ class GameSpec(Protocol):
         """12 hex digits, equal only for games whose scores are comparable."""
 
 
+class OptimizerState(TypedDict):
+    """State of an agent's optimizer, for checkpoints."""
+
+    tensors: dict[str, Tensor]
+    updates: int
+    """Gradient updates so far, as the agent counts them."""
+
+
 class Agent(Protocol):
     """Interface between the loops and an agent. Recurrent state is an argument; only weights live inside."""
 
@@ -171,8 +179,8 @@ class Agent(Protocol):
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """Return the networks by name, for saving, hashing and finding a non-finite value."""
 
-    def optimizer_state(self) -> dict[str, Any]:
-        """Return the optimizer and the counters as tensors and plain numbers."""
+    def optimizer_state(self) -> OptimizerState:
+        """Return the optimizer's tensors by name, and the number of updates."""
 
-    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+    def load_optimizer_state(self, state: OptimizerState) -> None:
         """Restore the state that `optimizer_state` returned."""

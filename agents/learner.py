@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
-from agents.interface import Metrics
+from agents.interface import Metrics, OptimizerState
 from agents.replay.buffer import Replay
 from agents.run.machine import MachineFacts
 from agents.run.run import Run
@@ -31,7 +31,7 @@ from networks.torsos.build import build_torso
 from networks.torsos.normalize import Normalize
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
-OPTIMIZERS: dict[OptimizerName, tuple[Any, dict[str, Any]]] = {
+OPTIMIZERS: dict[OptimizerName, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"fused": True}),
     "radam": (torch.optim.RAdam, {"foreach": True}),
     "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99, "foreach": True}),
@@ -224,8 +224,8 @@ class Learner(ABC):
         self.optimizer.step()
         return torch.stack(grad_norms).amax()
 
-    def optimizer_state(self) -> dict[str, Any]:
-        """Return the optimizer's tensors by name, and the counters."""
+    def optimizer_state(self) -> OptimizerState:
+        """Return the optimizer's tensors by name, and the number of updates."""
         tensors = {
             f"{index}.{key}": value
             for index, state in self.optimizer.state_dict()["state"].items()
@@ -233,7 +233,7 @@ class Learner(ABC):
         }
         return {"tensors": {**tensors, "learning_rate": self.learning_rate}, "updates": self.updates}
 
-    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+    def load_optimizer_state(self, state: OptimizerState) -> None:
         """Restore the state that `optimizer_state` returned."""
         states: dict[int, dict[str, Tensor]] = {}
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]

@@ -71,7 +71,7 @@ class RolloutLearner(Learner):
         return {**means, **self.summary(rows), "train/learning_rate": self.learning_rate.clone()}, None
 
     @abstractmethod
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return the tensors [T, N, ...] by name that the loss needs beside obs, first, action and mask."""
 
     def update_value_scale(self, rows: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class Model(Network):
         return self.head(features, noise), carry.float()
 
 
-def map_tree(function: Any, tree: Any) -> Any:
+def map_tree(function: Callable[..., Any], tree: Any) -> Any:
     """Apply `function` to an array, or to each array of a dict."""
     return {key: function(value) for key, value in tree.items()} if isinstance(tree, dict) else function(tree)
 

@@ -120,7 +120,7 @@ class ActorCritic(RolloutLearner):
         """Return the critic's value [...] in units of the reward."""
         return self.value_scale.decode(output.value)
 
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return log-probabilities and values from acting, advantages and the critic's targets, [T, N] each."""
         acting = {name: rollout.extras[name] for name in ("log_prob", "value")}
         advantage = self.advantage(rollout, self.config.gae_lambda)

@@ -67,7 +67,7 @@ class Impala(ActorCritic):
     config: ImpalaConfig
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return rewards, ends, log-probabilities and values from acting, and on-policy targets, [T, N] each.
 
         `last_value` holds the value after the last row in each row, so that each minibatch has it. The targets are for

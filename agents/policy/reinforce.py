@@ -54,7 +54,7 @@ class Reinforce(ActorCritic):
     config: ReinforceConfig
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return values, returns and advantages [T, N]; `mask` leaves out steps whose episode has not ended."""
         value = rollout.extras["value"]
         last = self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])

@@ -117,7 +117,7 @@ class RND(PPO):
         return {**super().values(output), "novelty_value": output.novelty_value}
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return PPO's tensors with the novelty's advantages added, novelty and its critic's targets, [T, N] each."""
         rows, value = super().prepare(rollout), rollout.extras["novelty_value"]
         last = self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0].novelty_value

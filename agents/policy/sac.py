@@ -21,6 +21,7 @@ means of both errors. CleanRL's scores 19 on Pong and 344 on Breakout after 20M 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +90,8 @@ class SAC(ReplayLearner):
         actor = self.network(lambda width: PolicyHead(width, self.num_actions))
         return ActorAndCritics(critics, actor, self.config.alpha)
 
-    def network(self, head: Any) -> Model:
-        """Return a torso, the core and this head."""
+    def network(self, head: Callable[[int], nn.Module]) -> Model:
+        """Return a torso of its own, the core, and `head(width)`."""
         return self.assemble(self.build_torso(nn.ReLU), head)
 
     @property

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.build import frame_stack, replay_class, replay_layout, spills
-from agents.config import TrainConfig
+from agents.config import ReplayConfig, TrainConfig
 from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
@@ -92,10 +92,10 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
 
 def _needs(agent: Learner, envs: gym.vector.VectorEnv) -> Needs:
     """Return the bytes of replay (exact), memory and disk (estimates); raise ConfigError for an impossible replay."""
-    config: Any = agent.config
+    config = agent.config
     layout = replay_layout(config, envs, agent.carry_dim)
     replay = config.replay_bytes(envs.single_observation_space, frame_stack(envs), agent.carry_dim)
-    spilled = layout is not None and spills(layout, config.replay_storage)
+    spilled = layout is not None and isinstance(config, ReplayConfig) and spills(layout, config.replay_storage)
     model = sum(p.numel() * p.element_size() for m in agent.modules().values() for p in m.parameters())
     rollout = 3 * config.rows_in_memory * config.num_envs * observation_bytes(envs.single_observation_space)
     memory = BASE_MEMORY + (0 if spilled else replay) + 6 * model + rollout

@@ -16,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from agents.config import TrainConfig
 from agents.errors import CheckpointError, ConfigError, RunError
-from agents.interface import Agent, Row
+from agents.interface import Agent, Metrics, Row
 from agents.replay.buffer import Replay
 from agents.run import checkpoint
 from agents.run.checkpoint import Counters
@@ -113,7 +112,7 @@ class Run:
         self.wall_before, self.started = 0.0, time.monotonic()
         self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
         self.best_return = -np.inf
-        self.latest: dict[str, Tensor] = {}
+        self.latest: Metrics = {}
         self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
         self.signalled, self.saved_steps = False, -1
         (folder / "replays").mkdir(parents=True, exist_ok=True)
@@ -175,7 +174,7 @@ class Run:
         if self.display is not None and self.display.due():
             self._show(self.display)
 
-    def learned(self, metrics: dict[str, Tensor], updates: int = 1) -> None:
+    def learned(self, metrics: Metrics, updates: int = 1) -> None:
         """Count gradient updates and keep their metrics; on a CPU, raise RunError at once if the loss is not finite."""
         self.updates += updates
         self.latest = metrics

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.errors import ConfigError
+from agents.interface import Agent
 from agents.loops import learning_signal
 from agents.run.run import Run, Segment
 from agents.sb3.config import SB3A2CConfig, SB3Config, SB3DQNConfig, SB3PPOConfig, SB3QRDQNConfig, SB3RecurrentPPOConfig
@@ -204,7 +205,7 @@ def _policy(config: SB3Config, space: spaces.Space) -> tuple[str, dict[str, Any]
 class Progress(BaseCallback):
     """Reports SB3's updates to a `Run`, saves checkpoints between rollouts, and stops the training when it is over."""
 
-    def __init__(self, run: Run, segment: Segment, agent: Any):
+    def __init__(self, run: Run, segment: Segment, agent: Agent):
         super().__init__()
         self.run, self.segment, self.agent, self.updates = run, segment, agent, 0
         self.due = segment.until

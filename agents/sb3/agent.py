@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
+from agents.interface import Metrics, OptimizerState
 from agents.learner import Learner
 from agents.replay.buffer import Replay
 from agents.run.machine import MachineFacts
@@ -60,11 +61,11 @@ class StableBaseline(Learner):
 
     @property
     def carry_dim(self) -> int:
-        """Width of the memory of one environment: hidden and cell states of actor and critic."""
+        """Width of the carry of one environment: hidden and cell states of actor and critic."""
         return 4 * self.layers[0] * self.layers[1] if self.layers else 0
 
     def initial_carry(self, batch: int) -> Tensor:
-        """Return empty memories, [batch, C]."""
+        """Return the zero carry of `batch` environments, [batch, C]."""
         return torch.zeros(batch, self.carry_dim, device=self.device)
 
     @torch.no_grad()
@@ -98,7 +99,7 @@ class StableBaseline(Learner):
         packed = torch.stack([*after.pi, *after.vf]).permute(2, 0, 1, 3)
         return action, value, packed.reshape(batch, self.carry_dim)
 
-    def update(self, batch: Any, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None]:
+    def update(self, batch: Any, rng: torch.Generator) -> tuple[Metrics, Tensor | None]:
         """Raise TypeError: SB3 collects and learns in `train`."""
         raise TypeError("Stable-Baselines3's agents learn in train() only")
 
@@ -117,16 +118,16 @@ class StableBaseline(Learner):
         """Train a copy for a moment; return env steps per second."""
         changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.value_based else {}
         vector = self.adapters.Vector(envs, self.config, range(envs.num_envs))
-        twin: Any = self.adapters.build(self.config, vector, self.device, **changes)
+        trial: Any = self.adapters.build(self.config, vector, self.device, **changes)
         freq = self.config.train_freq if isinstance(self.config, SB3DQNConfig) else self.config.rows_in_memory
         steps = max(freq, 64 // freq * freq) * envs.num_envs
         begin = time.perf_counter()
-        twin.learn(steps, log_interval=None)
+        trial.learn(steps, log_interval=None)
         return steps / (time.perf_counter() - begin)
 
-    def optimizer_state(self) -> dict[str, Any]:
+    def optimizer_state(self) -> OptimizerState:
         """Return no tensors: the training cannot be resumed."""
         return {"tensors": {}, "updates": 0}
 
-    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+    def load_optimizer_state(self, state: OptimizerState) -> None:
         """Do nothing: the optimizer is not saved."""

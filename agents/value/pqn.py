@@ -108,7 +108,7 @@ class PQN(RolloutLearner):
         """Return the greedy action value [...]."""
         return output.q.amax(dim=-1)
 
-    def prepare(self, rollout: Rollout) -> dict[str, Any]:
+    def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return the lambda-returns R = r + discount * (lambda * R' + (1 - lambda) * max Q'), [T, N]."""
         return {"target": rollout.extras["value"] + self.advantage(rollout, self.config.q_lambda)}
 
