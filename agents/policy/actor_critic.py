@@ -1,6 +1,6 @@
 """Base of the agents with a policy and a critic: networks, acting, advantages, and the policy-gradient loss.
 
-a2c.py and reinforce.py use the loss as it is; ppo.py and impala.py have their own.
+a2c.py and reinforce.py use this loss; ppo.py and impala.py override it.
 """
 
 from __future__ import annotations
@@ -82,15 +82,15 @@ class ActorCritic(RolloutLearner):
             model = self.assemble(torso, lambda width: self.head(width, twin))
         except ValueError as error:
             raise ConfigError(f"{type(self).__name__} on {config.env or 'this environment'}: {error}") from error
-        self.equip(model)
+        self.add_modules(model)
         orthogonal_init(model, {"policy.layer": 0.01, "value": 1.0, "novelty_value": 1.0})
         self.model = self.place(model)
         self.policy: Policy = model.head.policy  # type: ignore[assignment]
         self.value_scale = SCALES[config.value_scale]().to(self.device)
         self.optimizer = self.make_optimizer(config)
 
-    def equip(self, model: Model) -> None:
-        """Add a subclass's further modules to the model, before its weights are initialised."""
+    def add_modules(self, model: Model) -> None:
+        """Add modules of a subclass to the model, before its weights are initialised."""
 
     def head(self, width: int, twin: bool) -> PolicyValueHead:
         """Return the head over features of this width."""
@@ -146,7 +146,10 @@ class ActorCritic(RolloutLearner):
     def total_loss(
         self, policy_loss: Tensor, value_loss: Tensor, output: PolicyOutput, mask: Tensor, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """Return policy loss + value_coef * value loss - entropy_coef * entropy, means of [L, M], and these three."""
+        """Return policy loss + value_coef * value loss - entropy_coef * entropy, a scalar, and its terms as metrics.
+
+        `policy_loss` and `value_loss` are [L, M]; each term is a mean over the rows whose `mask` is 1.
+        """
         entropy = masked_mean(self.policy.entropy(output.policy), mask)
         policy_loss, value_loss = masked_mean(policy_loss, mask), masked_mean(value_loss, mask)
         loss = policy_loss + self.config.value_coef * value_loss - self.config.entropy_weight(progress) * entropy

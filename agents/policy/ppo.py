@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from agents.interface import Metrics
-from agents.losses import masked_mean, masked_normalize, ppo_policy_loss, ppo_value_loss
+from agents.losses import masked_mean, ppo_policy_loss, ppo_value_loss
 from agents.policy.actor_critic import ActorCritic, ActorCriticConfig
 from networks.heads.policies import PolicyOutput
 
@@ -69,10 +69,7 @@ class PPO(ActorCritic):
         config, mask = self.config, batch["mask"]
         log_prob, old_log_prob = self.policy.log_prob(output.policy, batch["action"]), batch["log_prob"]
 
-        if config.normalize_advantage:
-            advantage = masked_normalize(batch["advantage"], mask)
-        else:
-            advantage = batch["advantage"] / self.value_scale.unit
+        advantage = self.scaled_advantage(batch["advantage"], mask)
         policy_loss = masked_mean(ppo_policy_loss(log_prob, old_log_prob, advantage, config.clip), mask)
 
         old_value, target = self.value_scale.encode(batch["value"]), self.value_scale.encode(batch["target"])

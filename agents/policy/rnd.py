@@ -101,7 +101,7 @@ class RND(PPO):
         """Return the head over features of this width."""
         return PolicyValueHead(width, self.action_space, twin, novelty=True)
 
-    def equip(self, model: Model) -> None:
+    def add_modules(self, model: Model) -> None:
         """Add the random network and its predictor."""
         torsos = self.build_torso(nn.ReLU), self.build_torso(nn.ReLU)
         self.novelty = Novelty(torsos, self.config.num_envs, self.config.novelty_gamma)

@@ -41,7 +41,7 @@ class Counters(TypedDict):
     updates: int
     episodes: int
     leg: int
-    """Index of the next segment."""
+    """Index of the next segment; the key's name is part of the format."""
     wall_seconds: float
     logged_steps: int
     """Env steps at the last line of learning metrics."""

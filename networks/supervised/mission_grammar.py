@@ -18,7 +18,8 @@ TYPES = ("ball", "box", "door", "key")
 PLACES = ("left", "right", "front", "behind")
 VERBS = ("go to", "pick up", "open", "put")
 HELD_OUT = frozenset({("red", "ball"), ("blue", "key"), ("green", "box"), ("yellow", "door"), ("purple", "ball")})
-"""Pairs of colour and type excluded from training, to test generalisation from words to pairs."""
+"""Pairs of colour and type excluded from training, to test generalisation from words to pairs; equal to the pairs in
+envs/missions.py, which this package does not import."""
 Wording = TypeVar("Wording", str, bool)
 Language = Literal["en", "zh", "fr"]
 
