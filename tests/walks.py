@@ -2,9 +2,9 @@
 
     python -m tests.walks [--json FILE]
 
-Only files of agents/, envs/, networks/ and scripts/ count. An update is counted by running it: files whose functions
-it enters, from the end of the update before to its own end (DQN: env step, replay, update), or inside it (PPO: all
-minibatches).
+Only files of agents, envs, networks and scripts count. An update is counted by running it: files whose functions are
+entered from the end of one update to the end of the next (DQN: env step, replay, update), or from the end of a
+gradient step to the end of the next (PPO: a minibatch).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def imported(*argv: str) -> Walk:
     return Walk([line for line in out.split("FILES\n")[1].splitlines() if not line.endswith("__init__.py")])
 
 
-def entered(algorithm: str, family: str, core: str, whole_step: bool) -> Walk:
-    """Train a tiny preset; return the files whose functions are entered by its fourth update."""
+def entered(algorithm: str, family: str, core: str, method: str) -> Walk:
+    """Train a tiny preset; return the files entered between the ends of its third and fourth `method`."""
     from agents.build import build_agent
     from scripts.runner.environments import environments
     from tests.agents.helpers import fit
@@ -71,16 +71,14 @@ def entered(algorithm: str, family: str, core: str, whole_step: bool) -> Walk:
         if event == "call" and path.startswith(tuple(f"{ROOT}/{package}/" for package in PACKAGES)):
             files.add(str(Path(path).relative_to(ROOT)))
 
-    def counted(update: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
         calls = 0
 
         def call(*arguments: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == 4:
-                sys.setprofile(note)
-            result = update(*arguments)
-            sys.setprofile(note if whole_step and calls == 3 else None)
+            result = original(*arguments)
+            sys.setprofile(note if calls == 3 else None)
             return result
 
         return call
@@ -88,7 +86,7 @@ def entered(algorithm: str, family: str, core: str, whole_step: bool) -> Walk:
     config = small(algorithm, family, core)  # type: ignore[arg-type]
     envs = environments(config, config.num_envs, threads=1)
     agent = build_agent(algorithm, config, envs, CPU)
-    agent.update = counted(agent.update)  # type: ignore[method-assign]
+    setattr(agent, method, counted(getattr(agent, method)))
     with tempfile.TemporaryDirectory() as folder:
         fit(agent, envs, Path(folder))
     envs.close()
@@ -106,10 +104,10 @@ def walks() -> dict[str, Walk]:
             "compare.py RUN": imported("compare", run, "--out", f"{folder}/page.html"),
             "evaluate.py RUN": imported("evaluate", run, "--episodes", "1"),
             "pretrain.py digits": imported("pretrain", "digits", "--epochs", "1", "--run-dir", f"{folder}/digits"),
-            "one DQN update, from env step to parameter step": entered("dqn", "classic", "none", whole_step=True),
-            "one DQN update with an LSTM": entered("dqn", "toy", "lstm", whole_step=True),
-            "one PPO update (its minibatches)": entered("ppo", "classic", "none", whole_step=False),
-            "one PPO update with an LSTM": entered("ppo", "toy", "lstm", whole_step=False),
+            "one DQN update, from env step to parameter step": entered("dqn", "classic", "none", "update"),
+            "one DQN update with an LSTM": entered("dqn", "toy", "lstm", "update"),
+            "one PPO minibatch": entered("ppo", "minatar", "none", "gradient_step"),
+            "one PPO minibatch with an LSTM": entered("ppo", "minatar", "lstm", "gradient_step"),
         }
 
 
@@ -121,7 +119,7 @@ def main() -> None:
     found = walks()
     for name, walk in found.items():
         print(f"{len(walk.files):4} files {walk.lines:6,} lines  {name}")
-        if "update" in name:
+        if name.startswith("one "):
             print("           ", " ".join(walk.files))
     if arguments.json is not None:
         table = {name: {"lines": walk.lines, "files": walk.files} for name, walk in found.items()}

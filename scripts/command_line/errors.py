@@ -40,6 +40,9 @@ def run_main(main: Callable[[], None]) -> None:
         stop(1, str(error))
     except USER_ERRORS as error:
         stop(2, str(error))
+    except BrokenPipeError:  # the reader of a pipe has gone, as `head` does: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:
         stop(1, f"{error.filename or 'writing'}: {error.strerror}; checkpoints already saved are intact")
     except KeyboardInterrupt as error:
