@@ -24,6 +24,7 @@ from agents.errors import ConfigError
 from scripts.command_line.errors import behind_dashes, run_main
 from scripts.command_line.options import parse
 from scripts.experiments.settings import TrainingOptions
+from scripts.runner.files import check_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,9 @@ def main() -> None:
     """Write the page of some runs, or of the duel that is trained first."""
     words, overrides = behind_dashes(sys.argv[1:])
     options = parse(Compare, words, prog="compare.py", description=__doc__)
+    check_folder(options.out.parent, "--out")
+    if options.out.is_dir():
+        raise ConfigError(f"{options.out} is a folder; --out names the page's file")
     if options.training.duel is not None:
         train_duel(options, overrides)
         return

@@ -45,8 +45,7 @@ def main() -> None:
     elif name in ("-h", "--help"):
         print(__doc__)
     elif not name or name.startswith("-"):
-        print(__doc__)
-        raise ConfigError(f"name a task: {', '.join(TASKS)}")
+        raise ConfigError(f"name a task: {', '.join(TASKS)}; see --help")
     elif name in COMMANDS:
         from scripts.supervised import options
 

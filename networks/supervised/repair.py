@@ -152,7 +152,9 @@ def make_repairer(name: str, shape: tuple[int, ...]) -> Repairer:
     else:
         available = SOUND_FILTERS if shape[0] >= 1_000 else tuple(IMPUTERS)
     if name not in available:
-        raise DataError(f"{'x'.join(map(str, shape))} is repaired by {', '.join(available)}, not by {name}")
+        raise DataError(
+            f"an array of shape {'x'.join(map(str, shape))} is repaired by {', '.join(available)}, not by {name}"
+        )
     if name == "spectral-gate":
         return SpectralGate()
     return IMPUTERS[name]() if available == tuple(IMPUTERS) else NoiseFilter(name)

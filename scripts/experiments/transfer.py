@@ -12,12 +12,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import numpy as np
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from agents.annotations import coerce, in_words
 from agents.errors import ConfigError
 from envs.make import resolve_protocol
 from networks.encoders import store
@@ -74,20 +75,20 @@ class Plan:
     algorithm: str
     env: str
     total_steps: int
-    thresholds: list[float]
+    thresholds: tuple[int | float, ...]
     arms: dict[str, str]
     """Name -> options of train.py."""
     preset: str | None = None
     options: str = ""
     """Options of train.py for all arms."""
-    measure: str = "return"
+    measure: Literal["return", "success"] = "return"
     """Score of a game: its return, or success (1 where the return is above 0)."""
     window: int = 100
     """Games that a score is averaged over."""
-    judged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    judged: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """Name -> changed settings under which the trained agents are evaluated too, such as other missions."""
-    against: list[str] = field(default_factory=list)
-    """Arms that the others are compared with; the first arm unless the file says otherwise."""
+    against: tuple[str, ...] = ()
+    """Arms that the others are compared with; by default the first arm."""
 
 
 NEEDED = {each.name for each in fields(Plan) if each.default is MISSING and each.default_factory is MISSING}
@@ -148,12 +149,19 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(values["arms"], dict) or len(values["arms"]) < 2:
         raise ConfigError(f"{path}: there must be two arms at least, each with its options")
     arms = {str(name): str(words or "") for name, words in values["arms"].items()}
-    plan = Plan(**{"against": [next(iter(arms))], **values, "arms": arms})
+    hints = get_type_hints(Plan)
+    settings: dict[str, Any] = {"against": [next(iter(arms))], **values, "arms": arms}
+    for name, value in settings.items():
+        try:
+            settings[name] = coerce(value, hints[name])
+        except ValueError as error:
+            raise ConfigError(f"{path}: {name} takes {in_words(hints[name])}, not {value!r}") from error
+    plan = Plan(**settings)
+    if plan.window < 1:
+        raise ConfigError(f"{path}: window must be at least 1, not {plan.window}")
     unknown = sorted(set(plan.against) - set(arms))
     if unknown or not plan.against:
         raise ConfigError(f"{path}: against must name arms of the file, not {', '.join(unknown) or 'nothing'}")
-    if plan.measure not in MEASURES:
-        raise ConfigError(f"{path}: measure must be {' or '.join(MEASURES)}, not {plan.measure}")
     return plan
 
 
@@ -163,6 +171,9 @@ def transfer(path: Path, plan: Plan, settings: Settings) -> None:
     for name, words in plan.arms.items():
         options = [*shlex.split(plan.options), *shlex.split(words), *settings.overrides]
         arms.append(make_contender(name, plan.algorithm, plan.env, plan.preset, options, plan.total_steps))
+    unknown = sorted({name for changes in plan.judged.values() for name in changes or ()} - set(arms[0].config))
+    if unknown:
+        raise ConfigError(f"{path}: judged changes {', '.join(unknown)}, which {plan.algorithm} does not have")
     pretraining = [pretraining_steps(arm) for arm in arms]
     console = wide_console()
     console.print(f"{path.name}: {len(arms)} arms of {plan.algorithm} on {plan.env}", highlight=False)

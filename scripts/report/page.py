@@ -54,8 +54,6 @@ def write_report(
     """
     if not runs:
         raise ReportError("no runs given")
-    if out.is_dir():
-        raise ReportError(f"{out} is a folder; --out names the page's file")
     data = [read_run(folder) for folder in {folder.resolve(): folder for folder in runs}.values()]
     if not allow_mixed:
         check_comparable(data)

@@ -15,6 +15,13 @@ RUNS = Path(__file__).resolve().parents[2] / "runs"
 """Default folder of run folders."""
 
 
+def check_folder(folder: Path, option: str) -> None:
+    """Raise ConfigError where a folder that `option` names cannot exist, since it or a parent is a file."""
+    first = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not first.is_dir():
+        raise ConfigError(f"{first} is a file; give {option} a folder")
+
+
 def read_yaml(path: Path) -> Any:
     """Return a YAML file's content, or raise ConfigError."""
     try:

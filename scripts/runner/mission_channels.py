@@ -45,7 +45,9 @@ def add_mission_channel(
         return envs
     parts = envs.single_observation_space
     if not isinstance(parts, spaces.Dict) or "mission" not in parts.spaces:
-        raise ConfigError(f"--mission-channel and --say are for games with missions; {settings.env} has none")
+        raise ConfigError(
+            f"--mission-channel, --interpreter and --say are for games with missions; {settings.env} has none"
+        )
     space = parts["mission"]
     if channel == "none":
         return MissionChannel(envs, lambda text, seed: token_ids("", space), space, custom_mission)

@@ -25,7 +25,7 @@ from scripts.report.page import write_report
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import evaluate_agent
-from scripts.runner.files import RUNS
+from scripts.runner.files import RUNS, check_folder
 from scripts.runner.origin import origin
 from scripts.runner.results import TrainResult
 from scripts.runner.run_record import InitialRun, RunRecord, Spaces, read_record
@@ -134,8 +134,7 @@ def _new_folder(folder: Path) -> Path:
     """Return the folder of a new run; raise ConfigError where there is one already."""
     if (folder / "config.json").exists():
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume, or choose another --run-dir")
-    if not (parent := preflight.existing(folder)).is_dir():
-        raise ConfigError(f"{parent} is a file; give --run-dir a folder")
+    check_folder(folder, "--run-dir")
     return folder
 
 

@@ -20,6 +20,7 @@ from envs.video import Recording, check_video, render_frame, render_replay
 from scripts.runner import mission_channels
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import save_episodes, seed_of
+from scripts.runner.files import check_folder
 from scripts.runner.saved_run import load_run
 
 Overlay = Callable[[int, float], list[str]]
@@ -45,6 +46,8 @@ def watch_run(
     `folder` may be RUN/checkpoints/NAME. `mission_channel` and `interpreter` replace the run's own; `mission` (text or
     a WAV file) replaces the game's. `progress` prints a line for each game and video.
     """
+    if out is not None:
+        check_folder(out, "--out")
     saved = load_run(folder, checkpoint)
     config = mission_channels.with_channel(saved.config, mission_channel, interpreter)
     envs = environments(config, 1, threads=1, custom_mission=mission)
@@ -86,6 +89,8 @@ def watch_replay(
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist; give a run folder, or a .jsonl from its replays folder")
+    folder = out or path.resolve().parent.parent / "videos"
+    check_folder(folder, "--out")
     records = load_replays(path)
     number = _episode_number(records, episode)
     record, previous = records[number], previous_episodes(records, number)
@@ -93,7 +98,6 @@ def watch_replay(
         verify_replay(record, previous, make_env)
         print(f"verified: {record.env_id}, score {record.episode_return:g} in {record.length} steps, all frames agree")
         return
-    folder = out or path.resolve().parent.parent / "videos"
     name = f"{path.stem}_episode_{number}_return_{record.episode_return:g}.mp4"
     if live:
         show(record, previous, scale)

@@ -21,6 +21,7 @@ from networks.supervised.fit import fit
 from networks.supervised.models import Ensemble, SupervisedModel
 from networks.supervised.simplify import count_nonzero, prune, quantize
 from scripts.report.tables import number, wide_console
+from scripts.runner.files import check_folder
 from scripts.runner.origin import origin
 from scripts.supervised import modules
 from scripts.supervised.facts import PretrainingFacts
@@ -126,8 +127,10 @@ def simplify(options: SimplifyOptions) -> None:
     With --epochs, pruned variants are fine-tuned; pruned weights stay 0.
     """
     path = _check_runs(options.runs, 1, "simplify")[0]
-    if options.run_dir is not None and (options.run_dir / "encoder").exists():
-        raise ConfigError(f"{options.run_dir} is taken; choose another --run-dir")
+    if options.run_dir is not None:
+        check_folder(options.run_dir, "--run-dir")
+        if (options.run_dir / "encoder").exists():
+            raise ConfigError(f"{options.run_dir} is taken; choose another --run-dir")
     stored = store.load(path)
     task, collected = _collect_again(stored, options.data)
     trained = modules.restore(task, stored, collected)

@@ -20,7 +20,7 @@ from networks.supervised.data import Data, check_disjoint
 from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
 from networks.supervised.models import Ensemble, SupervisedModel
 from scripts.report.tables import wide_console
-from scripts.runner.files import RUNS
+from scripts.runner.files import RUNS, check_folder
 from scripts.supervised import modules
 from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.options import TrainOptions
@@ -74,7 +74,8 @@ def _new_folder(task: SupervisedTask, options: TrainOptions) -> Path:
     options.fit.validate()
     name = f"{task.name}__s{options.fit.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.run_dir or RUNS / name
-    if (folder / "encoder").exists() or (folder.exists() and not folder.is_dir()):
+    check_folder(folder, "--run-dir")
+    if (folder / "encoder").exists():
         raise ConfigError(f"{folder} is taken; choose another --run-dir")
     return folder
 

@@ -396,6 +396,8 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no run": (("evaluate",), ("RUN",)),
     "file as a run": (("evaluate", "RUN/config.json"), ("config.json is not a run folder",)),
     "no games to watch": (("watch", "RUN", "--episodes", "0"), ("--episodes must be at least 1",)),
+    "videos in a file": (("watch", "RUN", "--out", "RUN/config.json/x"), ("config.json is a file; give --out",)),
+    "page in a file": (("compare", "RUN", "--out", "RUN/config.json/x"), ("config.json is a file; give --out",)),
     "enormous picture": (("watch", "RUN", "--scale", "99"), ("--scale 1 to 12",)),
     "replay that is not": (("watch", "RUN/replays/nope.jsonl"), ("nope.jsonl", "replays folder")),
     "no replay": (("watch", "RUN/config.json"), ("config.json, line 1", "not an action replay")),

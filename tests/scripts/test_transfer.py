@@ -120,8 +120,10 @@ GOOD = {"algorithm": "ppo", "env": "CartPole-v1", "total_steps": 100, "threshold
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"arms": None}, "two arms at least"), ({"arms": {"a": ""}}, "two arms at least"),
-    ({"measure": "joy"}, "must be return or success, not joy"), ({"against": ["z"]}, "not z"),
+    ({"measure": "joy"}, "measure takes one of return, success, not 'joy'"), ({"against": ["z"]}, "not z"),
     ({"against": []}, "not nothing"), ({"colour": 1}, "unknown keys: colour"),
+    ({"thresholds": 3}, "thresholds takes values, not 3"), ({"window": 0}, "window must be at least 1"),
+    ({"total_steps": "many"}, "total_steps takes a whole number, not 'many'"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_used_is_refused(changes: dict, words: str, tmp_path: Path) -> None:
     file = tmp_path / "arms.yaml"
@@ -139,6 +141,8 @@ def test_a_missing_or_invalid_file_is_one_line(tmp_path: Path) -> None:
     assert_one_line(call("benchmark", "transfer", file), 2, "it lacks algorithm, arms, thresholds, total_steps")
     file.write_text(json.dumps({**GOOD, "arms": {"a": "--no-such 1", "b": ""}}))
     assert call("benchmark", "transfer", file).code == 2
+    file.write_text(json.dumps({**GOOD, "judged": {"brighter": {"light": 2}}}))
+    assert_one_line(call("benchmark", "transfer", file), 2, "judged changes light, which ppo does not have")
 
 
 def test_the_shipped_files_can_be_read() -> None:
