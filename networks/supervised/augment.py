@@ -73,7 +73,7 @@ def make_augmentation(names: Sequence[str], modality: str, encoder: nn.Module) -
             available = [each for each, (kinds, _) in AUGMENTS.items() if modality in kinds]
             available += ["specaug"] if modality == "audio" else []
             raise DataError(
-                f"there is no augmentation '{name}' for {modality}; there is {', '.join(available) or 'none'}"
+                f"there is no augmentation '{name}' for {modality}; available: {', '.join(available) or 'none'}"
             )
         functions.append(AUGMENTS[name][1])
 

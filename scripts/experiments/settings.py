@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from agents.errors import ConfigError
 from agents.run.tracking import TrackMode
-from scripts.runner.files import RUNS
+from scripts.runner.files import RUNS, check_folder
 
 BENCH = RUNS / "bench"
 SUITE_FIELDS = ("env", "seed", "total_steps", "threads")
@@ -49,6 +49,7 @@ class Settings:
             if value < minimum:
                 raise ConfigError(f"{name} must be at least {minimum}, not {value}")
         check_overrides(self.overrides)
+        check_folder(self.folder, "--runs-dir")
         check_out(self.out)
 
 

@@ -134,7 +134,8 @@ def read_sweep_file(path: Path) -> SweepFile:
     except ValidationError as error:
         first, *_ = error.errors(include_url=False)
         place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        unknown = first["type"] == "extra_forbidden"
+        message = "unknown key" if unknown else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{path}: {f'{place}: ' if place else ''}{message}") from error
 
 

@@ -17,7 +17,7 @@ from networks.supervised.fit import FitConfig, fit
 from networks.supervised.models import Classifier, SupervisedModel, load_heads
 from networks.torsos.normalize import Normalize
 from scripts.supervised.facts import PretrainingFacts
-from scripts.supervised.tasks.base import Collected, Report, SupervisedTask
+from scripts.supervised.tasks.base import Collected, DataOptions, Report, SupervisedTask
 
 
 def new_model(task: SupervisedTask, arch: str, collected: Collected, config: FitConfig) -> SupervisedModel:
@@ -30,7 +30,7 @@ def new_model(task: SupervisedTask, arch: str, collected: Collected, config: Fit
 
 def model_from(task: SupervisedTask, start: store.Stored, collected: Collected, config: FitConfig) -> SupervisedModel:
     """Build a task's model on a trained encoder, with its input normalisation."""
-    store.check_fits(start, "the task's input", task.space())
+    store.check_fits(start, "input", task.space())
     torch.manual_seed(config.seed)
     return model_on_device(task, start.encoder, collected, config)
 
@@ -59,16 +59,21 @@ def fit_normalization(encoder: Encoder, x: np.ndarray, config: FitConfig) -> Non
         normalize.fit(torch.from_numpy(np.ascontiguousarray(x[sample])), config.normalize == "per-channel")
 
 
-def repair_examples(task: SupervisedTask, collected: Collected, name: str | None) -> Collected:
-    """Repair all examples with the repairer `name`, fitted on the training examples; unchanged without one."""
-    if name is None:
+def collect(task: SupervisedTask, options: DataOptions, repairer: str | None) -> Collected:
+    """Collect a task's examples, repaired by a repairer that is fitted on the training examples.
+
+    Raises DataError for an option that does not apply to the task, ConfigError for a repairer that does not fit.
+    """
+    task.check_sources(options)
+    collected = task.collect(options)
+    if repairer is None:
         return collected
     from networks.supervised.repair import make_repairer
 
     try:
-        repair = make_repairer(name, task.space().shape or ()).fit(collected.splits.train.x)
+        repair = make_repairer(repairer, task.space().shape or ()).fit(collected.splits.train.x)
     except (DataError, IndexError) as error:
-        raise ConfigError(f"--repair {name}: {error}") from error
+        raise ConfigError(f"--repair {repairer}: {error}") from error
     parts = [Data(repair(part.x), part.y, part.group) for part in (*collected.splits, *collected.extra.values())]
     return Collected(Splits(*parts[:3]), collected.facts, dict(zip(collected.extra, parts[3:], strict=True)))
 

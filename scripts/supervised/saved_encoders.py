@@ -60,10 +60,10 @@ def _collect_again(
         data.examples or (facts.examples if name is None else task.examples),
         facts.config.seed,
         data.data or (facts.path if name is None else None),
-        data.env or facts.env,
-        data.image_size or facts.image_size,
+        data.env or (facts.env if "env" in task.sources else None),
+        data.image_size or (facts.image_size if "image_size" in task.sources else None),
     )
-    return task, modules.repair_examples(task, task.collect(source), stored.encoder.spec.preprocess.get("repair"))
+    return task, modules.collect(task, source, stored.encoder.spec.preprocess.get("repair"))
 
 
 def probe(options: ProbeOptions) -> None:
@@ -72,7 +72,7 @@ def probe(options: ProbeOptions) -> None:
         stored = store.load(path)
         facts = PretrainingFacts.of(stored)
         task, collected = _collect_again(stored, options.data, options.task or facts.task)
-        store.check_fits(stored, "the task's input", task.space())
+        store.check_fits(stored, "input", task.space())
         config = replace(facts.config, epochs=30, early_stop=5, cycles=1)
         trained = modules.model_on_device(task, stored.encoder, collected, config)
         reports = {"frozen features": modules.fit_heads(task, trained, collected.splits, config).metrics}
@@ -131,6 +131,8 @@ def simplify(options: SimplifyOptions) -> None:
         check_folder(options.run_dir, "--run-dir")
         if (options.run_dir / "encoder").exists():
             raise ConfigError(f"{options.run_dir} is taken; choose another --run-dir")
+    if options.epochs < 0:
+        raise ConfigError(f"--epochs must not be negative, not {options.epochs}")
     stored = store.load(path)
     task, collected = _collect_again(stored, options.data)
     trained = modules.restore(task, stored, collected)

@@ -88,7 +88,7 @@ def _collect(task: SupervisedTask, options: TrainOptions, console: Console) -> C
         torch.set_num_threads(options.fit.threads)
     begin = time.monotonic()
     source = DataOptions(data.examples or task.examples, options.fit.seed, data.data, data.env, data.image_size)
-    collected = modules.repair_examples(task, task.collect(source), options.repair)
+    collected = modules.collect(task, source, options.repair)
     check_disjoint(collected.splits)
     sizes, seconds = ", ".join(f"{len(part):,}" for part in collected.splits), time.monotonic() - begin
     print_line(console, f"{task.name}: {sizes} examples for training, validation, test; collected in {seconds:.0f} s")

@@ -336,5 +336,5 @@ def test_augmentations() -> None:
     assert augment.make_augmentation(["specaug"], "audio", audio) is None
     torch.manual_seed(0)
     assert not torch.equal(audio.train().log_mel(wave.repeat(1, 8))[0], audio.eval().log_mel(wave.repeat(1, 8))[0])
-    with pytest.raises(DataError, match="no augmentation 'shift' for text; there is words"):
+    with pytest.raises(DataError, match="no augmentation 'shift' for text; available: words"):
         augment.make_augmentation(["shift"], "text", audio)

@@ -138,7 +138,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "method": ({"method": "gird"}, ("method: Input should be 'grid', 'random' or 'bayes'",)),
     "bayes without a count": ({"method": "bayes"}, ("--count N",)),
     "hyperband": ({"early_terminate": {"type": "hyperband"}}, ("early_terminate cannot be followed here",)),
-    "unknown key": ({"controller": 1}, ("controller: Extra inputs are not permitted",)),
+    "unknown key": ({"controller": 1}, ("controller: unknown key",)),
     "metric": ({"metric": {"name": "train/loss"}}, ("metric.name", "eval/return_mean")),
     "no parameters": ({"parameters": {}}, ("no parameters",)),
     "no command": ({"command": ["python", "x"]}, ("${args}",)),

@@ -49,12 +49,11 @@ class AtariRAM(ClassificationTask):
     other_goals: ClassVar[tuple[Goal, ...]] = (Goal("r2", 0.85, 240.0),)
     """Goals of the other games, for 20,000 examples."""
     headline = ("r2", "mae", "r2_least", "mae_most")
+    sources = ("env", "image_size")
     logistic = False
 
     def collect(self, options: DataOptions) -> Collected:
         """Play at random and record every 8th observation with the RAM."""
-        if options.path is not None:
-            raise DataError("atari-ram takes no --data: it plays the game")
         self.env = options.env or "ALE/Pong-v5"
         if self.env not in RAM:
             raise DataError(f"no RAM annotations for {self.env}; there are {', '.join(RAM)}")

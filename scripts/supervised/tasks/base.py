@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -15,9 +15,13 @@ from gymnasium import spaces
 from networks.encoders.base import Encoder
 from networks.encoders.vocabulary import Vocabulary
 from networks.supervised import metrics
-from networks.supervised.data import IGNORE, Data, Splits
+from networks.supervised.data import IGNORE, Data, DataError, Splits
 from networks.supervised.fit import FitConfig, balanced_weights
 from networks.supervised.models import Classifier, SupervisedModel
+
+Source = Literal["path", "env", "image_size"]
+SOURCES: dict[Source, str] = {"path": "--data", "env": "--env", "image_size": "--image-size"}
+"""Field of `DataOptions` -> its option in pretrain.py."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,14 @@ class SupervisedTask(ABC):
     """Environments, besides the default one, for which the goals hold."""
     headline: ClassVar[tuple[str, ...]] = ()
     """Metrics shown in tables; the first one selects the best epoch."""
+    sources: ClassVar[tuple[Source, ...]] = ()
+    """Options that choose the data; any other is an error."""
+
+    def check_sources(self, options: DataOptions) -> None:
+        """Raise DataError for an option that does not apply to the task."""
+        for name, option in SOURCES.items():
+            if name not in self.sources and getattr(options, name) is not None:
+                raise DataError(f"{self.name} takes no {option}")
 
     @abstractmethod
     def collect(self, options: DataOptions) -> Collected:

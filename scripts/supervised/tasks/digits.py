@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from gymnasium import spaces
 
-from networks.supervised.data import Data, DataError, split
+from networks.supervised.data import Data, split
 from networks.supervised.fit import FitConfig
 from scripts.supervised.tasks.base import ClassificationTask, Collected, DataOptions, Goal
 
@@ -26,8 +26,6 @@ class Digits(ClassificationTask):
         """Load the images as uint8, 0 to 255."""
         from sklearn.datasets import load_digits
 
-        if options.path is not None:
-            raise DataError("digits takes no --data: they ship with scikit-learn")
         images, target = load_digits(return_X_y=True)
         count = min(options.examples, len(images))
         x = np.round(images[:count].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)

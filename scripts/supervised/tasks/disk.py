@@ -29,6 +29,7 @@ class ImageClasses(ClassificationTask):
     config = FitConfig(epochs=10, batch_size=64, learning_rate=1e-3, schedule="onecycle")
     augment = ("shift",)
     headline = ("accuracy", "f1", "ece")
+    sources = ("path",)
     logistic = True
 
     def collect(self, options: DataOptions) -> Collected:
@@ -74,6 +75,7 @@ class TextClasses(TextClassificationTask):
     config = FitConfig(epochs=10, batch_size=64, learning_rate=1e-3, early_stop=3)
     augment = ("words",)
     headline = ("accuracy", "f1", "ece")
+    sources = ("path",)
 
     def collect(self, options: DataOptions) -> Collected:
         """Read the table; the vocabulary is taken from the training texts."""
@@ -108,6 +110,7 @@ class RowClasses(ClassificationTask):
     examples = 1_000_000
     config = FitConfig(epochs=60, batch_size=32, learning_rate=3e-3, early_stop=15)
     headline = ("accuracy", "f1", "ece")
+    sources = ("path",)
 
     def collect(self, options: DataOptions) -> Collected:
         """Read the table; an empty cell is a missing value."""

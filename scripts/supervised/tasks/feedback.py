@@ -17,7 +17,7 @@ from gymnasium import spaces
 from envs.make import make_env
 from envs.teacher import judge_action, mission_object
 from networks.encoders.vocabulary import Vocabulary
-from networks.supervised.data import Data, DataError, Splits
+from networks.supervised.data import Data, Splits
 from networks.supervised.feedback import CLASSES, draw_line
 from networks.supervised.fit import FitConfig
 from scripts.supervised.tasks.base import Collected, DataOptions, Goal
@@ -38,8 +38,6 @@ class Feedback(TextClassificationTask):
 
     def collect(self, options: DataOptions) -> Collected:
         """Phrase the bot's judgement of a player who acts at random in every second step."""
-        if options.path is not None:
-            raise DataError("feedback takes no --data: its lines are generated; texts reads tables of texts and labels")
         rng = np.random.default_rng(options.seed)
         env = make_env("BabyAI-GoToLocal-v0", render_mode=None)
         verdicts = [verdict for _, verdict in zip(range(options.examples), judged_steps(env, rng), strict=False)]

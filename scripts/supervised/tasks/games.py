@@ -42,13 +42,12 @@ class InverseDynamics(ClassificationTask):
     config = FitConfig(epochs=12, batch_size=64, learning_rate=1e-3, class_weights="balanced")
     headline = ("f1", "accuracy", "f1_over_majority")
     goals = (Goal("f1_over_majority", 2.0, 120.0),)
+    sources = ("env", "image_size")
     goal_envs = ("ALE/Pong-v5", "ALE/Freeway-v5")
     logistic = False
 
     def collect(self, options: DataOptions) -> Collected:
         """Play at random and record both observations and the action at every 8th step."""
-        if options.path is not None:
-            raise DataError("inverse-dynamics takes no --data: it plays the game")
         self.env = options.env or "ALE/Pong-v5"
         rng, env = np.random.default_rng(options.seed), make_atari(self.env, options.image_size)
         self.obs_space = env.observation_space
@@ -99,12 +98,11 @@ class GameRecognition(ClassificationTask):
     examples = 1_800
     config = FitConfig(epochs=3, batch_size=64, learning_rate=1e-3)
     goals = (Goal("accuracy", 0.99, 60.0),)
+    sources = ("image_size",)
     logistic = False
 
     def collect(self, options: DataOptions) -> Collected:
         """Play each game at random."""
-        if options.path is not None or options.env is not None:
-            raise DataError("game-recognition takes no --data and no --env: it plays its games")
         rng, parts, total = np.random.default_rng(options.seed), [], 0
         for label, name in enumerate(GAMES):
             env = make_atari(f"ALE/{name}-v5", options.image_size)
@@ -144,6 +142,7 @@ class Cloning(ClassificationTask):
     config = FitConfig(epochs=7, batch_size=128, learning_rate=1e-3)
     headline = ("accuracy", "f1")
     goals = (Goal("played/success", 0.95, 600.0),)
+    sources = ("path", "env")
     logistic = False
     test_games = 512
     """Games that a clone of the bot is tested on."""

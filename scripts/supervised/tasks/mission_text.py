@@ -89,8 +89,6 @@ class MissionSlots(ClassificationTask):
 
     def collect(self, options: DataOptions) -> Collected:
         """Draw missions from the grammar."""
-        if options.path is not None:
-            raise DataError("mission-slots takes no --data: its missions are drawn from the grammar")
 
         def make(missions: Sequence[Mission]) -> Data:
             values = [slots(mission) for mission in missions]
@@ -146,6 +144,7 @@ class Translation(SupervisedTask):
     examples = 12_000
     config = FitConfig(epochs=4, batch_size=32, learning_rate=2e-3)
     headline = ("equivalent", "bleu", "bare_bleu", "exact")
+    sources = ("path",)
     goals: ClassVar[tuple[Goal, ...]] = (
         Goal("unseen pairs/equivalent", 0.97, 240.0), Goal("unseen pairs/bare_bleu", 95.0, 240.0),
         Goal("hand-written/equivalent", 0.80, 240.0),

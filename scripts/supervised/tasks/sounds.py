@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.make import SOUND
-from networks.supervised.data import Data, DataError, split
+from networks.supervised.data import Data, split
 from networks.supervised.fit import FitConfig
 from networks.supervised.models import SupervisedModel
 from scripts.supervised.tasks.atari import make_atari, random_steps
@@ -30,11 +30,10 @@ class GameSounds(ClassificationTask):
     config = FitConfig(epochs=10, batch_size=64, learning_rate=1e-3, class_weights="balanced")
     headline = ("f1", "accuracy", "points_f1")
     goals = (Goal("points_f1", 0.7, 120.0),)
+    sources = ("env", "image_size")
 
     def collect(self, options: DataOptions) -> Collected:
         """Play at random with repeated actions; keep every step with points and a fifth of the others."""
-        if options.path is not None:
-            raise DataError("game-sounds takes no --data: it plays the game")
         self.env = options.env or "ALE/SpaceInvaders-v5"
         rng, env = np.random.default_rng(options.seed), make_atari(self.env, options.image_size, {SOUND: True})
         assert isinstance(env.observation_space, spaces.Dict)

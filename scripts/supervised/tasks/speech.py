@@ -23,6 +23,7 @@ from scripts.supervised.tasks.base import (
     DataOptions,
     Goal,
     Report,
+    Source,
     SupervisedTask,
     slot_report,
 )
@@ -65,6 +66,7 @@ class SpeechCommands(SpeechTask, ClassificationTask):
     config = FitConfig(epochs=8, batch_size=32, learning_rate=2e-3)
     augment = ("specaug",)
     goals = (Goal("accuracy", 0.95, 120.0), Goal("f1", 0.95, 120.0))
+    sources = ("path",)
     words: tuple[str, ...] = COMMANDS
 
     def collect(self, options: DataOptions) -> Collected:
@@ -122,6 +124,7 @@ class SpeechToText(SpeechTask):
     corpus = False
     """Whether the sentences are read from disk, instead of synthesized missions."""
     headline = ("wer", "cer", "snapped_wer", "exact")
+    sources: ClassVar[tuple[Source, ...]] = ("path",)
     goals: ClassVar[tuple[Goal, ...]] = (
         Goal("wer", 0.08, 180.0, at_most=True),
         Goal("snapped_wer", 0.05, 180.0, at_most=True),
@@ -215,12 +218,7 @@ class SpeechSlots(SpeechToText):
     config = FitConfig(epochs=8, batch_size=16, learning_rate=1e-3)
     headline = ("exact", "f1", "accuracy", "pooled_exact")
     goals: ClassVar[tuple[Goal, ...]] = ()
-
-    def collect(self, options: DataOptions) -> Collected:
-        """Synthesize single-clause missions with many voices."""
-        if options.path is not None:
-            raise DataError("speech-slots takes no --data: its missions are synthesized")
-        return super().collect(options)
+    sources: ClassVar[tuple[Source, ...]] = ()
 
     def _targets(self, missions: Sequence[Mission], texts: Sequence[str]) -> dict[str, np.ndarray]:
         values = [slots(mission) for mission in missions]
