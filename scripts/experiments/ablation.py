@@ -25,7 +25,7 @@ from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, make_contender, resolve
 from scripts.report import statistics as st
 from scripts.report.comparison import MIN_RUNS
-from scripts.report.tables import interval, number, wide_console
+from scripts.report.tables import interval, number, print_line, wide_console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def make_variants(algorithm: str, settings: Settings, console: Console) -> dict[
         try:
             variants[name] = [without(name, algorithm, env, settings) for env in settings.envs]
         except InseparableError as error:
-            console.print(f"left out: {error}", highlight=False, soft_wrap=True)
+            print_line(console, f"left out: {error}")
     return variants
 
 

@@ -24,7 +24,7 @@ from scripts.experiments.training_jobs import Contender, make_contender
 from scripts.report.comparison import MIN_RUNS, compare_groups
 from scripts.report.page import write_report
 from scripts.report.run_data import LAST_GAMES, Group, differing_values, read_run
-from scripts.report.tables import interval, number, wide_console
+from scripts.report.tables import interval, number, print_line, wide_console
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def duel(sides: Sequence[str], settings: Settings, page: Path) -> None:
     console = wide_console()
     for contender in pair:
         source = f"the preset {contender.preset}" if contender.preset else f"settings for {family(contender.env)} games"
-        console.print(f"{contender.label}: {source}", highlight=False, markup=False)
+        print_line(console, f"{contender.label}: {source}")
     results, failed = compete(pair, settings, console)
     numbers: dict[str, Any] = {"suite": "duel", "rows": [asdict(result) for result in results]}
     console.print(duel_table(results, settings))
     if all(result.iqm is not None for result in results):
         numbers |= asdict(compare_sides(results, console))
         folders = [folder for result in results for folder in result.folders]
-        console.print(f"page: {write_report(folders, page)}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"page: {write_report(folders, page)}")
     finish(numbers, failed, settings)
 
 
@@ -100,7 +100,7 @@ def compare_sides(results: Sequence[ContenderResult], console: Console) -> Outco
         words = f"a run of {a.label} beats one of {b.label} with probability {probability:.0%}"
         words += f", 95 % interval {ends[0]:.0%} to {ends[1]:.0%}" if ends else ""
     for line in (words, comparison.conclusion):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
     return Outcome(probability, ends, words, comparison.conclusion)
 
 

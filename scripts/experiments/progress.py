@@ -13,6 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from scripts.report.tables import print_line
+
 TAIL = 32_768
 """Bytes read from the end of a metrics.jsonl."""
 GAMES = 30
@@ -104,7 +106,7 @@ class Board:
             if self.progress is None:
                 share = f"{state.env_steps / job.total_steps:.0%}"
                 line = f"{job.name}: {state.env_steps:,}/{job.total_steps:,} ({share}){', ' if words else ''}{words}"
-                self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                print_line(self.console, line)
                 continue
             if job.name not in self.tasks:
                 self.tasks[job.name] = self.progress.add_task(job.name, total=job.total_steps, words="")

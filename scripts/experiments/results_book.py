@@ -23,7 +23,7 @@ from networks.files import write_atomically
 from scripts.experiments.duel import compare_sides, duel_table, make_pair
 from scripts.experiments.settings import JobOptions, Settings
 from scripts.experiments.suite import compete
-from scripts.report.tables import interval, number, wide_console
+from scripts.report.tables import interval, number, print_line, wide_console
 from scripts.runner.files import write_json
 
 BOOK = ROOT / "docs" / "results" / "book"
@@ -53,7 +53,7 @@ class Suite(JobOptions):
         console = wide_console()
         if self.list:
             for chapter in CHAPTERS:
-                console.print(chapter.describe(), highlight=False, markup=False, soft_wrap=True)
+                print_line(console, chapter.describe())
             return
         chapters = [known[name] for name in self.chapters or known]
         write_book({chapter: self._settings(chapter) for chapter in chapters}, self.book, console)
@@ -102,7 +102,7 @@ def write_book(chapters: Mapping[Chapter, Settings], book: Path, console: Consol
         failed |= write_chapter(chapter, settings, book, console)
     page = book / "README.md"
     write_atomically(page, render(book))
-    console.print(f"book: {page}", highlight=False, markup=False, soft_wrap=True)
+    print_line(console, f"book: {page}")
     if failed:
         raise RunError(f"{len(failed)} failed: {'; '.join(failed)}; their chapters were left as they were")
 

@@ -16,7 +16,7 @@ from scripts.experiments.results import ContenderResult, RunOutcome, read_outcom
 from scripts.experiments.settings import BudgetOptions, Settings
 from scripts.experiments.training_jobs import Contender, Job, make_contender, run
 from scripts.report.run_data import LAST_GAMES
-from scripts.report.tables import interval, number, wide_console
+from scripts.report.tables import interval, number, print_line, wide_console
 from scripts.runner.files import write_json
 from scripts.runner.origin import origin
 
@@ -73,7 +73,7 @@ def compete(
             outcomes[job.contender].append(read_outcome(job, settings.episodes))
         except (ValueError, OSError) as error:  # a run that cannot be read does not cost the others
             failed[job.name] = " ".join(str(error).split())
-            console.print(f"{job.name}: FAILED: {failed[job.name]}", highlight=False, markup=False, soft_wrap=True)
+            print_line(console, f"{job.name}: FAILED: {failed[job.name]}")
     return [summarise(contender, runs) for contender, runs in outcomes.items()], failed
 
 

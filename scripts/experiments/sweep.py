@@ -27,7 +27,7 @@ from scripts.experiments.results import ContenderResult
 from scripts.experiments.settings import Settings, TrainingOptions
 from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import make_contender
-from scripts.report.tables import number, wide_console
+from scripts.report.tables import number, print_line, wide_console
 
 if TYPE_CHECKING:  # the extra `sweep`
     import optuna
@@ -87,7 +87,7 @@ class Trial:
 def sweep(path: Path, plan: SweepFile, command: TrainCommand, count: int, settings: Settings) -> None:
     """Train and evaluate the trials of a sweep file, and print them from best to worst."""
     console = wide_console()
-    console.print(f"{path.name}: {count} trials of {command.algorithm} on {command.env}", highlight=False, markup=False)
+    print_line(console, f"{path.name}: {count} trials of {command.algorithm} on {command.env}")
     trials, failed = run_trials(plan, command, count, settings, console)
     sign = 1 if plan.metric.goal == "maximize" else -1
     trials.sort(key=lambda trial: -math.inf if (figure := trial.figure(plan)) is None else sign * figure, reverse=True)
@@ -96,7 +96,7 @@ def sweep(path: Path, plan: SweepFile, command: TrainCommand, count: int, settin
     if best.figure(plan) is not None:
         words = [command.algorithm, "--env", command.env, *(["--preset", command.preset] if command.preset else [])]
         line = " ".join([*words, *best.trained.overrides, "--total-steps", str(command.total_steps)])
-        console.print(f"best: python scripts/train.py {line}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"best: python scripts/train.py {line}")
     numbers = {"file": path.read_text(), "rows": [trial.to_json() for trial in trials]}
     finish({"suite": "sweep", **numbers}, failed, settings)
 

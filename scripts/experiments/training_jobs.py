@@ -33,6 +33,7 @@ from scripts.command_line.groups import train_settings
 from scripts.experiments.progress import Board, Running
 from scripts.experiments.settings import Settings
 from scripts.report.run_data import differing_values
+from scripts.report.tables import print_line
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -191,7 +192,7 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
     waiting = deque(job for job in jobs if not job.done)
     total = len(waiting)
     if total < len(jobs):
-        _print(console, f"{len(jobs) - total} of {len(jobs)} runs are trained already")
+        print_line(console, f"{len(jobs) - total} of {len(jobs)} runs are trained already")
     running: dict[Job, Process] = {}
     failed: dict[Job, str] = {}
     with _interrupt_jobs(running, console), Board(console, total) as board:
@@ -199,7 +200,7 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
             while waiting and len(running) < settings.parallel:
                 job = waiting.popleft()
                 verb = "resumes" if job.state() and job.contender.resumable else "starts"
-                _print(console, f"[{total - len(waiting)}/{total}] {job.name}: {verb}")
+                print_line(console, f"[{total - len(waiting)}/{total}] {job.name}: {verb}")
                 running[job] = _launch(job, settings)
             for job, process in list(running.items()):
                 if process.handle.poll() is None:
@@ -208,7 +209,7 @@ def run(jobs: Sequence[Job], settings: Settings, console: Console) -> dict[Job, 
                 seconds = time.monotonic() - process.started
                 if process.handle.returncode or not job.done:
                     failed[job] = _failure(job, process)
-                _print(console, f"{job.name}: " + (
+                print_line(console, f"{job.name}: " + (
                     f"FAILED after {seconds:.1f} s: {failed[job]}" if job in failed else f"done in {seconds:.1f} s"
                 ))  # fmt: skip
             watched = [Running(job.name, job.folder / "metrics.jsonl", job.total_steps) for job in running]
@@ -232,7 +233,7 @@ def _interrupt_jobs(running: dict[Job, Process], console: Console) -> Iterator[N
         for process in running.values():
             process.handle.wait()
         if running:
-            _print(console, "stopped; finished runs are kept, and the same command resumes the others")
+            print_line(console, "stopped; finished runs are kept, and the same command resumes the others")
 
 
 def _launch(job: Job, settings: Settings) -> Process:
@@ -267,7 +268,3 @@ def _failure(job: Job, process: Process) -> str:
         file.seek(process.log_start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].removeprefix("error: ") if lines else f"exit code {code}, and nothing in {job.log}"
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

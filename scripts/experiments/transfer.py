@@ -28,7 +28,7 @@ from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, make_contender
 from scripts.report import statistics as st
 from scripts.report.run_data import read_run
-from scripts.report.tables import interval, number, wide_console
+from scripts.report.tables import interval, number, print_line, wide_console
 from scripts.runner.evaluation import evaluate_agent
 from scripts.runner.files import read_yaml, write_json
 from scripts.runner.saved_run import load_run
@@ -176,7 +176,7 @@ def transfer(path: Path, plan: Plan, settings: Settings) -> None:
         raise ConfigError(f"{path}: judged changes {', '.join(unknown)}, which {plan.algorithm} does not have")
     pretraining = [pretraining_steps(arm) for arm in arms]
     console = wide_console()
-    console.print(f"{path.name}: {len(arms)} arms of {plan.algorithm} on {plan.env}", highlight=False)
+    print_line(console, f"{path.name}: {len(arms)} arms of {plan.algorithm} on {plan.env}")
     results, failed = compete(arms, settings, console)
     rows = [
         arm_result(result, steps, plan, settings.episodes) for result, steps in zip(results, pretraining, strict=True)

@@ -1,4 +1,4 @@
-"""Console tables: width, numbers and intervals."""
+"""Console output: lines, and tables with numbers and intervals."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def wide_console() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200  # rich would squeeze tables into 80 columns
     return console
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is: no wrapping, markup or highlighting."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def number(value: float | None) -> str:

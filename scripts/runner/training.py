@@ -22,6 +22,7 @@ from agents.run.run import Run
 from agents.run.tracking import Labels, TrackingSettings, TrackMode, make_tracker, new_run_id
 from envs.action_replays import RecordEpisodes
 from scripts.report.page import write_report
+from scripts.report.tables import print_line
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import evaluate_agent
@@ -66,7 +67,7 @@ def start(
     _show_plan(agent, envs, folder, console)
     for key, each in encoders.items():
         line = f"{each.arch} of {each.task}, {each.mode}; trained on {each.env_frames:,} env frames"
-        console.print(f"  encoder of '{key}': {line}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"  encoder of '{key}': {line}")
     if dry_run:
         return None
     replay = _allocate_replay(config, envs, agent, folder)
@@ -118,9 +119,9 @@ def resume(
     if record is not old:
         record.write(folder)
     _track(run, record, track or record.track)
-    console.print(f"resuming {folder.name} at env step {run.env_steps:,}", highlight=False)
+    print_line(console, f"resuming {folder.name} at env step {run.env_steps:,}")
     for line in _inexactness(saved, old):
-        console.print(line, highlight=False, soft_wrap=True)
+        print_line(console, line)
     return _train(saved.agent, envs, replay, run, record, console)
 
 
@@ -251,7 +252,7 @@ def _train(
         resumable = f"; go on with: {resume_line}" if resume_line else ""
         raise KeyboardInterrupt(f"stopped; the last saved checkpoint is {last}{resumable}") from error
     if result.interrupted and resume_line:
-        console.print(f"  go on with: {resume_line}", highlight=False, soft_wrap=True)
+        print_line(console, f"  go on with: {resume_line}")
     return result
 
 
@@ -282,7 +283,7 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
         path = run.folder / "videos" / f"{name}_step_{run.env_steps:012d}.mp4"
         video = record_video(agent, run.config, path, seed=run.config.seed + EVAL_SEED_OFFSET)
         run.tracker.video(f"video/{name}", path)
-        console.print(f"video of the {name} agent, score {video.score:g}: {path}", highlight=False)
+        print_line(console, f"video of the {name} agent, score {video.score:g}: {path}")
     except (OSError, ValueError, RuntimeError) as error:
         warnings.warn(f"no video of the {name} agent: {error}", stacklevel=2)
 
@@ -295,9 +296,9 @@ def _print_summary(result: TrainResult, config: TrainConfig, note: str, console:
         f"mean of the last {len(recent)} games {sum(recent) / len(recent):.2f}" if recent else "no game has ended yet"
     )
     line = f"{how} after {result.env_steps:,} env steps and {result.wall_seconds:.0f} s: {mean}"
-    console.print(line, highlight=False)
+    print_line(console, line)
     if note:
-        console.print(note, highlight=False)
+        print_line(console, note)
 
 
 def _finish_report(run: Run, console: Console) -> None:
@@ -311,4 +312,4 @@ def _finish_report(run: Run, console: Console) -> None:
     paths["W&B folder"] = run.tracker.finish()
     for name, path in paths.items():
         if path is not None:
-            console.print(f"  {name:<11}{path}", highlight=False, soft_wrap=True)
+            print_line(console, f"  {name:<11}{path}")

@@ -14,10 +14,9 @@ from networks.encoders import store
 from networks.files import write_atomically
 from networks.supervised import corpora, metrics
 from networks.supervised.mission_grammar import to_english
-from scripts.report.tables import wide_console
+from scripts.report.tables import print_line, wide_console
 from scripts.runner import mission_channels
 from scripts.supervised.options import RecordOptions
-from scripts.supervised.tables import print_line
 from scripts.supervised.tasks.mission_text import draw_distinct
 
 SPEAKER = "me-1"

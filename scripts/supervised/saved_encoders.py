@@ -20,7 +20,7 @@ from networks.encoders.base import build
 from networks.supervised.fit import fit
 from networks.supervised.models import Ensemble, SupervisedModel
 from networks.supervised.simplify import count_nonzero, prune, quantize
-from scripts.report.tables import number, wide_console
+from scripts.report.tables import number, print_line, wide_console
 from scripts.runner.files import check_folder
 from scripts.runner.origin import origin
 from scripts.supervised import modules
@@ -33,7 +33,7 @@ from scripts.supervised.options import (
     ProbeOptions,
     SimplifyOptions,
 )
-from scripts.supervised.tables import print_line, results_table
+from scripts.supervised.tables import results_table
 from scripts.supervised.tasks.base import Collected, DataOptions, Report, SupervisedTask
 from scripts.supervised.tasks.registry import TASKS, make_task, task_class
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
 from networks.encoders.base import ARCHITECTURES
@@ -56,8 +55,3 @@ def print_list() -> None:
         names = [name for name, (kind, _) in ARCHITECTURES.items() if kind == modality]
         table.add_row(modality, ", ".join(names))
     console.print(table)
-
-
-def print_line(console: Console, line: str) -> None:
-    """Print a line without wrapping, markup or highlighting."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -19,12 +19,12 @@ from networks.encoders import store
 from networks.supervised.data import Data, check_disjoint
 from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
 from networks.supervised.models import Ensemble, SupervisedModel
-from scripts.report.tables import wide_console
+from scripts.report.tables import print_line, wide_console
 from scripts.runner.files import RUNS, check_folder
 from scripts.supervised import modules
 from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.options import TrainOptions
-from scripts.supervised.tables import goal_lines, print_line, results_table
+from scripts.supervised.tables import goal_lines, results_table
 from scripts.supervised.tasks.base import Collected, DataOptions, Report, SupervisedTask
 
 MIN_EXAMPLES = 50
