@@ -110,7 +110,7 @@ def frame_stack(envs: gym.vector.VectorEnv) -> int:
     return game.frame_stack if game is not None else 1
 
 
-def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None:
+def fit_normalization(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None:
     """Fit the agent's input normalisation to random play if `input_norm` is center or running."""
     method = agent.config.input_norm
     if method == "scale" or not agent.normalizers():
@@ -128,8 +128,8 @@ def center_inputs(agent: Learner, envs: gym.vector.VectorEnv, seed: int) -> None
     if method == "running":
         assert isinstance(agent, RolloutLearner)  # validated: agents with a replay refuse running
         parts = {key: np.stack([row[key] for row in rows]) for key in obs} if isinstance(obs, dict) else np.stack(rows)
-        everything = torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool, device=agent.device)
-        agent.update_normalization(map_tree(agent.tensor, parts), everything)
+        all_rows = torch.ones(NORM_STEPS, envs.num_envs, dtype=torch.bool, device=agent.device)
+        agent.update_normalization(map_tree(agent.tensor, parts), all_rows)
         return
     samples = torch.from_numpy(np.concatenate(rows[:: max(envs.num_envs // 8, 1)]))
     for normalize in agent.normalizers():

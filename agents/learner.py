@@ -196,6 +196,7 @@ class Learner(ABC):
             groups = each.encoder.layer_groups()
             grouped = {id(parameter) for group in groups for parameter in group.parameters()}
             others = [parameter for parameter in each.encoder.parameters() if id(parameter) not in grouped]
+            # from the features down to the input; parameters outside all layers get the lowest rate
             for depth, parameters in enumerate([*(list(group.parameters()) for group in groups[::-1]), others]):
                 if parameters:
                     layers.append((parameters, config.encoder_lr_scale * config.encoder_lr_decay**depth))

@@ -1,4 +1,4 @@
-"""Missions of MiniGrid's games: as arrays, with wrong objects ending the game, or through other channels."""
+"""Missions of MiniGrid's games: as token ids, with wrong objects ending the game, or through other channels."""
 
 from __future__ import annotations
 

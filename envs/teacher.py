@@ -1,4 +1,4 @@
-"""Reward from a teacher: BabyAI's bot judges each step, the judgement is put into words, and these become reward.
+"""Reward from a teacher: BabyAI's bot judges each step, and a comment that expresses the judgement becomes reward.
 
 Sumers et al. 2021, "Learning rewards from linguistic feedback".
 """

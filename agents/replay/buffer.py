@@ -139,7 +139,7 @@ class Replay:
 
     @property
     def starts(self) -> tuple[int, int]:
-        """First and end of the sample starts whose window and bootstrap row are stored; start k is row k * stride."""
+        """Range (begin, end) of the sample starts whose rows are all stored; start k is row k * stride."""
         stride, last_row = self.layout.stride, self.next_row - self.layout.n_step - self.layout.window
         return -(-self.oldest_row // stride), last_row // stride + 1
 

@@ -64,7 +64,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
     config, space = agent.config, envs.single_observation_space
     needs = _needs(agent, envs)
     speed = agent.rehearse(envs) or _steps_per_second(agent, envs)
-    free_memory, free = machine.available_memory(), shutil.disk_usage(existing(folder)).free
+    free_memory, free_disk = machine.available_memory(), shutil.disk_usage(closest_existing(folder)).free
     arguments = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
     where = "replay in files on disk" if needs.spilled else "replay"
     replay = f"{needs.replay / 1e9:.3f} GB for {where} (exact), " if needs.replay else ""
@@ -79,13 +79,13 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
         "schedule": config.schedule_line(),
         "checkpoints": f"every {config.checkpoint_steps:,} env steps, in {folder}",
         "memory": f"{replay}about {needs.memory / 1e9:.1f} GB in all; {free_memory / 1e9:.1f} GB are free",
-        "disk": f"up to {needs.disk / 1e9:.2f} GB; {free / 1e9:.0f} GB are free",
+        "disk": f"up to {needs.disk / 1e9:.2f} GB; {free_disk / 1e9:.0f} GB are free",
         "predicted": f"{speed:,.0f} env steps/s on {hardware}: done in about {_duration(config.total_steps / speed)}",
     }
     warnings = warnings_for(config, space, game)
     if needs.memory > free_memory:
         warnings.append(f"this needs more memory than is free; lower {config.replay_option} or --num-envs")
-    if needs.disk > free:
+    if needs.disk > free_disk:
         warnings.append("this needs more disk than is free; choose another --run-dir or a smaller replay")
     return Plan({name: line for name, line in lines.items() if line or name != "note"}, warnings)
 
@@ -140,9 +140,9 @@ def _network(agent: Learner) -> str:
     return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
 
 
-def existing(folder: Path) -> Path:
+def closest_existing(folder: Path) -> Path:
     """Return the folder, or its closest parent that exists."""
-    return folder if folder.exists() else existing(folder.parent)
+    return folder if folder.exists() else closest_existing(folder.parent)
 
 
 def _duration(seconds: float) -> str:

@@ -81,7 +81,7 @@ class SB3RolloutConfig(SB3Config):
     """Settings that SB3's agents with rollouts share."""
 
     n_steps: int = 2048
-    """Rows of a rollout."""
+    """Rows collected from each environment between updates."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     ent_coef: float = 0.0
@@ -89,7 +89,7 @@ class SB3RolloutConfig(SB3Config):
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Gradients are scaled down to this norm."""
+    """Gradients of a larger norm are scaled down to it."""
     normalize_advantage: bool = True
     """Standardise the advantages of each minibatch."""
 
@@ -121,7 +121,7 @@ class SB3RolloutConfig(SB3Config):
         return []
 
     def tiny(self) -> dict[str, Any]:
-        """Return overrides that make the training small."""
+        """Return overrides for a run of seconds."""
         return {**super().tiny(), "n_steps": 32}
 
 
@@ -170,7 +170,7 @@ class SB3PPOConfig(SB3RolloutConfig):
         return f"{self.n_epochs} x {-(-self.n_steps * self.num_envs // self.batch_size)} updates each"
 
     def tiny(self) -> dict[str, Any]:
-        """Return overrides that make the training small."""
+        """Return overrides for a run of seconds."""
         return {**super().tiny(), "batch_size": 16, "n_epochs": 2}
 
 
@@ -193,7 +193,7 @@ class SB3RecurrentPPOConfig(SB3PPOConfig):
         return {"lstm_hidden_size": self.lstm_hidden_size}
 
     def tiny(self) -> dict[str, Any]:
-        """Return overrides that make the training small."""
+        """Return overrides for a run of seconds."""
         return {**super().tiny(), "lstm_hidden_size": 16}
 
 
@@ -225,7 +225,7 @@ class SB3DQNConfig(SB3Config):
     exploration_final_eps: float = 0.05
     """Epsilon at the end."""
     max_grad_norm: float | None = 10.0
-    """Gradients are scaled down to this norm."""
+    """Gradients of a larger norm are scaled down to it."""
 
     def validate(self) -> None:
         """Raise ConfigError at the first impossible value."""
@@ -273,7 +273,7 @@ class SB3DQNConfig(SB3Config):
         return []
 
     def tiny(self) -> dict[str, Any]:
-        """Return overrides that make the training small."""
+        """Return overrides for a run of seconds."""
         small = {"buffer_size": 400, "learning_starts": 50, "batch_size": 8, "target_update_interval": 10}
         return {**super().tiny(), **small, "train_freq": 4, "gradient_steps": 1}
 
@@ -299,5 +299,5 @@ class SB3QRDQNConfig(SB3DQNConfig):
         return {"n_quantiles": self.n_quantiles}
 
     def tiny(self) -> dict[str, Any]:
-        """Return overrides that make the training small."""
+        """Return overrides for a run of seconds."""
         return {**super().tiny(), "n_quantiles": 8}

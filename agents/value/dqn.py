@@ -135,7 +135,10 @@ class DQNConfig(ReplayConfig):
 
 
 class Outputs(NamedTuple):
-    """Outputs of both networks for one minibatch: [B, ...], or [L, B, ...] for sequences."""
+    """Outputs of both networks for one minibatch: [B, ...], or [L, B, ...] for sequences.
+
+    Each is the output of the agent's own head, such as `QOutput` or `QuantileOutput`; all have action values `q`.
+    """
 
     online: Any
     """Online network at `obs`, with gradient."""
@@ -172,7 +175,8 @@ class DQN(ReplayLearner):
         self, obs: Any, first: np.ndarray, carry: Tensor, env_steps: int | None, rng: torch.Generator
     ) -> tuple[np.ndarray, Tensor, dict[str, np.ndarray]]:
         """Act epsilon-greedily; extras: `value`, the greedy action value [N]."""
-        output, carry = self.forward(obs, first, carry, None if env_steps is None else rng)
+        noise = None if env_steps is None else rng  # evaluation uses noisy layers' mean weights
+        output, carry = self.forward(obs, first, carry, noise)
         action = epsilon_greedy(output.q, self.config.epsilon(env_steps, len(first)), rng)
         value = self.unscaled(output.q.amax(dim=1))
         return action.cpu().numpy(), carry, {"value": value.cpu().numpy()}

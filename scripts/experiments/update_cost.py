@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from agents.build import build_agent, build_replay, center_inputs, frame_stack, resolve_machine
+from agents.build import build_agent, build_replay, fit_normalization, frame_stack, resolve_machine
 from agents.errors import ConfigError
 from agents.interface import Row
 from agents.loops import RolloutCollector, interact
@@ -87,7 +87,7 @@ class Learning:
     def __init__(self, algorithm: str, config: Any):
         envs = environments(config, config.num_envs)
         self.agent: Any = build_agent(algorithm, config, envs, resolve_machine(config, envs))
-        center_inputs(self.agent, envs, 0)
+        fit_normalization(self.agent, envs, 0)
         self.rng = torch.Generator(self.agent.device).manual_seed(0)
         collector, self.seen = RolloutCollector(config.rollout_length, self.agent.device), []
         for row in islice(interact(self.agent, envs, range(config.num_envs), self.rng, 0), config.rollout_length):

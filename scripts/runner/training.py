@@ -71,7 +71,7 @@ def start(
     if dry_run:
         return None
     replay = _allocate_replay(config, envs, agent, folder)
-    build.center_inputs(agent, envs, config.seed)
+    build.fit_normalization(agent, envs, config.seed)
     record = RunRecord(
         algorithm, config, envs.game.to_json(), spaces, facts, origin(), new_run_id(), tracking.track, videos,
         Labels(tracking.project, tracking.group or f"{algorithm}__{config.env}", tracking.tags), encoders,
@@ -209,7 +209,7 @@ def _allocate_replay(config: Any, envs: RecordEpisodes, agent: Learner, folder: 
     layout = build.replay_layout(config, envs, agent.carry_dim)
     if layout is None:
         return None
-    return build.build_replay(layout, agent.device, config.replay_storage, preflight.existing(folder))
+    return build.build_replay(layout, agent.device, config.replay_storage, preflight.closest_existing(folder))
 
 
 def _make_run(folder: Path, config: TrainConfig, console: Console) -> Run:

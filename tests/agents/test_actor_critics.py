@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.build import build_agent, center_inputs
+from agents.build import build_agent, fit_normalization
 from agents.errors import ConfigError
 from agents.interface import Rollout
 from agents.loops import interact
@@ -143,7 +143,7 @@ def test_inputs_are_normalised_by_all_live_rows_and_statistics_are_saved(
     config = settings(algorithm, input_norm="running", checkpoint_steps=320)
     envs = vector(Shifted, 4)
     agent = build_agent(algorithm, config, envs, CPU)
-    center_inputs(agent, envs, 0)
+    fit_normalization(agent, envs, 0)
     seen: list[torch.Tensor] = []
     follow = agent.update_normalization  # type: ignore[attr-defined]
 

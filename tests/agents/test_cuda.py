@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.build import build_agent, center_inputs
+from agents.build import build_agent, fit_normalization
 from agents.learner import Learner
 from agents.loops import interact
 from agents.presets.registry import OURS
@@ -52,7 +52,7 @@ def test_an_agent_trained_on_a_gpu_acts_alike_on_a_cpu(
     config = small(algorithm, name, core)
     envs = environments(config, config.num_envs, threads=1)
     agent = build_agent(algorithm, config, envs, MachineFacts("cuda", 1, bf16))
-    center_inputs(agent, envs, config.seed)
+    fit_normalization(agent, envs, config.seed)
     run = fit(agent, envs, tmp_path)
     envs.close()
     assert run.updates > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.build import build_agent, center_inputs
+from agents.build import build_agent, fit_normalization
 from agents.config import RolloutConfig, TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
@@ -66,7 +66,7 @@ def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, R
     """Train as `train.py` does, to the last checkpoint."""
     envs = environments(config, config.num_envs, threads=1)
     agent = build_agent(algorithm, config, envs, CPU)
-    center_inputs(agent, envs, config.seed)
+    fit_normalization(agent, envs, config.seed)
     run = fit(agent, envs, folder)
     envs.close()
     return agent, run
