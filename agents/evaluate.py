@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 
-from agents.interface import GameSpec
+from agents.interface import EpisodeRecord, GameSpec
 from agents.learner import Learner
 from agents.loops import interact
 from agents.run.checkpoint import weights_sha256
@@ -22,8 +21,8 @@ STUCK_STEPS = 200_000
 class Evaluation:
     """The games that one agent played, in the order (game of that environment, environment)."""
 
-    records: list[Any]
-    """The `EpisodeRecord` of each game."""
+    records: list[EpisodeRecord]
+    """The record of each game."""
     values: list[list[float]]
     """The agent's value of the observation at each step of each game."""
     weights_sha256: str
@@ -66,7 +65,7 @@ def evaluate(agent: Learner, envs: gym.vector.VectorEnv, episodes: int, seed: in
     quota = np.full(envs.num_envs, episodes // envs.num_envs)
     quota[: episodes % envs.num_envs] += 1
     rng = torch.Generator(agent.device).manual_seed(seed)
-    records: list[tuple[int, int, Any, list[float]]] = []
+    records: list[tuple[int, int, EpisodeRecord, list[float]]] = []
     played, length = np.zeros(envs.num_envs, int), np.zeros(envs.num_envs, int)
     values: list[list[float]] = [[] for _ in range(envs.num_envs)]
     for row in interact(agent, envs, [seed + k for k in range(envs.num_envs)], rng):

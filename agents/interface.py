@@ -149,6 +149,25 @@ class GameSpec(Protocol):
         """12 hex digits, equal only for games whose scores are comparable."""
 
 
+class EpisodeRecord(Protocol):
+    """The facts about a finished game that agents read; implemented by `envs.episode_record.EpisodeRecord`."""
+
+    @property
+    def env(self) -> int:
+        """Index of its environment."""
+
+    @property
+    def length(self) -> int:
+        """Agent steps."""
+
+    @property
+    def episode_return(self) -> float:
+        """Undiscounted sum of the game's raw rewards."""
+
+    def to_json(self, **extras: Any) -> str:
+        """Return the record, with `extras`, as one line of JSON."""
+
+
 class OptimizerState(TypedDict):
     """State of an agent's optimizer, for checkpoints."""
 

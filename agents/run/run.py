@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from agents.config import TrainConfig
 from agents.errors import CheckpointError, ConfigError, RunError
-from agents.interface import Agent, Metrics, Row
+from agents.interface import Agent, EpisodeRecord, Metrics, Row
 from agents.replay.buffer import Replay
 from agents.run import checkpoint
 from agents.run.checkpoint import Counters
@@ -162,8 +162,8 @@ class Run:
         """Count the row's env steps, and log the games that ended in it."""
         self.count(int(np.count_nonzero(~row.dead)), row.next_info.get("episodes", ()))
 
-    def count(self, env_steps: int, episodes: Iterable[Any]) -> None:
-        """Add `env_steps`, and log `episodes`, the `EpisodeRecord`s of the games that ended."""
+    def count(self, env_steps: int, episodes: Iterable[EpisodeRecord]) -> None:
+        """Add `env_steps`, and log the games that ended."""
         self.env_steps += env_steps
         for record in episodes:
             self.returns.append(record.episode_return)

@@ -5,7 +5,7 @@ The only file that imports Stable-Baselines3 at the top; `agent.py` imports it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.errors import ConfigError
-from agents.interface import Agent
+from agents.interface import Agent, EpisodeRecord
 from agents.loops import learning_signal
 from agents.run.run import Run, Segment
 from agents.sb3.config import SB3A2CConfig, SB3Config, SB3DQNConfig, SB3PPOConfig, SB3QRDQNConfig, SB3RecurrentPPOConfig
@@ -72,7 +72,7 @@ class Vector(VecEnv):
         envs: Any,
         config: SB3Config,
         seeds: Sequence[int],
-        count: Callable[[int, Any], None] = _ignore,
+        count: Callable[[int, Iterable[EpisodeRecord]], None] = _ignore,
         record_time: Callable[[str], None] = _ignore,
     ):
         self.envs, self.config, self.seeds, self.count, self.record_time = envs, config, list(seeds), count, record_time

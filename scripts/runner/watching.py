@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.config import TrainConfig
 from agents.errors import ConfigError
-from agents.evaluate import evaluate
+from agents.evaluate import Evaluation, evaluate
 from agents.learner import Learner
 from agents.settings import ChannelName
 from envs.action_replays import EpisodeRecord, load_replays, previous_episodes, resimulate
@@ -57,7 +57,7 @@ def watch_run(
     videos = []
     for game in range(episodes):
         result = evaluate(saved.agent, envs, 1, seed_of(seed + game, 0xA7C4))
-        record, overlay = result.records[0], score_and_value(result.values[0], understood)
+        record, overlay = _only_record(result), score_and_value(result.values[0], understood)
         if progress:
             print(f"game {game + 1}: score {record.episode_return:g} in {record.length} steps")
         name = f"{saved.checkpoint.name}_game_{seed + game}_return_{record.episode_return:g}"
@@ -113,7 +113,13 @@ def record_video(agent: Learner, config: TrainConfig, path: Path, seed: int) -> 
         result = evaluate(agent, envs, 1, seed)
     finally:
         envs.close()
-    return _write(result.records[0], [], path, score_and_value(result.values[0]))
+    return _write(_only_record(result), [], path, score_and_value(result.values[0]))
+
+
+def _only_record(result: Evaluation) -> EpisodeRecord:
+    (record,) = result.records
+    assert isinstance(record, EpisodeRecord)
+    return record
 
 
 def score_and_value(values: Sequence[float], mission: str | None = None) -> Overlay:
