@@ -108,9 +108,9 @@ class ReplayConfig(OptimizerSettings, TrainConfig):
     replay_ratio: float = 0.25
     """Gradient updates per env step."""
     target_period: int = 1000
-    """Updates between copies of the online network to the target network."""
+    """Gradient updates between updates of the target network."""
     target_tau: float = 1.0
-    """Share of the online network in such a copy: below 1 the target moves towards it (with a period of 1, softly)."""
+    """Step of the target network towards the online network at each of these updates; 1 copies it."""
     n_step: int = 1
     """Rewards summed before bootstrapping."""
     priority_exponent: float = 0.5

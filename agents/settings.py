@@ -193,5 +193,5 @@ class RunSettings(Settings):
             self.require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("eval_episodes", "threads", "seed"):
             self.require(getattr(self, name) >= 0, name, "must not be negative")
-        self.require(self.seed < 2_000_000_000, "seed", "must be below 2000000000, for emulators take 31 bits")
+        self.require(self.seed < 2_000_000_000, "seed", "must be below 2000000000, since emulators take 31 bits")
         super().validate()

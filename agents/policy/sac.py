@@ -53,7 +53,7 @@ class SACConfig(ReplayConfig):
     batch_size: int = 64
     """Transitions, or sequences, in a minibatch."""
     target_period: int = 2000
-    """Updates between copies of the critics to the target network."""
+    """Gradient updates between updates of the target network, which has critics only."""
     alpha: float = 1.0
     """Initial temperature: reward per nat of entropy."""
     target_entropy_scale: float = 0.89

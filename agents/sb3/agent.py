@@ -104,7 +104,7 @@ class StableBaseline(Learner):
         raise TypeError("Stable-Baselines3's agents learn in train() only")
 
     def train(self, envs: Any, run: Run, replay: Replay | None = None) -> None:
-        """Call SB3's `learn()` until the run is over; `replay` is unused, for SB3 has its own."""
+        """Call SB3's `learn()` until the run is over; `replay` is unused, since SB3 has its own."""
         for segment in run.segments():
             vector = self.adapters.Vector(envs, self.config, segment.seeds, run.count, run.clock.record_time)
             self.sb3.set_env(vector)

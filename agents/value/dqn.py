@@ -54,7 +54,7 @@ class DQNConfig(ReplayConfig):
     noisy_sigma: float = 0.5
     """Initial noise of these layers (sigma_0)."""
     head_hidden: int = 0
-    """Units of a hidden layer in the head (in each stream), in place of the one after convolutions; 0: none."""
+    """Units of a hidden layer in the head (in each stream), instead of the layer after the convolutions; 0: none."""
     munchausen: bool = False
     """Add the log-probability of the action taken to the reward, and bootstrap softly; `double` has no effect then."""
     munchausen_alpha: float = 0.9

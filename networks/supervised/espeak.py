@@ -1,4 +1,4 @@
-"""Synthetic speech from espeak-ng: the system's library, or the one in the package espeakng-loader (extra `speech`).
+"""Synthetic speech from espeak-ng: the system's library, or the package espeakng-loader (extra `speech`).
 
 Results on synthetic speech say nothing about human speech. espeak-ng is licensed under the GPL; it is optional and not
 part of this project.
