@@ -94,11 +94,15 @@ class RolloutLearner(Learner):
     @torch.no_grad()
     def advantage(self, rollout: Rollout, trace: float) -> Tensor:
         """Return generalized advantages [T, N] in units of the reward; `trace` is the lambda."""
-        next_value = self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])
         return gae(
-            rollout.reward, rollout.extras["value"], next_value, rollout.terminated, rollout.truncated,
+            rollout.reward, rollout.extras["value"], self.next_value(rollout), rollout.terminated, rollout.truncated,
             self.config.gamma, trace,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def next_value(self, rollout: Rollout) -> Tensor:
+        """Return the value [N] of the observation after the last row, in units of the reward."""
+        return self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])
 
     @abstractmethod
     def value(self, output: Any) -> Tensor:

@@ -70,13 +70,12 @@ class Impala(ActorCritic):
     def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return rewards, ends, log-probabilities and values from acting, and on-policy targets, [T, N] each.
 
-        `last_value` holds the value after the last row in each row, so that each minibatch has it. The targets are for
+        `next_value`, after the last row, is repeated in all rows, so that each minibatch has it. The targets are for
         summary and value scale only: the loss computes its own with the current policy.
         """
-        last_value = self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])
         rows = {name: getattr(rollout, name) for name in ("reward", "terminated", "truncated")}
         rows |= {"log_prob": rollout.extras["log_prob"], "value": rollout.extras["value"]}
-        rows["last_value"] = last_value.expand_as(rollout.reward)
+        rows["next_value"] = self.next_value(rollout).expand_as(rollout.reward)
         target, _ = self._vtrace(torch.ones_like(rollout.reward), rows, rows["value"])
         return {**rows, "target": target}
 
@@ -84,7 +83,7 @@ class Impala(ActorCritic):
         """Return targets and advantages [T, N] for `ratio` and `value` [T, N] of the current policy."""
         config = self.config
         return vtrace(
-            ratio, rows["reward"], value, rows["last_value"][-1], rows["terminated"], rows["truncated"], config.gamma,
+            ratio, rows["reward"], value, rows["next_value"][-1], rows["terminated"], rows["truncated"], config.gamma,
             config.gae_lambda, config.rho_bar, config.c_bar,
         )  # fmt: skip
 

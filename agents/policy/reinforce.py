@@ -56,12 +56,11 @@ class Reinforce(ActorCritic):
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return values, returns and advantages [T, N]; `mask` leaves out steps whose episode has not ended."""
-        value = rollout.extras["value"]
-        last = self.value(self.model(rollout.next_obs, rollout.next_carry, rollout.next_first)[0])
+        value, next_value = rollout.extras["value"], self.next_value(rollout)
         if not self.config.baseline:
-            value, last = torch.zeros_like(value), torch.zeros_like(last)
+            value, next_value = torch.zeros_like(value), torch.zeros_like(next_value)
         target, known = rewards_to_go(
-            rollout.reward, value, last, rollout.terminated, rollout.truncated, self.config.gamma
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.config.gamma
         )
         mask = (known & ~rollout.dead).float()
         return {"value": value, "target": target, "advantage": target - value, "mask": mask}
