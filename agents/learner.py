@@ -90,12 +90,12 @@ class Learner(ABC):
         """Train until the run is over; `replay` is None for an agent that learns without one."""
 
     @classmethod
-    def require(cls) -> None:
+    def check_installed(cls) -> None:
         """Raise ConfigError with the pip line unless the packages that this agent needs are installed."""
         return
 
-    def rehearse(self, envs: gym.vector.VectorEnv) -> float | None:
-        """Train a copy for a moment, return env steps per second; None leaves the measurement to the pre-flight."""
+    def measure_speed(self, envs: gym.vector.VectorEnv) -> float | None:
+        """Return env steps per second of a copy in training; None leaves the measurement to the pre-flight."""
         return None
 
     def build_torso(self, activation: type[nn.Module], **style: Any) -> Torso:

@@ -63,7 +63,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
     """Describe the training into `folder`; plays and learns for about a second with a copy of the agent."""
     config, space = agent.config, envs.single_observation_space
     needs = _needs(agent, envs)
-    speed = agent.rehearse(envs) or _steps_per_second(agent, envs)
+    speed = agent.measure_speed(envs) or _steps_per_second(agent, envs)
     free_memory, free_disk = machine.available_memory(), shutil.disk_usage(closest_existing(folder)).free
     arguments = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
     where = "replay in files on disk" if needs.spilled else "replay"

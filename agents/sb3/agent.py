@@ -39,7 +39,7 @@ class StableBaseline(Learner):
         self, config: TrainConfig, observation_space: spaces.Space, action_space: spaces.Space, machine: MachineFacts
     ):
         super().__init__(config, observation_space, action_space, machine)
-        self.require()
+        self.check_installed()
         from agents.sb3 import adapters
 
         self.adapters = adapters
@@ -54,7 +54,7 @@ class StableBaseline(Learner):
         self.layers = (lstm.num_layers, lstm.hidden_size) if lstm is not None else None
 
     @classmethod
-    def require(cls) -> None:
+    def check_installed(cls) -> None:
         """Raise ConfigError with the pip line unless Stable-Baselines3 and its contrib are installed."""
         if any(importlib.util.find_spec(name) is None for name in ("stable_baselines3", "sb3_contrib")):
             raise ConfigError("no Stable-Baselines3: pip install -c constraints.txt -e '.[sb3]'")
@@ -114,8 +114,8 @@ class StableBaseline(Learner):
             self.policy.set_training_mode(False)
             run.checkpoint(self, segment)
 
-    def rehearse(self, envs: Any) -> float:
-        """Train a copy for a moment; return env steps per second."""
+    def measure_speed(self, envs: Any) -> float:
+        """Return env steps per second of a copy in training, measured for a moment."""
         changes: dict[str, Any] = {"learning_starts": 0, "buffer_size": 1_000} if self.value_based else {}
         vector = self.adapters.Vector(envs, self.config, range(envs.num_envs))
         trial: Any = self.adapters.build(self.config, vector, self.device, **changes)

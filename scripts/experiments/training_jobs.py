@@ -70,7 +70,7 @@ def make_contender(
     Without a preset, Stable-Baselines3's agents take their zoo's settings for the game, where it has some.
     """
     if algorithm in ALGORITHMS:
-        ALGORITHMS[algorithm][1].require()
+        ALGORITHMS[algorithm][1].check_installed()
         check_id(env)
         if preset is None and zoo_preset(algorithm, env, family(env)) is not None:
             preset = "zoo"

@@ -101,7 +101,7 @@ def test_training_games_can_be_resimulated(tmp_path: Path) -> None:
 
 def test_a_baseline_is_evaluated_as_our_agents_are(tmp_path: Path) -> None:
     agent, _ = trained("sb3-recurrent-ppo", "CartPole-v1", tmp_path / "run")
-    assert agent.rehearse(make_envs("CartPole-v1", 2)) > 0
+    assert agent.measure_speed(make_envs("CartPole-v1", 2)) > 0
     result = evaluate(agent, make_envs("CartPole-v1", 2), 4, 7)
     assert result.episodes == 4
     assert result.return_mean >= 8
