@@ -23,6 +23,7 @@ from scripts.command_line.errors import UsageError, run_main
 from scripts.command_line.options import option_names, parse
 
 PROGRAM = "evaluate.py"
+OWN = "(default: the run's own)"
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class EvaluateOptions:
     """latest, best, or a checkpoint's name."""
     json: bool = False
     """Print only the JSON line."""
-    env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
+    env_kwargs: Annotated[dict[str, int | float | bool | str], arg(help_behavior_hint="")] = field(default_factory=dict)
     """Arguments of the environment to change, in pairs: --env-kwargs flicker 0.5."""
-    repair: Annotated[str | None, arg(metavar="R")] = None
-    """Repair of failing sensors, as for train.py; None keeps the run's own."""
-    mission_channel: ChannelName | None = None
-    """Form of missions; None keeps the run's own."""
-    interpreter: Annotated[Path | None, arg(metavar="RUN")] = None
-    """Folder of a translation or speech-to-text task that turns missions into English; None keeps the run's own."""
+    repair: Annotated[str | None, arg(metavar="R", help_behavior_hint=OWN)] = None
+    """Repair of failing sensors, as for train.py."""
+    mission_channel: Annotated[ChannelName | None, arg(help_behavior_hint=OWN)] = None
+    """Form of missions."""
+    interpreter: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint=OWN)] = None
+    """Folder of a translation or speech-to-text task that turns missions into English."""
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Overview(TrainOptions):
-    """Options of `train.py --help`, which knows no algorithm yet."""
+    """Options of `train.py --help` and `--list`, without those of an algorithm."""
 
     env: Annotated[str, arg(metavar="ID", help_behavior_hint="")] = ""
     """Environment id, such as ALE/Pong-v5, MinAtar/Breakout-v1 or CartPole-v1."""

@@ -38,11 +38,11 @@ class RunOptions:
     """Seed of the first game."""
     checkpoint: Annotated[str, arg(metavar="NAME")] = "latest"
     """latest, best, or a checkpoint's name."""
-    mission_channel: ChannelName | None = None
-    """Form of missions; None keeps the run's own."""
-    interpreter: Annotated[Path | None, arg(metavar="RUN")] = None
-    """Folder of a translation or speech-to-text task that turns missions into English; None keeps the run's own."""
-    say: Annotated[str | None, arg(metavar="TEXT|WAV")] = None
+    mission_channel: Annotated[ChannelName | None, arg(help_behavior_hint="(default: the run's own)")] = None
+    """Form of missions."""
+    interpreter: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="(default: the run's own)")] = None
+    """Folder of a translation or speech-to-text task that turns missions into English."""
+    say: Annotated[str | None, arg(metavar="TEXT|WAV", help_behavior_hint="")] = None
     """Mission in place of the game's own, as text or a recording."""
 
 
@@ -64,8 +64,8 @@ class WatchOptions:
     """Run folder, or a .jsonl file from its replays folder."""
     scale: Annotated[int, arg(metavar="X")] = 1
     """Factor by which the picture is enlarged."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder of the videos; None is RUN/videos."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: RUN/videos)")] = None
+    """Folder of the videos."""
     live: bool = False
     """Show a window instead of writing videos."""
     run: RunOptions = RunOptions()

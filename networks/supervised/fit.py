@@ -35,8 +35,7 @@ class FitConfig:
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     schedule: ScheduleName = "cosine"
-    """Learning rate schedule. step: divided by 10 after 60 and 85 % of the updates; onecycle: up, then down (Smith &
-    Topin 2018); plateau: halved after every 2 epochs without a better validation score."""
+    """step: divided by 10 at 60 and 85 %; onecycle: Smith & Topin (2018); plateau: halved after 2 epochs of no gain."""
     warmup: float = 0.05
     """Share of the updates with a linear warm-up from 0."""
     weight_decay: float = 0.0
@@ -44,15 +43,13 @@ class FitConfig:
     max_grad_norm: float = 5.0
     """Maximum gradient norm; larger gradients are clipped."""
     early_stop: int = 0
-    """Stop after this many epochs without a better validation score; 0: never. The best epoch's weights are restored
-    in any case."""
+    """Stop after this many epochs without a better validation score; 0: never. The best epoch's weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class in the loss by its inverse frequency."""
     sampler: Literal["uniform", "balanced"] = "uniform"
     """balanced: sample each class of the first head equally often."""
     normalize: Literal["mean-image", "per-channel", "range"] = "mean-image"
-    """Input normalisation: mean and deviation of each pixel or value over the training examples; of each image channel;
-    or the value range alone, such as 0 to 255."""
+    """Input normalisation: mean and deviation over training examples of each pixel or channel; or the value range."""
     average: Literal["none", "swa"] = "none"
     """swa: average the weights over the last quarter of the epochs (Izmailov et al. 2018)."""
     cycles: int = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
@@ -56,24 +56,28 @@ def parse_with_settings(
     own: list[tuple[str, Any, Any]] = []
     for each in fields(command):  # type: ignore[arg-type]
         hint = hints[each.name]
-        kept = field(default=each.default, default_factory=each.default_factory)  # type: ignore[call-overload]
-        own.append((each.name, hint if is_dataclass(hint) else Annotated[hint, arg(help=documents[each.name])], kept))
+        default = field(default=each.default, default_factory=each.default_factory)  # type: ignore[call-overload]
+        own.append(
+            (each.name, hint if is_dataclass(hint) else Annotated[hint, arg(help=documents[each.name])], default)
+        )
     last = [entry for entry in own if is_dataclass(entry[1])]
-    groups = grouped(type(config), {option.name.replace("-", "_") for option in options_of(command)})
-    settings = [(name, kind, field(default=_filled(kind, config))) for name, kind in groups.items()]
+    empty = {each.name for each in fields(config) if getattr(config, each.name) in ("", (), {})}
+    groups = grouped(type(config), {option.name.replace("-", "_") for option in options_of(command)}, empty)
+    settings = [
+        (name, kind, field(default=kind(*(getattr(config, each.name) for each in fields(kind)))))
+        for name, kind in groups.items()
+    ]
     kind = make_dataclass("Options", [*(entry for entry in own if entry not in last), *settings, *last], kw_only=True)
     parsed: Any = parse(kind, words, prog=prog, owner=owner)
     changed = {each.name: getattr(getattr(parsed, name), each.name) for name in groups for each in fields(groups[name])}
     return Parsed(command(**{name: getattr(parsed, name) for name, *_ in own}), replace(config, **changed))
 
 
-def _filled(kind: Any, config: TrainConfig) -> Any:
-    """Return an instance of a group with the values of `config`."""
-    return kind(*(getattr(config, each.name) for each in fields(kind)))
+def grouped(config: type[TrainConfig], without: set[str], empty: Collection[str] = ()) -> dict[str, type]:
+    """Return a dataclass for each heading, with the fields of `config` that belong there, but for those `without`.
 
-
-def grouped(config: type[TrainConfig], without: set[str]) -> dict[str, type]:
-    """Return a dataclass for each heading, with the fields of `config` that belong there, but for those `without`."""
+    The help shows no default of the `empty` ones.
+    """
     hints, documents = get_type_hints(config), documentation(config)
     owners = {name: heading for heading, kind in GROUPS.items() for name in get_type_hints(kind)}
     headings: dict[str, list[str]] = {"algorithm": [], **{heading: [] for heading in GROUPS}}
@@ -82,11 +86,17 @@ def grouped(config: type[TrainConfig], without: set[str]) -> dict[str, type]:
             headings[owners.get(name, "algorithm")].append(name)
     return {
         heading: make_dataclass(
-            heading, [(name, Annotated[hints[name], arg(help=documents.get(name, ""))]) for name in names],
+            heading,
+            [(name, Annotated[hints[name], _argument(documents.get(name, ""), name in empty)]) for name in names],
             namespace={"__doc__": ""}, frozen=True,
         )
         for heading, names in headings.items()
     }  # fmt: skip
+
+
+def _argument(text: str, empty: bool) -> Any:
+    """Return the help of an option, without the default if that is empty."""
+    return arg(help=text, help_behavior_hint="") if empty else arg(help=text)
 
 
 def _own_first(config: type[TrainConfig]) -> list[str]:
@@ -101,7 +111,7 @@ def _own_first(config: type[TrainConfig]) -> list[str]:
 
 def documentation(kind: type) -> Mapping[str, str]:
     """Return the docstring below each field of a dataclass, those of its bases included."""
-    found: dict[str, str] = {}
+    documents: dict[str, str] = {}
     for each in reversed(kind.__mro__[:-1]):
         try:
             body: Any = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
@@ -111,5 +121,5 @@ def documentation(kind: type) -> Mapping[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(below, ast.Expr):
                 text = getattr(below.value, "value", None)
                 if isinstance(text, str):
-                    found[ast.unparse(statement.target)] = " ".join(text.split())
-    return found
+                    documents[ast.unparse(statement.target)] = " ".join(text.split())
+    return documents

@@ -52,13 +52,13 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def value_of(option: str, argv: Sequence[str]) -> str | None:
-    """Return the value of an option that a command reads before it knows all its options; None without one."""
-    found = None
-    for name, *values in split(argv):
-        name, equals, value = name.partition("=")
+    """Return the last value of an option that decides which options a command has; None without one."""
+    result = None
+    for first, *values in split(argv):
+        name, equals, value = first.partition("=")
         if name == option:
-            found = value if equals else (values[0] if values else None)
-    return found
+            result = value if equals else (values[0] if values else None)
+    return result
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,18 @@ class Option:
 def options_of(kind: type) -> list[Option]:
     """Return the options that a dataclass gives a command, those of its groups included."""
     assert is_dataclass(kind)
-    hints, found = get_type_hints(kind, include_extras=True), []
+    hints = get_type_hints(kind, include_extras=True)
+    options: list[Option] = []
     for field in fields(kind):
         hint = hints[field.name]
         extras = getattr(hint, "__metadata__", ()) if get_origin(hint) is Annotated else ()
         plain = get_args(hint)[0] if extras else hint
         if is_dataclass(plain):
-            found += options_of(plain)  # type: ignore[arg-type]
+            options += options_of(plain)  # type: ignore[arg-type]
             continue
         names = [name for extra in extras if (name := getattr(extra, "name", None))]
-        found.append(Option((names or [field.name])[0].replace("_", "-"), plain, Positional in extras))
-    return found
+        options.append(Option((names or [field.name])[0].replace("_", "-"), plain, Positional in extras))
+    return options
 
 
 def split(argv: Sequence[str]) -> list[list[str]]:

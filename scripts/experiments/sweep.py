@@ -129,7 +129,7 @@ def run_trials(
 
 
 def number_of_trials(plan: SweepFile, count: int | None) -> int:
-    """Return how many trials to make; raise ConfigError where neither command line nor file says so."""
+    """Return how many trials to make; raise ConfigError where command line and file lack it."""
     if count is not None and count < 1:
         raise ConfigError(f"--count must be at least 1, not {count}")
     count = count or plan.run_cap

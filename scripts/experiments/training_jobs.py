@@ -1,7 +1,7 @@
 """Trainings as jobs: each in its own process and folder, several side by side; they can be stopped and repeated.
 
-A finished training is not trained again, and an interrupted one is resumed. Nothing here knows how an agent learns:
-jobs run `train.py` and read the folders that it leaves.
+A finished training is not trained again, and an interrupted one is resumed. Jobs run `train.py` and
+read the folders that it leaves.
 """
 
 from __future__ import annotations

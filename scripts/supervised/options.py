@@ -10,7 +10,10 @@ from tyro.conf import Positional, arg
 
 from networks.supervised.fit import FitConfig
 
-Runs = Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="")]
+Runs = Annotated[
+    Positional[tuple[Path, ...]],
+    arg(metavar="RUN...", help="Folders made by pretrain.py.", help_behavior_hint="(required)"),
+]
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ class TrainOptions:
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     fit: FitConfig = field(default_factory=FitConfig)
     repair: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """Repair observations. Missing values: zero, last, mean, median, knn, iterative; noise in images or sound: median,
-    gaussian, wiener, spectral-gate (sound)."""
+    """Fill gaps (zero, last, mean, median, knn, iterative), filter (median, gaussian, wiener, spectral-gate)."""
     augment: Annotated[tuple[str, ...] | None, arg(metavar="NAME...", help_behavior_hint="(default: the task's)")] = (
         None
     )
