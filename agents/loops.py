@@ -81,7 +81,7 @@ def learning_signal(
 
 
 def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, run: Run, config: ReplayConfig) -> None:
-    """Add each row to the replay and make the updates that are due, until the run is over."""
+    """Add each row to the replay and take the gradient steps that are due, until the run is over."""
     for segment in run.segments():
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time

@@ -85,7 +85,7 @@ class NetworkSettings(Settings):
     of all play."""
     fusion: Literal["concat", "film", "kernels", "attention"] = "concat"
     """Fusion of the parts of a Dict observation: concat; film (the other parts scale and shift the image's channels);
-    kernels (the other parts make the kernels that search the image); attention (the other parts attend over it)."""
+    kernels (the other parts compute 1x1 convolutions over the image); attention (the other parts attend over it)."""
     core: CoreName = "none"
     """Memory: none, gru or lstm."""
     core_size: int = 256

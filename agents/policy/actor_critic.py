@@ -60,7 +60,7 @@ class ActorCriticConfig(RolloutConfig):
 
     @property
     def bounds_reward_scale(self) -> bool:
-        """Whether rewards of any size give targets of a size that can be learned."""
+        """Whether targets stay in a learnable range for rewards of any size."""
         return self.clip_rewards or self.value_scale != "none"
 
 
