@@ -129,7 +129,10 @@ class Video:
 
 def embed_videos(runs: Sequence[RunData], out: Path, budget: int) -> list[Video]:
     """Embed the newest video of each run first, then older ones while they fit; list them by run, oldest first."""
-    paths = [sorted((run.folder / "videos").glob("*.mp4"), key=_modified) for run in runs]
+    paths = [
+        sorted((run.folder / "videos").glob("*.mp4"), key=lambda path: (path.stat().st_mtime, path.name))
+        for run in runs
+    ]
     newest_first = zip_longest(*([path for path in reversed(of_run) if path.stat().st_size] for of_run in paths))
     sources: dict[Path, str] = {}
     for path in (path for layer in newest_first for path in layer if path is not None):
@@ -143,10 +146,6 @@ def embed_videos(runs: Sequence[RunData], out: Path, budget: int) -> list[Video]
         for run, of_run in zip(runs, paths, strict=True)
         for path in of_run
     ]
-
-
-def _modified(path: Path) -> tuple[float, str]:
-    return path.stat().st_mtime, path.name
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,11 @@ def train(
     """
     if "env_id" in settings:
         raise ConfigError("train() takes the environment as `env`, not as `env_id`")
-    env_id = env if isinstance(env, str) else custom_env.env_name(env)
     if isinstance(env, str):
-        custom_env.refuse_id(env)
+        env_id = env
+        custom_env.refuse_id(env_id)
     else:
+        env_id = custom_env.env_name(env)
         custom_env.register(env_id, env)
     result = training.start(
         algorithm,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -169,11 +168,12 @@ class Translation(SupervisedTask):
 
         pool = [draw(rng) for _ in range(4_000)]  # for the vocabularies
         phrase([mission for mission in pool if not mission.held_out])
-        self.words = {
-            "input": Vocabulary.of((a for a, _ in drawn), tokenizer="letters" if self.source == "zh" else "words"),
-            "output": Vocabulary.of((b for _, b in drawn), True, "letters" if self.target == "zh" else "words"),
-        }
-        collected = collect_missions(rng, options.examples, partial(self._examples, phrase))
+        self._make_vocabularies(*zip(*drawn, strict=True))
+
+        def make(missions: Sequence[Mission]) -> Data:
+            return self._encode(*phrase(missions), [to_english(mission) for mission in missions])
+
+        collected = collect_missions(rng, options.examples, make)
         if self.target == "en":
             collected.extra["hand-written"] = self._handwritten()
         return collected
@@ -183,8 +183,7 @@ class Translation(SupervisedTask):
         lines = [line.split("\t") for line in HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
         pairs = ((text, mission) for language, text, mission in lines if language == self.source)
         texts, missions = zip(*pairs, strict=True)
-        x, y = self.words["input"].array(texts, 2 * LONGEST), self.words["output"].array(missions, 2 * LONGEST)
-        return Data(x, {"text": y}, np.array(missions))
+        return self._encode(texts, missions, missions)
 
     def _read_corpus(self, options: DataOptions) -> Collected:
         """Read sentence pairs; equal source sentences form a group."""
@@ -195,23 +194,25 @@ class Translation(SupervisedTask):
         texts = {"en": [pairs[row][0] for row in order], other: [pairs[row][1] for row in order]}
         parts = split(Data(order, {"row": np.arange(len(order))}, np.array(texts[self.source])), rng)
         train = {name: [texts[name][row] for row in parts.train.y["row"]] for name in texts}
-        self.words = {
-            "input": Vocabulary.of(train[self.source], tokenizer="letters" if self.source == "zh" else "words"),
-            "output": Vocabulary.of(train[self.target], True, "letters" if self.target == "zh" else "words"),
-        }
+        self._make_vocabularies(train[self.source], train[self.target])
         self.corpus = True
 
         def encode(part: Data) -> Data:
             sentences = {name: [texts[name][row] for row in part.y["row"]] for name in texts}
-            x = self.words["input"].array(sentences[self.source], 2 * LONGEST)
-            return Data(x, {"text": self.words["output"].array(sentences[self.target], 2 * LONGEST)}, part.group)
+            return self._encode(sentences[self.source], sentences[self.target], part.group)
 
         return Collected(Splits(*(encode(part) for part in parts)), {"source": "disk", "pairs": len(order)})
 
-    def _examples(self, phrase: Callable[..., Any], missions: Sequence[Mission]) -> Data:
-        sources, targets = phrase(missions)
+    def _make_vocabularies(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        self.words = {
+            "input": Vocabulary.of(sources, tokenizer="letters" if self.source == "zh" else "words"),
+            "output": Vocabulary.of(targets, True, "letters" if self.target == "zh" else "words"),
+        }
+
+    def _encode(self, sources: Sequence[str], targets: Sequence[str], groups: Sequence[str] | np.ndarray) -> Data:
+        """Return N sentence pairs as token ids, each [N, 2 * LONGEST]."""
         x, y = self.words["input"].array(sources, 2 * LONGEST), self.words["output"].array(targets, 2 * LONGEST)
-        return Data(x, {"text": y}, np.array([to_english(mission) for mission in missions]))
+        return Data(x, {"text": y}, np.array(groups))
 
     def space(self) -> spaces.Space:
         """Return the space of the token ids."""
