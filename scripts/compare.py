@@ -1,5 +1,6 @@
 """Compare runs on one self-contained page: learning curves, intervals, videos, differences, commands.
 
+Examples:
   compare.py runs/ONE runs/OTHER --out page.html
   compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [-- --any-field V]
   compare.py --duel dqn dqn,double=false --env CartPole-v1 --total-steps 50k --seeds 10

@@ -1,5 +1,6 @@
 """Evaluate a run's agent under the run's own protocol: full games, raw scores.
 
+Examples:
   evaluate.py runs/RUN --episodes 100 --checkpoint best
 
 The last line is JSON; with --json it is the only one.

@@ -1,5 +1,6 @@
 """Record or show an agent that plays, or a game that was recorded.
 
+Examples:
   watch.py runs/RUN --episodes 3 --checkpoint best
   watch.py runs/RUN/replays/train.jsonl --episode best
 

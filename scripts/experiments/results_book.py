@@ -24,7 +24,7 @@ from scripts.experiments.duel import compare_sides, duel_table, make_pair
 from scripts.experiments.settings import JobOptions, Settings
 from scripts.experiments.suite import compete
 from scripts.report.tables import interval, number, print_line, wide_console
-from scripts.runner.files import write_json
+from scripts.runner.files import check_folder, write_json
 
 BOOK = ROOT / "docs" / "results" / "book"
 
@@ -55,6 +55,7 @@ class Suite(JobOptions):
             for chapter in CHAPTERS:
                 print_line(console, chapter.describe())
             return
+        check_folder(self.book, "--book")
         chapters = [known[name] for name in self.chapters or known]
         write_book({chapter: self._settings(chapter) for chapter in chapters}, self.book, console)
 

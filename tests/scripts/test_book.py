@@ -71,6 +71,7 @@ def test_unknown_chapters_are_refused_and_known_ones_listed(bench: Any, suite: A
     assert "ppo:tiny and sb3-ppo:tiny on CartPole-v1, 400 steps, 2 seeds" in suite("--list").out
     assert not (tmp_path / "book").exists()
     assert_one_line(bench("suite", "--total-steps", 3), 2, "benchmark.py suite has no option --total-steps")
+    assert_one_line(bench("suite", "--book", Path(__file__) / "book"), 2, "is a file; give --book a folder")
     assert_one_line(suite("--", "--gamma", 0.5), 2, "suite takes no options after a --")
 
 
