@@ -60,7 +60,7 @@ class EnvironmentSettings(Settings):
     """Folder of a translation or speech-to-text task that turns the channel's missions into English."""
     teacher: str = ""
     """Folder of a `feedback` task that classifies comments of a teacher (BabyAI's bot) on each training step:
-    probability of praise minus that of blame is added to the reward. Evaluation and videos use the game's reward."""
+    P(praise) - P(blame) is added to the reward. Evaluation and videos use the game's reward."""
     teacher_scale: float = 0.02
     """Reward of certain praise."""
 

@@ -124,7 +124,7 @@ class Repaired(ChangedObservations):
 
 
 class Flicker(AgentSideWrapper):
-    """Blank each frame with probability `probability`, so that an agent must remember what is hidden.
+    """Blank each frame with probability `probability`, so that an agent must remember the hidden state.
 
     Flickering Atari games: Hausknecht & Stone 2015, section 5 (probability 0.5). A blank frame is blank in every stack
     of `frame_stack` frames that contains it; the frames of an episode's first stack are blanked together. The seeds of

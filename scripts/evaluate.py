@@ -36,7 +36,7 @@ class EvaluateOptions:
     episodes: Annotated[int, arg(metavar="N")] = 30
     """Full games to play."""
     seed: Annotated[int, arg(metavar="S")] = 0
-    """Seed of the evaluation games, which are never those of training."""
+    """Seed of the evaluation games, which never coincide with training games."""
     checkpoint: Annotated[str, arg(metavar="NAME")] = "latest"
     """latest, best, or a checkpoint's name."""
     json: bool = False

@@ -146,7 +146,7 @@ def _train(algorithm: str, words: list[str]) -> None:
 
 
 def _base(algorithm: str, env_id: str | None, words: list[str]) -> tuple[str, TrainConfig]:
-    """Return the algorithm and its settings before the options: the preset's, or those of the run after --from."""
+    """Return the algorithm and its settings before the options: from the preset, or from the run after --from."""
     from scripts.runner.encoders import with_copied_encoders
     from scripts.runner.run_record import read_record
     from scripts.runner.saved_run import split_checkpoint

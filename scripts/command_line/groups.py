@@ -19,7 +19,7 @@ from scripts.runner.settings import defaults
 GROUPS: dict[str, type] = {
     "environment": EnvironmentSettings, "network": NetworkSettings, "encoders": EncoderSettings, "run": RunSettings,
 }  # fmt: skip
-"""Heading in the help -> the dataclass whose fields it holds; those of no group are the algorithm's."""
+"""Heading in the help -> the dataclass whose fields it holds; fields of no group are the algorithm's."""
 Command = TypeVar("Command")
 
 
@@ -100,7 +100,7 @@ def _argument(text: str, empty: bool) -> Any:
 
 
 def _own_first(config: type[TrainConfig]) -> list[str]:
-    """Return the names of all fields: those of groups in their order, the algorithm's own before inherited ones."""
+    """Return the names of all fields: groups in their order, the algorithm's own fields before inherited ones."""
     groups = set(GROUPS.values())
     classes = sorted(config.__mro__, key=lambda kind: kind in groups)
     known = {each.name for each in fields(config)}
@@ -110,7 +110,7 @@ def _own_first(config: type[TrainConfig]) -> list[str]:
 
 
 def documentation(kind: type) -> Mapping[str, str]:
-    """Return the docstring below each field of a dataclass, those of its bases included."""
+    """Return the docstring below each field of a dataclass, bases included."""
     documents: dict[str, str] = {}
     for each in reversed(kind.__mro__[:-1]):
         try:

@@ -17,7 +17,7 @@ COMMANDS = {
     "benchmark": "measure speed, or train and compare many runs",
     "doctor": "check each installed game family and library",
 }
-"""Name -> what it does; the help imports no command."""
+"""Name -> summary; the help imports no command."""
 
 
 def main() -> None:

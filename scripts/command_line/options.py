@@ -72,7 +72,7 @@ class Option:
 
 
 def options_of(kind: type) -> list[Option]:
-    """Return the options that a dataclass gives a command, those of its groups included."""
+    """Return the options that a dataclass gives a command, groups included."""
     assert is_dataclass(kind)
     hints = get_type_hints(kind, include_extras=True)
     options: list[Option] = []
