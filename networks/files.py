@@ -1,4 +1,4 @@
-"""Atomic file writes; in `networks` because every other package may import it."""
+"""Paths and atomic file writes; in `networks` because every other package may import it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def closest_existing(path: Path) -> Path:
+    """Return the path, or its closest parent that exists."""
+    return path if path.exists() else closest_existing(path.parent)

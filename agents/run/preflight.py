@@ -22,6 +22,7 @@ from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
 from agents.run import machine
+from networks.files import closest_existing
 from networks.observation_spaces import is_image, observation_bytes, parts_of
 from networks.torsos.build import torso_name
 
@@ -138,11 +139,6 @@ def _network(agent: Learner) -> str:
     count = sum(parameter.numel() for parameter in agent.model.parameters())
     core = f" + {agent.config.core} of {agent.config.core_size}" if agent.config.core != "none" else ""
     return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
-
-
-def closest_existing(folder: Path) -> Path:
-    """Return the folder, or its closest parent that exists."""
-    return folder if folder.exists() else closest_existing(folder.parent)
 
 
 def _duration(seconds: float) -> str:

@@ -107,15 +107,17 @@ def read_run(folder: Path) -> RunData:
     if not folder.is_dir():
         raise ReportError(f"{folder} is not a folder; name run folders such as runs/<algo>__<env>__s<seed>__<time>")
     meta = _read_config(folder / "config.json")
-    lines, notes = _read_metrics(folder / "metrics.jsonl")
+    lines, notes = read_metrics(folder / "metrics.jsonl")
+    if not lines:
+        raise ReportError(f"{folder} has no metrics: metrics.jsonl holds no complete line")
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    memory = _series(lines, "system/peak_memory_gb")
+    memory = series(lines, "system/peak_memory_gb")
     return RunData(
         folder=folder, algo=str(meta["algo"]), env_id=str(meta["env_id"]), seed=meta.get("seed"),
         config=meta.get("config") or {}, game_spec=meta["card"], meta=meta,
-        games=_series(lines, "episode/return"), evals=_series(lines, "eval/return_mean"),
-        updates=_series(lines, "time/updates"),
+        games=series(lines, "episode/return"), evals=series(lines, "eval/return_mean"),
+        updates=series(lines, "time/updates"),
         env_steps=int(max(line["env_steps"] for line in lines)),
         wall_seconds=float(max(line["wall_seconds"] for line in lines)),
         time_shares=next(filter(None, map(_time_shares, reversed(lines))), {}), notes=tuple(notes),
@@ -141,8 +143,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the valid lines of metrics.jsonl, and a note if others were skipped."""
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the valid lines of metrics.jsonl, and a note if others were skipped; ReportError without the file."""
     if not path.is_file():
         raise ReportError(f"{path.parent} has no metrics: metrics.jsonl is missing")
     raw = path.read_bytes().rstrip().split(b"\n")
@@ -158,8 +160,6 @@ def _read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             lines.append(line)
         elif number < len(raw):  # a killed run may leave its last line half-written, which is not corruption
             corrupted.append(number)
-    if not lines:
-        raise ReportError(f"{path.parent} has no metrics: metrics.jsonl holds no complete line")
     if not corrupted:
         return lines, []
     numbers = ", ".join(map(str, corrupted[:5])) + (f" and {len(corrupted) - 5} more" if len(corrupted) > 5 else "")
@@ -170,7 +170,7 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _series(lines: Iterable[dict[str, Any]], key: str) -> np.ndarray:
+def series(lines: Iterable[dict[str, Any]], key: str) -> np.ndarray:
     """Return env steps, wall seconds and the value of `key` for each line that has it, float [lines, 3]."""
     rows = [(line["env_steps"], line["wall_seconds"], line[key]) for line in lines if _is_finite(line.get(key))]
     return np.array(rows, float).reshape(-1, 3)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from agents.errors import ConfigError
-from networks.files import write_atomically
+from networks.files import closest_existing, write_atomically
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 """Default folder of run folders."""
@@ -17,7 +17,7 @@ RUNS = Path(__file__).resolve().parents[2] / "runs"
 
 def check_folder(folder: Path, option: str) -> None:
     """Raise ConfigError where a folder that `option` names cannot exist, since it or a parent is a file."""
-    first = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    first = folder if folder.exists() else closest_existing(folder.absolute())
     if not first.is_dir():
         raise ConfigError(f"{first} is a file; give {option} a folder")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.errors import ConfigError
+from scripts.report.run_data import ReportError, read_metrics, series
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,20 @@ class TrainResult:
 
 
 def read_curves(folder: Path) -> Curves:
-    """Read a run's learning curves; raise ConfigError where there are none.
+    """Read a run's learning curves; raise ConfigError where metrics.jsonl is missing or damaged.
 
     The last line may be incomplete, as a killed training leaves it; it is skipped.
     """
     try:
-        lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]
-        rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
+        rows, damage = read_metrics(folder / "metrics.jsonl")
+    except (OSError, ReportError) as error:
         raise ConfigError(f"{folder}/metrics.jsonl cannot be read: {error}") from error
+    if damage:
+        raise ConfigError(f"{folder}/metrics.jsonl cannot be read: {damage[0]}")
     return Curves(_curve(rows, "episode/return"), _curve(rows, "eval/return_mean"))
 
 
 def _curve(rows: list[dict[str, Any]], name: str) -> Curve:
     """Select the rows that have the metric `name`."""
-    points = [(row["env_steps"], row["wall_seconds"], row[name]) for row in rows if name in row]
-    env_steps, wall_seconds, values = zip(*points, strict=True) if points else ((), (), ())
-    return Curve(np.array(env_steps, np.int64), np.array(wall_seconds, np.float64), np.array(values, np.float64))
+    env_steps, wall_seconds, values = series(rows, name).T
+    return Curve(env_steps.astype(np.int64), wall_seconds, values)

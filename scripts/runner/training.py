@@ -21,6 +21,7 @@ from agents.run.display import Display
 from agents.run.run import Run
 from agents.run.tracking import Labels, TrackingSettings, TrackMode, make_tracker, new_run_id
 from envs.action_replays import RecordEpisodes
+from networks.files import closest_existing
 from scripts.report.page import write_report
 from scripts.report.tables import print_line
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
@@ -209,7 +210,7 @@ def _allocate_replay(config: Any, envs: RecordEpisodes, agent: Learner, folder: 
     layout = build.replay_layout(config, envs, agent.carry_dim)
     if layout is None:
         return None
-    return build.build_replay(layout, agent.device, config.replay_storage, preflight.closest_existing(folder))
+    return build.build_replay(layout, agent.device, config.replay_storage, closest_existing(folder))
 
 
 def _make_run(folder: Path, config: TrainConfig, console: Console) -> Run:

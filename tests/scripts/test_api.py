@@ -23,6 +23,7 @@ from agents.errors import CheckpointError, ConfigError
 from agents.run import preflight
 from envs.errors import EnvError
 from scripts.runner import TrainedAgent, evaluate, load, record_video, resume, train, training
+from scripts.runner.results import read_curves
 from scripts.runner.run_record import read_record
 from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import ROOT
@@ -132,6 +133,18 @@ def test_a_result_has_returns_and_curves(tmp_path: Path) -> None:
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"env_steps": 1')  # a line that a killed training did not finish
     assert len(result.curves.episode_returns.values) == len(returns.values)
+
+
+def test_curves_of_damaged_metrics_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"env_steps": 8, "wall_seconds": 1.0}\n')
+    assert len(read_curves(tmp_path).episode_returns.values) == 0
+    for line in ("not JSON", "[8]", '{"env_steps": 9}'):
+        (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"env_steps": 8, "wall_seconds": 1.0}}\n')
+        with pytest.raises(ConfigError, match="corrupted line 1"):
+            read_curves(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl is missing"):
+        read_curves(tmp_path)
 
 
 @pytest.mark.parametrize(
