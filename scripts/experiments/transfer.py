@@ -241,7 +241,7 @@ def score_under(run: RunOutcome, plan: Plan, name: str, episodes: int) -> float:
 
 
 def compare_arms(rows: Sequence[ArmResult], plan: Plan, threshold: float) -> Threshold:
-    """Return the steps of the best comparison arm divided by those of each other arm."""
+    """Return, for each other arm, the best comparison arm's steps divided by its own."""
     arms = {row.trained.label: row for row in rows if row.trained.runs}
     steps = {name: row.total_steps(threshold, plan.total_steps) for name, row in arms.items()}
     rivals = [name for name in plan.against if name in steps]

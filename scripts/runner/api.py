@@ -106,7 +106,7 @@ def resume(
 def evaluate(
     run: PathLike, *, episodes: int = 30, seed: int = 0, checkpoint: str = "latest", env: EnvFactory | None = None
 ) -> Evaluation:
-    """Play full games with a run's agent, without exploration; the numbers are those of `evaluate.py`.
+    """Play full games with a run's agent, without exploration; `evaluate.py` gives the same numbers.
 
     Args:
         run: the run folder, or RUN/checkpoints/NAME.

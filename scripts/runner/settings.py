@@ -109,7 +109,7 @@ def family_of_preset(algorithm: str, name: str) -> str:
 
 
 def _preset(algorithm: str, name: str) -> TrainConfig:
-    """Return the preset; an algorithm without one for a family takes that of the algorithm it is derived from."""
+    """Return the preset; without one for a family, an algorithm takes its parent algorithm's."""
     if (algorithm, name) not in registry.PRESETS and name in FAMILIES:
         kind = registry.ALGORITHMS[algorithm][0]
         own = {field.name: field.default for field in fields(kind)}

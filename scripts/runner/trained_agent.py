@@ -37,7 +37,7 @@ class TrainedAgent:
         self.reset()
 
     def reset(self, seed: int = 0) -> None:
-        """Clear the memory, as at the start of an episode; `seed` is that of actions drawn at random."""
+        """Clear the memory, as at the start of an episode; `seed` seeds actions drawn at random."""
         self._carry: torch.Tensor | None = None
         self._rng = torch.Generator(self.agent.device).manual_seed(seed)
 

@@ -53,7 +53,7 @@ def evaluate(options: EvaluateOptions) -> None:
 def _collect_again(
     stored: store.Stored, data: DataSettings, name: str | None = None
 ) -> tuple[SupervisedTask, Collected]:
-    """Collect the examples of a saved encoder's task as in its training, or those of the task `name`."""
+    """Collect examples as in a saved encoder's training, of its own task or of the task `name`."""
     facts = PretrainingFacts.of(stored)
     task = make_task(name or facts.task)
     source = DataOptions(

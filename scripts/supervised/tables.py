@@ -15,7 +15,7 @@ from scripts.supervised.tasks.registry import TASKS, task_class
 def results_table(
     task: SupervisedTask, reports: Mapping[str, Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]]
 ) -> Table:
-    """Return a row for each test set and baseline, with the task's headline metrics and those of playing."""
+    """Return a row for each test set and baseline, with the task's headline metrics and its playing metrics."""
     columns = [*task.headline, *(key for key in reports.get("played", {}) if key not in task.headline)]
     table = Table(box=None)
     table.add_column(f"{task.name}, test examples", no_wrap=True)
