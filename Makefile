@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+# one process for each core, each with one thread
+PARALLEL := --numprocesses=logical --dist=worksteal
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: help setup demo test test-slow check format clean
@@ -24,10 +26,11 @@ demo: setup
 	$(BIN)/python scripts/train.py ppo --env ALE/Pong-v5 --preset fast --videos
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(PARALLEL) --durations=20
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations=20
+	$(BIN)/python -m tests.faults
 
 check: setup
 	$(BIN)/ruff check .

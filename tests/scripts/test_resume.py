@@ -16,7 +16,8 @@ import safetensors.numpy
 from agents.errors import ConfigError
 from agents.run.run import Run
 from agents.value.dqn import DQNConfig
-from tests.scripts.runner import ROOT, kill_once_beyond, script, started
+from tests.scripts.inside import call
+from tests.scripts.runner import ROOT, kill_once_beyond, started
 
 CASES = {
     "dqn": ("dqn",),
@@ -91,8 +92,8 @@ def assert_equal_runs(a: Path, b: Path) -> None:
 )  # fmt: skip
 def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    done = script("train", *arguments(case, env, unbroken))
-    assert done.returncode == 0, done.stderr
+    done = call("train", *arguments(case, env, unbroken))
+    assert done.code == 0, done.err
     total, third = SIZES[env][0], SIZES[env][0] // 3
     reached = kill_once_beyond(third, broken, *arguments(case, env, broken))
     # a kill can leave half a line of metrics, and the files of an unfinished checkpoint
@@ -100,17 +101,17 @@ def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path)
         file.write('{"env_steps": 99')
     (broken / "checkpoints" / ".step_000000000777.tmp").mkdir()
     if reached < total:
-        done = script("train", "--resume", broken)
-        assert done.returncode == 0, done.stderr
+        done = call("train", "--resume", broken)
+        assert done.code == 0, done.err
     assert_equal_runs(unbroken, broken)
 
 
 def test_killed_before_the_first_segment_ends(tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    assert script("train", *arguments("dqn", "CartPole-v1", unbroken)).returncode == 0
+    assert call("train", *arguments("dqn", "CartPole-v1", unbroken)).code == 0
     kill_once_beyond(0, broken, *arguments("dqn", "CartPole-v1", broken))
-    done = script("train", "--resume", broken)
-    assert done.returncode in (0, 2)  # 2 if the kill came after the last checkpoint: the training is complete
+    done = call("train", "--resume", broken)
+    assert done.code in (0, 2)  # 2 if the kill came after the last checkpoint: the training is complete
     assert_equal_runs(unbroken, broken)
 
 
