@@ -14,6 +14,9 @@ import torch
 from agents.run import preflight
 from scripts.command_line.errors import run_main
 
+QUIET = ("--preset", "tiny", "--track", "disabled")
+"""Options of train.py for a training of a second, without W&B."""
+
 
 class Done(NamedTuple):
     """How a script ended."""
