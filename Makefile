@@ -6,12 +6,13 @@ STAMP := .venv/installed
 PARALLEL := --numprocesses=logical --dist=worksteal
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help setup demo test test-slow check format clean
+.PHONY: help setup demo test test-slow coverage check format clean
 
 help:
 	@echo "make setup      create .venv and install everything, pinned by constraints.txt"
 	@echo "make demo       train an agent on Atari Pong until it is solved; videos and report"
 	@echo "make test       fast tests        make test-slow   learning tests too"
+	@echo "make coverage   fast tests, and the lines that they do not run"
 	@echo "make check      lint, format and types"
 
 setup: $(STAMP)
@@ -32,6 +33,12 @@ test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations=20
 	$(BIN)/python -m tests.faults
 
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' $(PARALLEL) --cov --cov-report=
+	$(BIN)/coverage report --skip-covered --show-missing
+	@for package in agents envs networks scripts; do \
+	  echo "$$package: $$($(BIN)/coverage report --include="$$package/*" --format=total) %"; done
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +49,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
