@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +21,12 @@ from agents.run.machine import MachineFacts
 torch.set_num_threads(1)
 
 CPU = MachineFacts("cpu", threads=1, bf16=False)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported out of garbage collections: they took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ and `script` or `started` only where a new interpreter is what is tested: each c
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -22,8 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "COLUMNS": "200"}
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["tests.conftest", "tests.scripts.runner", "scripts.runner.training", "scripts.report.page", "wandb"]
-)
+    [
+        "tests.conftest", "tests.scripts.runner", "scripts.train", "scripts.command_line.groups",
+        "scripts.runner.training", "matplotlib.backends.backend_svg", "matplotlib.figure", "torch._dynamo", "wandb",
+    ]
+)  # fmt: skip
 
 
 def script(name: str, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -64,6 +68,7 @@ def kill_once_beyond(env_steps: int, folder: Path, *command: object, within: flo
 
 
 def _child(name: str, *words: str) -> None:
+    gc.freeze()
     _interruptible()
     done = call(name, *words)
     sys.stderr.write(done.err)
