@@ -17,6 +17,7 @@ from agents.losses import (
     project,
     quantile_huber,
     rescale,
+    sequence_priority,
     soft_policy,
     unrescale,
 )
@@ -231,3 +232,8 @@ def test_rewards_to_go_are_known_where_the_episode_ends() -> None:
                     break
             assert bool(known[s, n]) == seen
             assert total[s, n].item() == pytest.approx(expected if seen else 0.0, abs=1e-5)
+
+
+def test_the_priority_of_a_sequence_mixes_its_largest_and_its_mean_error() -> None:
+    error, mask = torch.tensor([[1.0, 4.0], [3.0, 0.0], [9.0, 2.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    assert sequence_priority(error, mask, 0.9).tolist() == pytest.approx([0.9 * 3 + 0.1 * 2, 0.9 * 4 + 0.1 * 2])
