@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
@@ -109,6 +110,7 @@ def _own_first(config: type[TrainConfig]) -> list[str]:
     )
 
 
+@functools.cache
 def documentation(kind: type) -> Mapping[str, str]:
     """Return the docstring below each field of a dataclass, bases included."""
     documents: dict[str, str] = {}
