@@ -13,6 +13,12 @@ from tests.scripts.inside import Done, Ended, call
 
 
 @pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train without the page at the end, which takes longer than so short a run; test_page.py reads that page."""
+    monkeypatch.setattr(training, "write_report", lambda runs, page: page)
+
+
+@pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
     """Run benchmark.py on its own folder, with jobs in this process; `commands` are those of the last call."""
 

@@ -38,7 +38,7 @@ needs_voice = pytest.mark.skipif(not has_voice(), reason="no espeak-ng is instal
 def chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A briefly trained translator from Chinese to English."""
     run = tmp_path_factory.mktemp("zh") / "run"
-    words = ("--examples", 600, "--epochs", 2, "--threads", 1, "--no-baselines", "--run-dir", run)
+    words = ("--examples", 200, "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", run)
     done = call("pretrain", "translate-zh-en", *words)
     assert done.code == 0, done.err
     return run

@@ -22,8 +22,9 @@ from scripts.runner.saved_run import load_run
 from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import kill_once_beyond
 
-GRID, MINATAR = "MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1"
+GRID, MINATAR, NOISY = "MiniGrid-Empty-5x5-v0", "MinAtar/Breakout-v1", "ALE/Breakout-v5"
 QUIET = ("--preset", "tiny", "--track", "disabled")
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def encoder_for(env: str, key: str, arch: str, folder: Path) -> Encoder:
@@ -66,6 +67,8 @@ def test_a_frozen_encoder_replaces_its_part_of_the_observation(algorithm: str, t
     expected = (raw - raw.mean(axis=1, keepdims=True)) / np.sqrt(raw.var(axis=1, keepdims=True) + 1e-5)
     assert np.allclose(shown.reset(seed=[1, 2])[0]["mission"], expected, atol=1e-6)
     done = call("evaluate", tmp_path / "run", "--episodes", 2)
+    assert done.code == 0, done.err
+    done = call("compare", tmp_path / "run", "--out", tmp_path / "page.html")  # the page shows runs with encoders
     assert done.code == 0, done.err
 
 
@@ -163,11 +166,11 @@ def test_a_target_network_starts_with_the_pretrained_weights(tmp_path: Path) -> 
 
 def test_a_killed_layerwise_run_resumes_exactly(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
-    words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--encoder",
+    words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 1200, "--checkpoint-steps", 300, "--encoder",
              f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise"]  # fmt: skip
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    kill_once_beyond(1000, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
+    kill_once_beyond(300, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     shutil.rmtree(tmp_path / "e")
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err
@@ -204,16 +207,22 @@ def test_a_baseline_takes_frozen_encoders_only(tmp_path: Path) -> None:
     assert_one_line(train("sb3-dqn", GRID, tmp_path / "run", *words), 2, "freeze")
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_an_agent_uses_a_pretrained_sound_encoder(algorithm: str, tmp_path: Path) -> None:
-    ear = tmp_path / "ear"
+@pytest.fixture(scope="module")
+def ear(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound encoder as pretrain.py saves it, from a game whose random play is short."""
+    folder = tmp_path_factory.mktemp("sounds") / "ear"
     done = call("pretrain", "game-sounds", "--examples", 100, "--epochs", 1, "--threads", 1, "--no-baselines",
-                "--env", "ALE/Pong-v5", "--run-dir", ear)  # fmt: skip
+                "--env", NOISY, "--run-dir", folder)  # fmt: skip
     assert done.code == 0, done.err
+    return folder
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_an_agent_uses_a_pretrained_sound_encoder(algorithm: str, ear: Path, tmp_path: Path) -> None:
     for mode in ("freeze", "finetune"):
         run = tmp_path / mode
         words = ("--env-kwargs", "sound", "True", "--encoder", f"sound={ear}", "--encoder-mode", f"sound={mode}")
-        done = train(algorithm, "ALE/Pong-v5", run, *words, "--num-envs", 2)
+        done = train(algorithm, NOISY, run, *words, "--num-envs", 2)
         assert done.code == 0, done.err
         assert load_run(run).config.encoders()["sound"][1] == mode
 

@@ -20,6 +20,7 @@ from tests.scripts.test_pretrain import pretrain
 
 GAME = "BabyAI-GoToLocalS6N3-v0"
 QUIET = ("--preset", "tiny", "--track", "disabled")
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 def add_teacher_reward(num_envs: int = 3, scale: float = 0.5) -> TeacherReward:
@@ -83,9 +84,7 @@ def test_a_teacher_survives_states_that_its_bot_cannot_plan_from() -> None:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader") / "run"
-    done = pretrain(
-        "feedback", "--examples", 1500, "--epochs", 3, "--threads", 1, "--no-baselines", "--run-dir", folder
-    )
+    done = pretrain("feedback", "--examples", 300, "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", folder)
     assert done.code == 0, done.err
     return folder
 
@@ -103,13 +102,15 @@ def test_an_agent_trains_with_a_teacher_and_its_run_holds_a_copy(algorithm: str,
     shutil.rmtree(own)  # the run has a copy
     done = call("evaluate", run, "--episodes", 2)
     assert done.code == 0, done.err
+    done = call("compare", run, "--out", tmp_path / "page.html")  # the page shows runs with a teacher
+    assert done.code == 0, done.err
 
 
 def test_a_killed_run_with_a_teacher_resumes_exactly(reader: Path, tmp_path: Path) -> None:
-    words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 3000, "--checkpoint-steps", 1000, "--teacher", reader]
+    words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 1200, "--checkpoint-steps", 300, "--teacher", reader]
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    kill_once_beyond(1000, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
+    kill_once_beyond(300, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err
     found = [checkpoint.read_state(checkpoint.resolve(tmp_path / name / "checkpoints")) for name in ("whole", "cut")]
@@ -126,7 +127,19 @@ def test_a_teacher_of_other_games_or_trained_on_something_else_is_refused(reader
     done = call("train", "ppo", "--env", GAME, *QUIET, "--run-dir", run, "--teacher-scale", 0)
     assert_one_line(done, 2, "--teacher-scale must be above 0")
     assert (
-        pretrain("digits", "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", tmp_path / "digits").code == 0
+        pretrain(
+            "digits",
+            "--examples",
+            100,
+            "--epochs",
+            1,
+            "--threads",
+            1,
+            "--no-baselines",
+            "--run-dir",
+            tmp_path / "digits",
+        ).code
+        == 0
     )
     done = call("train", "ppo", "--env", GAME, *QUIET, "--run-dir", run, "--teacher", tmp_path / "digits")
     assert_one_line(done, 2, "was trained on digits, not on feedback")
