@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from agents.build import build_agent
@@ -34,7 +35,7 @@ def row(case: tuple[str, str, str]) -> tuple[str, str]:
 
 def weights_of(algorithm: str, name: str, core: str) -> str:
     """Train a preset at its tiny size and return the hash of its weights."""
-    config = small(algorithm, name, core)  # type: ignore[arg-type]
+    config = replace(small(algorithm, name, core), total_steps=300, checkpoint_steps=200)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         if algorithm in OURS:
             agent, _ = train(algorithm, config, Path(folder))

@@ -1,16 +1,21 @@
-"""Every preset at its tiny size trains, saves, loads and acts identically; the seed alone decides the weights."""
+"""Every preset at its tiny size builds and acts; it trains, saves, loads and acts identically; the seed alone decides
+the weights.
+
+The fast tests train the presets in FAST, which together have every algorithm, torso and switch; the others are slow.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from agents.build import build_agent, fit_normalization
-from agents.config import RolloutConfig, TrainConfig
+from agents.config import ReplayConfig, RolloutConfig, TrainConfig
 from agents.errors import ConfigError
 from agents.learner import Learner
 from agents.loops import interact
@@ -18,6 +23,8 @@ from agents.presets.registry import ALGORITHMS, OURS, PRESETS, preset, tiny, wit
 from agents.run import checkpoint
 from agents.run.run import Run
 from agents.sb3 import zoo_presets
+from agents.settings import EnvironmentSettings
+from envs.action_replays import RecordEpisodes
 from envs.make import family
 from networks.cores import CoreName
 from scripts.runner.environments import environments
@@ -50,39 +57,76 @@ TWINS: list[tuple[str, str, CoreName]] = [
     ),
 ]
 """Every preset without a memory, and those for small observations with an LSTM too."""
+FAST: list[tuple[str, str, CoreName]] = [
+    ("dqn", "minigrid", "none"), ("dqn", "atari-100k", "none"), ("dqn", "classic", "lstm"),
+    ("c51", "box2d", "none"), ("c51", "minatar", "lstm"),
+    ("qr-dqn", "minatar", "none"), ("qr-dqn", "toy", "lstm"),
+    ("iqn", "classic", "none"), ("iqn", "classic", "lstm"),
+    ("rainbow", "atari-100k", "none"), ("rainbow", "classic", "lstm"),
+    ("btr", "atari", "none"), ("btr", "classic", "lstm"),
+    ("r2d2", "classic", "none"), ("r2d2", "classic", "lstm"),
+    ("pqn", "box2d", "none"), ("pqn", "minatar", "lstm"),
+    ("reinforce", "minatar", "none"), ("reinforce", "classic", "lstm"),
+    ("a2c", "toy", "none"), ("a2c", "minatar", "lstm"),
+    ("ppo", "classic", "none"), ("ppo", "atari-fast", "none"), ("ppo", "fast", "lstm"),
+    ("ppo", "minigrid-missions", "lstm"),
+    ("rnd", "minigrid", "none"), ("rnd", "toy", "lstm"),
+    ("impala", "classic", "none"), ("impala", "minatar", "lstm"),
+    ("sac", "toy", "none"), ("sac", "minigrid", "lstm"),
+]  # fmt: skip
+"""Twins that together have the traits of all (see `traits`): the fast tests train these, the slow ones all others."""
+
+
+def traits(algorithm: str, name: str, core: CoreName) -> set[tuple[Any, ...]]:
+    """Return the parts of the suite that a twin runs through, and its switches and numbers other than the default."""
+    config = with_core(PRESETS[algorithm, name], core)
+    agent = ALGORITHMS[algorithm][1].__name__
+    kind = family(GAMES[name])
+    memory = "replay" if isinstance(config, ReplayConfig) else "rollouts"
+    observation = "numbers" if kind in ("classic", "box2d", "toy") else "image"
+    found: set[tuple[Any, ...]] = {(algorithm, core), (agent, observation), (memory, kind, core)}
+    for each in fields(config):
+        value, default = getattr(config, each.name), each.default
+        if isinstance(value, bool | str | None):
+            found.add((memory, each.name, value))
+        elif value != (each.default_factory() if each.default_factory is not MISSING else default):
+            found.add((memory, each.name, "not the default"))
+    return found
 
 
 def small(algorithm: str, name: str, core: CoreName) -> TrainConfig:
     """Return the tiny preset; Atari frames are small too."""
-    config = replace(with_core(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], total_steps=300, core_size=16)
-    if name.startswith("atari"):
-        config = replace(config, image_size=44, total_steps=150)
+    config = replace(with_core(tiny(PRESETS[algorithm, name]), core), env=GAMES[name], core_size=16)
+    config = replace(config, total_steps=120, checkpoint_steps=80, stop_return=None)
+    if family(GAMES[name]) == "atari":
+        config = replace(config, image_size=min(config.image_size or 44, 44), checkpoint_steps=120)
     if isinstance(config, RolloutConfig) and core != "none" and config.sequence_length:
         config = replace(config, sequence_length=8)
-    return replace(config, stop_return=None)
+    return config
 
 
-def train(algorithm: str, config: TrainConfig, folder: Path) -> tuple[Learner, Run]:
+def train(algorithm: str, config: TrainConfig, folder: Path, envs: RecordEpisodes | None = None) -> tuple[Learner, Run]:
     """Train as `train.py` does, to the last checkpoint."""
-    envs = environments(config, config.num_envs, threads=1)
+    own = envs is None
+    envs = envs or environments(config, config.num_envs, threads=1)
     agent = build_agent(algorithm, config, envs, CPU)
     fit_normalization(agent, envs, config.seed)
     run = fit(agent, envs, folder)
-    envs.close()
+    if own:
+        envs.close()
     return agent, run
 
 
-def actions(agent: Learner, config: TrainConfig, exploring: bool) -> np.ndarray:
-    """Return actions, and the bits of the values, of 20 steps, [20, 2 N]."""
-    envs = environments(config, config.num_envs, threads=1)
-    rng = torch.Generator().manual_seed(3)
-    seeds = list(range(config.num_envs))
-    rows = interact(agent, envs, seeds, rng, 100 if exploring else None)
-    steps = []
-    for row, _ in zip(rows, range(20), strict=False):
-        steps.append(np.concatenate([row.action, row.extras["value"].view(np.int32)]))
-    envs.close()
-    return np.stack(steps)
+def assert_they_act_the_same(agent: Learner, copy: Learner, envs: RecordEpisodes) -> None:
+    """Compare 20 actions and the bits of their values, in training and in evaluation, on what the first agent sees."""
+    for env_steps in (100, None):
+        rng, copied_rng = (torch.Generator().manual_seed(3) for _ in range(2))
+        carry = copy.initial_carry(envs.num_envs)
+        rows = interact(agent, envs, range(envs.num_envs), rng, env_steps)
+        for row, _ in zip(rows, range(20), strict=False):
+            action, carry, extras = copy.act(row.obs, row.first, carry, env_steps, copied_rng)
+            np.testing.assert_array_equal(row.action, action)
+            assert row.extras["value"].tobytes() == extras["value"].tobytes()
 
 
 def test_the_table_of_games_covers_every_preset() -> None:
@@ -94,27 +138,64 @@ def test_the_table_of_games_covers_every_preset() -> None:
         )
 
 
-@pytest.mark.parametrize(("algorithm", "name", "core"), TWINS)
+def test_the_fast_cases_have_every_trait_of_all() -> None:
+    assert set(FAST) <= set(TWINS)
+    known = set().union(*(traits(*case) for case in FAST))
+    lacking = {case: traits(*case) - known for case in TWINS if not traits(*case) <= known}
+    assert not lacking, f"add presets to FAST: {lacking}"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "core"),
+    [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in TWINS if case not in FAST)],
+)
 def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
     algorithm: str, name: str, core: CoreName, tmp_path: Path
 ) -> None:
     config = small(algorithm, name, core)
-    agent, run = train(algorithm, config, tmp_path)
+    envs = environments(config, config.num_envs, threads=1)
+    agent, run = train(algorithm, config, tmp_path, envs)
     assert run.env_steps >= config.total_steps
     assert run.updates == max(int(state["step"]) for state in agent.optimizer.state.values()) > 0
-    envs = environments(config, 1, threads=1)
     fresh = build_agent(algorithm, replace(config, seed=99), envs, CPU)
     untrained = checkpoint.weights_sha256(fresh)
     state = checkpoint.load_agent(checkpoint.resolve(tmp_path / "checkpoints"), fresh)
     assert untrained != checkpoint.weights_sha256(agent)
     assert checkpoint.weights_sha256(fresh) == checkpoint.weights_sha256(agent) == state["weights_sha256"]
     assert fresh.updates == agent.updates
-    for exploring in (True, False):
-        np.testing.assert_array_equal(actions(agent, config, exploring), actions(fresh, config, exploring))
+    assert_they_act_the_same(agent, fresh, envs)
+    envs.close()
     # the optimizer is restored too: moments and learning rate
     before, after = agent.optimizer_state()["tensors"], fresh.optimizer_state()["tensors"]
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+STARTS: dict[tuple[str, ...], tuple[RecordEpisodes, Any]] = {}
+"""Environments and their first observations, by settings of the environment: presets of a family share them."""
+
+
+def start_of(config: TrainConfig) -> tuple[RecordEpisodes, Any]:
+    """Return the environments of a config and the observations after their reset; nothing steps them."""
+    key = tuple(repr(getattr(config, each.name)) for each in fields(EnvironmentSettings))
+    if key not in STARTS:
+        envs = environments(config, config.num_envs, threads=1)
+        STARTS[key] = envs, envs.reset(seed=0)[0]
+    return STARTS[key]
+
+
+@pytest.mark.parametrize(("algorithm", "name", "core"), TWINS)
+def test_a_tiny_preset_builds_and_acts(algorithm: str, name: str, core: CoreName) -> None:
+    config = small(algorithm, name, core)
+    envs, obs = start_of(config)
+    agent = build_agent(algorithm, config, envs, CPU)
+    first, carry = np.ones(config.num_envs, bool), agent.initial_carry(config.num_envs)
+    assert (agent.carry_dim > 0) == (core != "none")
+    for env_steps in (0, None):
+        action, after, extras = agent.act(obs, first, carry, env_steps, torch.Generator().manual_seed(0))
+        assert all(envs.single_action_space.contains(each) for each in action)
+        assert after.shape == carry.shape
+        assert np.isfinite(extras["value"]).all()
 
 
 @pytest.mark.parametrize(
@@ -125,12 +206,16 @@ def test_a_tiny_preset_trains_saves_loads_and_acts_the_same(
      ("dqn", "atari", "none"), ("sac", "minatar", "none"), ("sac", "toy", "lstm")],
 )  # fmt: skip
 def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:
-    config = small(algorithm, name, core)
+    config = replace(small(algorithm, name, core), total_steps=80)
+    config = replace(config, checkpoint_steps=min(config.checkpoint_steps, 50))
+    envs = environments(config, config.num_envs, threads=1)
     hashes = []
     for number, seed in enumerate((5, 5, 6)):
         torch.manual_seed(1000 + number)  # earlier random draws of the process have no effect
-        agent, _ = train(algorithm, replace(config, seed=seed), tmp_path / str(number))
+        agent, run = train(algorithm, replace(config, seed=seed), tmp_path / str(number), envs)
+        assert run.updates > 0
         hashes.append(checkpoint.weights_sha256(agent))
+    envs.close()
     assert hashes[0] == hashes[1]
     assert hashes[0] != hashes[2]
 
