@@ -26,6 +26,10 @@ def test_a_fault_fits_the_code_and_names_tests(path: Path) -> None:
         assert (ROOT / file).is_file()
 
 
+def test_there_are_faults_of_every_kind() -> None:
+    assert len(PATCHES) >= 40
+
+
 SUMS = "def add(a, b):\n    total = a + b\n    return total\n"
 TEST = "from agents.sums import add\n\n\ndef test_a_sum():\n    assert add(1, 2) == 3\n"
 HEADERS = "Fault: The sum is another.\nCaught by: tests/test_sums.py\n\n"

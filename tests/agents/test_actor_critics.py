@@ -281,3 +281,13 @@ def test_the_value_scale_is_updated_before_the_first_gradient_step(algorithm: st
     agent, rollout = collect(algorithm, settings(algorithm, value_scale="normalize"), vector, CountingEnv)
     metrics, _ = agent.update(rollout._replace(reward=1000.0 * rollout.reward), torch.Generator().manual_seed(0))
     assert 0.1 < metrics["train/value_loss"].item() < 3.0  # half the squared error, in deviations
+
+
+@pytest.mark.parametrize("algorithm", FAMILY)
+def test_advantages_are_normalised_over_live_rows_if_set(algorithm: str, vector: Any) -> None:
+    advantage, mask = torch.tensor([[3.0, 5.0], [99.0, 7.0]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    agent, _ = collect(algorithm, settings(algorithm, normalize_advantage=True), vector)
+    scaled = agent.scaled_advantage(advantage, mask)
+    assert scaled[mask > 0].tolist() == pytest.approx([-1.0, 0.0, 1.0])  # mean 5, deviation 2
+    plain, _ = collect(algorithm, settings(algorithm, normalize_advantage=False), vector)
+    assert torch.equal(plain.scaled_advantage(advantage, mask), advantage)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.augment import augment, random_intensity, random_shift
+from agents.augment import augment, augment_batch, random_intensity, random_shift
+from agents.interface import Transitions
 
 
 def rng(seed: int = 3) -> torch.Generator:
@@ -159,3 +161,14 @@ def test_augment_keeps_vectors() -> None:
     planes = torch.rand(6, 4, 10, 10)  # of a small grid, where four cells are another place
     assert augment(planes, 1, generator) is planes
     assert torch.equal(generator.get_state(), rng().get_state())
+
+
+def test_both_observations_of_a_transition_are_augmented_one_after_the_other() -> None:
+    obs, next_obs = frames(3, 2, 40, 40), frames(3, 2, 36, 36)
+    one, zero = torch.ones(3), torch.zeros(3)
+    batch = augment_batch(Transitions(obs, zero.long(), one, one, next_obs, one, np.arange(3)), rng())
+    assert isinstance(batch, Transitions)
+    draws = rng()
+    torch.testing.assert_close(batch.obs, augment(obs, 1, draws))
+    torch.testing.assert_close(batch.next_obs, augment(next_obs, 1, draws))
+    assert not torch.equal(batch.next_obs, next_obs.float())
