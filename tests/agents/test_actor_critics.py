@@ -4,6 +4,7 @@ spaces, action masks, input normalisation."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -291,3 +292,11 @@ def test_advantages_are_normalised_over_live_rows_if_set(algorithm: str, vector:
     assert scaled[mask > 0].tolist() == pytest.approx([-1.0, 0.0, 1.0])  # mean 5, deviation 2
     plain, _ = collect(algorithm, settings(algorithm, normalize_advantage=False), vector)
     assert torch.equal(plain.scaled_advantage(advantage, mask), advantage)
+
+
+def test_the_ratio_of_impala_is_the_new_probability_over_the_old(vector: Any) -> None:
+    agent, rollout = collect("impala", settings("impala"), vector)
+    older = rollout.extras["log_prob"] - math.log(2.0)  # as if each action had been half as probable
+    rollout = rollout._replace(extras={**rollout.extras, "log_prob": older})
+    metrics, _ = agent.update(rollout, torch.Generator().manual_seed(0))
+    assert metrics["train/ratio"].item() == pytest.approx(2.0, rel=1e-4)

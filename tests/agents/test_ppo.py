@@ -195,3 +195,14 @@ def test_gradients_are_clipped_to_their_norm(vector) -> None:
     assert update(agent, rollout)["train/grad_norm"] > 1e-3
     norms = [parameter.grad.norm() for parameter in agent.model.parameters() if parameter.grad is not None]
     assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("clip_value", "moved"), [(False, 0.5), (True, 0.1)])
+def test_the_change_of_a_value_is_clipped_if_set(clip_value: bool, moved: float, vector) -> None:
+    agent, rollout = collect(settings("none", clip=0.1, clip_value=clip_value), vector)
+    old, mask = rollout.extras["value"], (~rollout.dead).float()
+    output, _ = agent.model(rollout.obs, rollout.carry[0], rollout.first)
+    rows = {"action": rollout.action, "log_prob": rollout.extras["log_prob"], "advantage": old, "mask": mask}
+    rows |= {"value": old, "target": old + 1.0}
+    _, metrics = agent.loss(output._replace(value=old + 0.5), rows, 0.0)
+    assert metrics["train/value_loss"].item() == pytest.approx(0.5 * (1.0 - moved) ** 2, rel=1e-4)

@@ -381,3 +381,12 @@ def test_too_few_rows_raise_an_error(sampling: ReplaySampling) -> None:
     replay = memory(ReplayLayout(spaces.Box(0, 1, (1,), np.float32), 1, 50, sampling=sampling))
     with pytest.raises(ValueError, match="too few to sample"):
         replay.sample(2, np.random.default_rng(0))
+
+
+def test_sequences_overlap_by_half() -> None:
+    layout = ReplayLayout(VECTOR, 1, 64, sequence_length=8, carry_dim=1)
+    replay = Replay(layout)
+    for row in play(np.random.default_rng(0), 40, 1, 1, carry_dim=1):
+        replay.add(row._replace(obs=row.obs["vector"]))
+    batch = replay.sample(200, np.random.default_rng(0))
+    assert sorted(set(batch.indices.tolist())) == list(range(0, 33, 4))

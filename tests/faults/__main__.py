@@ -31,7 +31,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
 PRODUCT = ("agents", "envs", "networks", "scripts")
-TIMEOUT = 600.0
+TIMEOUT = 300.0
 """Seconds after which the tests of one fault are stopped."""
 ELSEWHERE = 97
 """Exit code where the copy's code would not be the code under test."""
@@ -170,7 +170,7 @@ def try_all(root: Path, faults: Sequence[Fault], jobs: int) -> dict[str, Outcome
         outcomes = {}
         for fault, outcome in zip(faults, pool.map(lambda each: try_fault(root, each), faults), strict=True):
             outcomes[fault.name] = outcome
-            print(f"{fault.name:<36} {outcome.verdict:<8} {outcome.seconds:6.1f} s  {outcome.test}", flush=True)
+            print(f"{fault.name:<40} {outcome.verdict:<8} {outcome.seconds:6.1f} s  {outcome.test}", flush=True)
     return outcomes
 
 

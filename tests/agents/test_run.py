@@ -1,0 +1,96 @@
+"""A run by hand: the random draws of its segments, the steps that it counts, its end, and its best checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from agents.build import build_agent
+from agents.evaluate import evaluate
+from agents.loops import interact
+from agents.run.run import Run, Segment
+from agents.value.dqn import DQN, DQNConfig
+from envs.make import make_envs
+from envs.toy import CountingEnv
+from tests.conftest import CPU
+
+CONFIG = DQNConfig(num_envs=3, hidden=(4,), total_steps=1000)
+
+
+def run(folder: Path, **options: Any) -> Run:
+    config = DQNConfig(num_envs=3, hidden=(4,), stop_return=10.0, stop_episodes=3)
+    return Run(folder, config, **options)
+
+
+def game(score: float) -> Any:
+    return SimpleNamespace(episode_return=score, length=1, to_json=lambda **extras: "{}")
+
+
+def test_each_environment_segment_and_run_has_seeds_of_its_own() -> None:
+    segments = [Segment(seed, index, 100, 8) for seed in range(3) for index in range(3)]
+    seeds = [seed for segment in segments for seed in segment.seeds]
+    assert len(set(seeds)) == 3 * 3 * 8
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seeds[:8] == Segment(0, 0, 100, 8).seeds
+
+
+def test_each_use_segment_and_run_has_random_draws_of_its_own() -> None:
+    cpu = torch.device("cpu")
+    segments = [Segment(seed, index, 100, 1) for seed in range(3) for index in range(3)]
+    draws = {int(torch.randint(2**60, (1,), generator=each.rng(cpu, "acting"))) for each in segments}
+    draws |= {int(torch.randint(2**60, (1,), generator=each.rng(cpu, "learning"))) for each in segments}
+    assert len(draws) == 2 * len(segments)
+    assert len({int(each.numpy_rng().integers(2**60)) for each in segments}) == len(segments)
+
+
+def test_steps_that_only_reset_are_not_counted(vector: Callable[..., Any], tmp_path: Path) -> None:
+    envs, counted = vector(CountingEnv, 3), run(tmp_path)
+    rng = torch.Generator().manual_seed(0)
+    for row in islice(interact(build_agent("dqn", CONFIG, envs, CPU), envs, [1, 2, 3], rng, 0), 5):
+        counted.observe(row)
+    counted.close()
+    assert counted.env_steps == 3 * 4  # three steps of an episode, the reset, and one step of the next
+
+
+def test_a_run_is_solved_by_as_many_games_as_set(tmp_path: Path) -> None:
+    solved = run(tmp_path)
+    found = []
+    for score in (0.0, 11.0, 10.0, 9.0, 8.0):
+        solved.count(1, [game(score)])
+        found.append(solved.solved)
+    solved.close()
+    assert found == [False, False, False, True, False]
+    early = run(tmp_path)
+    early.count(1, [game(50.0), game(50.0)])
+    early.close()
+    assert not early.solved
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_score(vector: Callable[..., Any], tmp_path: Path) -> None:
+    scores = iter([1.0, 2.0, 2.0, 1.5])
+    agent = build_agent("dqn", CONFIG, vector(CountingEnv, 3), CPU)
+    saved = run(tmp_path, evaluate=lambda _: {"eval/return_mean": next(scores)})
+    saved.checkpoint(agent)
+    best = []
+    for index in range(4):
+        saved.env_steps += 10
+        saved.checkpoint(agent, Segment(0, index, 10 * (index + 1), 3))
+        best.append(int((tmp_path / "checkpoints" / "best").read_text().removeprefix("step_")))
+    saved.close()
+    assert best == [10, 20, 20, 20]
+
+
+@pytest.mark.parametrize("episodes", [1, 4, 5])
+def test_games_of_an_evaluation_are_shared_evenly_and_none_is_left_out(episodes: int) -> None:
+    envs = make_envs("joypad/Chain-v0", 3)
+    agent = build_agent("dqn", CONFIG, envs, CPU)
+    assert isinstance(agent, DQN)
+    played = [record.env for record in evaluate(agent, envs, episodes, seed=1).records]
+    envs.close()
+    assert played == (3 * [0, 1, 2])[:episodes]
