@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def test_a_baseline_trains_and_its_checkpoint_acts_the_same(name: str, tmp_path:
     assert run.episodes > 5
     text = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert "train/loss" in text
+    entropies = [line["train/entropy"] for line in map(json.loads, text.splitlines()) if "train/entropy" in line]
+    assert bool(entropies) != ("dqn" in name)
+    assert all(0.0 < entropy <= np.log(2) + 1e-6 for entropy in entropies)
     assert "episode/return" in text
     again = StableBaseline(agent.config, agent.observation_space, agent.action_space, CPU)
     state = checkpoint.load_agent(checkpoint.resolve(tmp_path / "run" / "checkpoints"), again)
@@ -121,11 +125,53 @@ def test_lost_lives_end_learning_episodes_but_not_the_game() -> None:
     games: list[Any] = []
     vector = Vector(envs, config, [1, 2], lambda steps, episodes: games.extend(episodes))
     vector.reset()
-    ends, rng = 0, np.random.default_rng(0)
+    ends, steps, rng = 0, 0, np.random.default_rng(0)
     while len(games) < 2:
+        steps += 1
+        assert steps < 5_000, "no game ends"
         _, reward, done, infos = vector.step(rng.integers(envs.single_action_space.n, size=2))
         assert set(np.unique(reward)) <= {-1.0, 0.0, 1.0}
         assert all("terminal_observation" in infos[env] for env in np.flatnonzero(done))
         ends += int(done.sum())
     assert ends >= 5 * len(games)
     envs.close()
+
+
+def test_the_last_observation_of_an_episode_is_its_own_and_a_time_limit_is_no_end() -> None:
+    envs = make_envs("joypad/Counting-v0", 2)  # observes (episode, step), and truncates odd episodes
+    vector, ends = Vector(envs, zoo_presets.PRESETS["sb3-ppo", "toy"], [1, 2]), []
+    vector.reset()
+    for _ in range(10):
+        obs, _, done, infos = vector.step(np.zeros(2, int))
+        if done[0]:
+            last = infos[0]["terminal_observation"].tolist()
+            ends.append((last, infos[0]["TimeLimit.truncated"], obs[0].tolist()))
+    assert ends == [([0, 3], False, [1, 0]), ([1, 5], True, [2, 0]), ([2, 2], False, [3, 0])]
+    envs.close()
+
+
+def untrained(name: str, **changes: Any) -> StableBaseline:
+    """Return a baseline for CartPole, as it starts."""
+    preset = zoo_presets.PRESETS[name, "classic"]
+    envs = make_envs("CartPole-v1", 3)
+    config = replace(preset, **{**preset.tiny(), "env": "CartPole-v1", **changes})
+    return StableBaseline(config, envs.single_observation_space, envs.single_action_space, CPU)
+
+
+def test_a_linear_schedule_falls_to_zero() -> None:
+    agent = untrained("sb3-ppo", schedule="linear", learning_rate=0.2, clip_range=0.4)
+    for schedule, start in ((agent.sb3.lr_schedule, 0.2), (agent.sb3.clip_range, 0.4)):
+        assert [schedule(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([start, start / 2, 0.0])
+
+
+def test_the_memory_of_a_recurrent_baseline_is_sb3s() -> None:
+    agent = untrained("sb3-recurrent-ppo")
+    obs = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    carry, states = agent.initial_carry(3), None
+    for step, first in enumerate((np.ones(3, bool), np.zeros(3, bool))):
+        action, carry, _ = agent.act(obs[step], first, carry, None, torch.Generator())
+        expected, states = agent.sb3.predict(obs[step], states, first, deterministic=True)
+        assert np.array_equal(action, expected)
+        assert states is not None
+        actor = np.concatenate([part[0] for part in states], axis=1)
+        np.testing.assert_allclose(carry[:, : actor.shape[1]], actor, atol=1e-6)

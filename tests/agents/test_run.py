@@ -72,18 +72,21 @@ def test_a_run_is_solved_by_as_many_games_as_set(tmp_path: Path) -> None:
     assert not early.solved
 
 
-def test_the_best_checkpoint_is_that_of_the_highest_score(vector: Callable[..., Any], tmp_path: Path) -> None:
-    scores = iter([1.0, 2.0, 2.0, 1.5])
+def test_the_best_checkpoint_has_the_highest_score_and_is_kept(vector: Callable[..., Any], tmp_path: Path) -> None:
+    scores, folder = iter([3.0, 9.0, 9.0, 1.0, 2.0]), tmp_path / "checkpoints"
     agent = build_agent("dqn", CONFIG, vector(CountingEnv, 3), CPU)
     saved = run(tmp_path, evaluate=lambda _: {"eval/return_mean": next(scores)})
     saved.checkpoint(agent)
     best = []
-    for index in range(4):
+    for index in range(5):
         saved.env_steps += 10
-        saved.checkpoint(agent, Segment(0, index, 10 * (index + 1), 3))
-        best.append(int((tmp_path / "checkpoints" / "best").read_text().removeprefix("step_")))
+        saved.checkpoint(agent, Segment(0, index, saved.env_steps, 3))
+        assert saved.segment_index == index + 1
+        best.append(int((folder / "best").read_text().removeprefix("step_")))
     saved.close()
-    assert best == [10, 20, 20, 20]
+    assert best == [10, 20, 20, 20, 20]
+    assert (folder / "latest").read_text() == "step_000000000050"
+    assert sorted(path.name[-2:] for path in folder.glob("step_*")) == ["20", "40", "50"]
 
 
 @pytest.mark.parametrize("episodes", [1, 4, 5])

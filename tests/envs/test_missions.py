@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 pytest.importorskip("minigrid")
@@ -71,6 +72,16 @@ def test_long_missions_are_complete() -> None:
         obs, _ = env.reset(seed=seed)
         text = mission_text(obs["mission"])
         assert text == env.unwrapped.mission.replace(",", "")  # type: ignore[attr-defined]
+
+
+def test_planes_show_type_colour_and_state_of_each_cell() -> None:
+    env = make_env("MiniGrid-DoorKey-5x5-v0")
+    obs, _ = env.reset(seed=0)
+    cells = env.unwrapped.gen_obs()["image"]  # type: ignore[attr-defined]
+    for layer, planes in enumerate(np.split(obs["image"], [11, 17])):
+        assert (planes.sum(axis=0) == 1).all()
+        np.testing.assert_array_equal(planes.argmax(axis=0), cells[:, :, layer])
+    env.close()
 
 
 def test_invalid_arguments_are_refused() -> None:

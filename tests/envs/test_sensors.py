@@ -43,6 +43,13 @@ def test_numbers_are_missing_at_the_given_rate_and_repeat_with_the_seed() -> Non
         verify(record, (), make_env)  # the recording is the game's own
 
 
+def test_failures_do_not_follow_from_the_numbers_that_a_game_starts_from() -> None:
+    starts = np.concatenate([play("CartPole-v1", {"drop": 0.5}, 0, (seed,))[0].ravel() for seed in range(20)])
+    # the game's own generator would drop exactly the negative ones
+    assert (starts < 0).any()
+    assert (starts > 0).any()
+
+
 def test_noise_has_the_given_deviation() -> None:
     whole, _ = play("CartPole-v1", {}, 200)
     noisy, _ = play("CartPole-v1", {"noise": 0.5}, 200)

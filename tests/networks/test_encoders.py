@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,14 @@ FITS: dict[str, tuple[str, spaces.Space, str]] = {
     "other words": ("gru", spaces.MultiDiscrete([31] * 12), "another vocabulary"),
     "a dict": ("gru", spaces.Dict({"a": WORDS}), "does not fit 'obs'"),
 }
+
+
+def test_an_encoder_lists_no_file_outside_its_folder(tmp_path: Path) -> None:
+    saved(tmp_path / "e")
+    (tmp_path / "outside").write_text("x")
+    edit(tmp_path / "e" / "config.json", **{"files__../outside": hashlib.sha256(b"x").hexdigest()})
+    with pytest.raises(EncoderError, match="outside is not the file that was saved"):
+        store.load(tmp_path / "e")
 
 
 @pytest.mark.parametrize("name", FITS)

@@ -85,6 +85,14 @@ def test_unknown_targets_have_no_loss() -> None:
     assert float(model.loss(x, {"corner": torch.full((4,), IGNORE)})) == 0.0
 
 
+def test_label_smoothing_spreads_a_share_over_all_classes() -> None:
+    model, data = classifier(smoothing=0.3), blobs(5)
+    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y["corner"])
+    logs = model.logits(x)["corner"].log_softmax(dim=1)
+    expected = -(0.7 * logs[torch.arange(5), y] + 0.3 * logs.mean(dim=1)).mean()
+    assert model.loss(x, {"corner": y}).item() == pytest.approx(expected.item())
+
+
 def test_balanced_weights_and_sampling_favour_rare_classes() -> None:
     data = Data(np.zeros((6, 2), np.float32), {"corner": np.array([0, 0, 0, 1, 0, IGNORE])}, np.arange(6))
     weights = balanced_weights(data, {"corner": 3})["corner"]
@@ -119,6 +127,8 @@ def test_schedules_by_hand() -> None:
     one = replace(plain, schedule="onecycle")
     assert [learning_rate_factor(p, one) for p in (0.0, 0.3, 1.0)] == pytest.approx([0.04, 1.0, 0.0])
     assert learning_rate_factor(0.05, FitConfig(schedule="constant", warmup=0.1)) == pytest.approx(0.5)
+    rising = FitConfig(schedule="cosine", warmup=0.1)
+    assert learning_rate_factor(0.05, rising) == pytest.approx(0.5 * 0.5 * (1 + math.cos(0.05 * math.pi)))
     twice = replace(plain, schedule="cosine", cycles=2)
     assert [learning_rate_factor(p, twice) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx(
         [1.0, 0.5, 1.0, 0.5, 0.0]
@@ -234,6 +244,8 @@ def test_metrics_by_hand() -> None:
     assert words["wer"] == pytest.approx(1 / 5)
     assert words["exact"] == 0.5
     assert metrics.translation(["the red ball is here"], ["the red ball is here"])["bleu"] == pytest.approx(100.0)
+    short = metrics.translation(["go to the red ball"], ["go to the red ball right now"])
+    assert short["bleu"] == pytest.approx(100 * math.exp(1 - 7 / 5))  # all words are right; two are missing
 
 
 class FixedTokens(Encoder):
@@ -330,6 +342,7 @@ def test_augmentations() -> None:
     level = (noisy[:, :600].float() - 5000).std(dim=1) / 5000
     assert level.min() > 10 ** (-31 / 20)
     assert level.max() < 10 ** (-4 / 20)
+    assert not augment.word_dropout(torch.zeros(10, 100, dtype=torch.int64), generator).any()  # padding stays
     words = augment.word_dropout(torch.full((10, 100), 5), generator)
     assert 0.05 < float((words == 1).float().mean()) < 0.15
     audio = build("crnn", spaces.Box(-32768, 32767, (8000,), np.int16), sample_rate=8000)

@@ -189,6 +189,14 @@ def largest(conv: nn.Module) -> float:
     return torch.linalg.matrix_norm(weight.flatten(1), 2).item()
 
 
+def test_a_residual_block_adds_its_input() -> None:
+    block, x = ResidualBlock(3), torch.randn(2, 3, 5, 5)
+    for parameter in block.conv2.parameters():
+        nn.init.ones_(parameter)
+    inner = block.conv2(F.relu(block.conv1(F.relu(x))))
+    torch.testing.assert_close(block(x), x + inner)
+
+
 def test_residual_kernels_have_a_spectral_norm_of_1_however_they_are_scaled() -> None:
     torso = build_torso(SMALL, "impala-large").eval()
     convs = kernels(torso)

@@ -119,6 +119,13 @@ def test_the_api_trains_and_evaluates_as_the_commands_do(folder: Path, tmp_path:
     )
 
 
+def test_the_named_checkpoint_plays_the_games_of_the_seed(folder: Path) -> None:
+    oldest = min(path.name for path in (folder / "checkpoints").glob("step_*"))
+    one, other = (evaluate(folder, episodes=1, seed=seed, checkpoint=oldest) for seed in (1, 2))
+    assert one.weights_sha256 == other.weights_sha256 != weights(folder)
+    assert one.records[0].seed != other.records[0].seed
+
+
 def test_a_result_has_returns_and_curves(tmp_path: Path) -> None:
     result = train("ppo", "CartPole-v1", **TINY, eval_episodes=2, total_steps=400, run_dir=tmp_path / "run")
     returns, means = result.curves.episode_returns, result.curves.eval_means

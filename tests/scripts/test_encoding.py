@@ -91,6 +91,16 @@ def test_features_of_texts_are_cached_and_those_of_images_are_not() -> None:
     envs.close()
 
 
+def test_cached_features_belong_to_their_rows() -> None:
+    from envs.wrappers import FrozenFeatures
+
+    plain, envs = (make_envs("CartPole-v1", 4) for _ in range(2))
+    envs = FrozenFeatures(envs, {"obs": (lambda x: x[:, :2], 2)})
+    np.testing.assert_array_equal(envs.reset(seed=0)[0], plain.reset(seed=0)[0][:, :2])
+    for _ in range(3):
+        np.testing.assert_array_equal(envs.step(np.ones(4, int))[0], plain.step(np.ones(4, int))[0][:, :2])
+
+
 def start_and_end(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Weights of a run's first encoder when it began (the best one was never better) and at its end."""
     saved = load_run(folder)
