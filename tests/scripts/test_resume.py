@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from agents.errors import ConfigError
 from agents.run.run import Run
 from agents.value.dqn import DQNConfig
 from tests.scripts.inside import call
-from tests.scripts.runner import ROOT, kill_once_beyond, started
+from tests.scripts.runner import ROOT, forked, kill_once_beyond
 
 CASES = {
     "dqn": ("dqn",),
@@ -118,12 +119,13 @@ def test_killed_before_the_first_segment_ends(tmp_path: Path) -> None:
 def test_an_interrupt_saves_a_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [*arguments("ppo", "CartPole-v1", folder), "--total-steps", 400_000, "--checkpoint-steps", 400_000]
-    process = started("train", *command)
+    process = forked("train", *command)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and (not (folder / "metrics.jsonl").exists() or not metrics(folder)):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
+    os.kill(process.pid, signal.SIGINT)  # type: ignore[arg-type]
+    process.join(60)
+    assert process.exitcode == 0
     steps = final_state(folder)["state"]["env_steps"]
     assert 0 < steps < 400_000
     assert metrics(folder)[-1]["env_steps"] <= steps

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envs.video import check_video
-from tests.scripts.inside import call
+from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import script
 
 
@@ -42,10 +42,11 @@ def test_a_run_folder_is_complete(run: Path) -> None:
 
 
 def test_evaluate_prints_json_last_and_is_deterministic(run: Path) -> None:
-    one, two = (script("evaluate", run, "--episodes", 5, "--seed", 4, *extra) for extra in ((), ("--json",)))
-    assert one.returncode == two.returncode == 0, one.stderr
+    words = ("evaluate", run, "--episodes", 5, "--seed", 4)
+    one, two = script(*words), call(*words, "--json")
+    assert one.returncode == two.code == 0, one.stderr + two.err
     verdict = json.loads(one.stdout.splitlines()[-1])
-    assert two.stdout.splitlines() == [one.stdout.splitlines()[-1]]
+    assert two.out.splitlines() == [one.stdout.splitlines()[-1]]
     assert verdict["episodes"] == 5
     keys = "return_mean return_std episodes human_normalized fingerprint weights_sha256 env_steps"
     assert set(keys.split()) <= verdict.keys()
@@ -67,14 +68,12 @@ def test_watch_replays_any_training_episode_and_refuses_a_changed_one(run: Path,
     count = len(replays.read_text().splitlines())
     assert count > 3
     for episode in (0, count - 1):
-        done = script("watch", replays, "--episode", episode, "--verify")
-        assert done.returncode == 0, done.stderr
-        assert "verified" in done.stdout
+        done = call("watch", replays, "--episode", episode, "--verify")
+        assert done.code == 0, done.err
+        assert "verified" in done.out
     changed = tmp_path / "train.jsonl"
     changed.write_text(replays.read_text().replace('"episode_return":', '"episode_return":1', 1))
-    done = script("watch", changed, "--episode", 0)
-    assert done.returncode == 2
-    assert "changed after it was written" in done.stderr
+    assert_one_line(call("watch", changed, "--episode", 0), 2, "changed after it was written")
     assert not list(tmp_path.glob("**/*.mp4"))
 
 
@@ -88,10 +87,10 @@ def test_compare_writes_one_page(run: Path, tmp_path: Path) -> None:
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = script("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--dry-run", "--run-dir", folder)
-    assert done.returncode == 0, done.stderr
+    done = call("train", "dqn", "--env", "CartPole-v1", "--preset", "tiny", "--dry-run", "--run-dir", folder)
+    assert done.code == 0, done.err
     for word in ("network", "parameters", "fingerprint", "updates", "epsilon", "replay (exact)", "disk", "predicted"):
-        assert word in done.stdout
+        assert word in done.out
     assert not folder.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from scripts.experiments import throughput, training_jobs
 from scripts.experiments.throughput import Throughput
 from scripts.report.run_data import read_run
 from tests.scripts.inside import Ended, assert_one_line, call
-from tests.scripts.runner import ROOT, started
+from tests.scripts.runner import ROOT, forked
 
 CHAIN = "joypad/Chain-v0"
 QUICK = ("--preset", "tiny", "--total-steps", "400", "--eval-episodes", "2")
@@ -115,13 +116,14 @@ def test_an_interrupt_stops_processes_and_a_repeat_resumes_them(bench: Any, tmp_
     words = ("learn", "ppo", "--env", "CartPole-v1", "--seeds", 1, "--preset", "tiny", "--total-steps", 30_000,
              "--eval-episodes", 0)  # fmt: skip
     more = ("--", "--checkpoint-steps", 100_000)
-    process = started("benchmark", *words, "--dir", folder, "--threads", 1, *more)
+    process = forked("benchmark", *words, "--dir", folder, "--threads", 1, *more)
     deadline = time.monotonic() + 100
-    while process.poll() is None and time.monotonic() < deadline and not list(folder.glob("*/config.json")):
+    while process.is_alive() and time.monotonic() < deadline and not list(folder.glob("*/config.json")):
         time.sleep(0.01)
     time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    os.kill(process.pid, signal.SIGINT)  # type: ignore[arg-type]
+    process.join(60)
+    assert process.exitcode == 130
     (run,) = (path.parent for path in folder.glob("*/config.json"))
     assert 0 < latest(run)["env_steps"] < 30_000
     assert "go on with" in run.with_name(run.name + ".log").read_text()

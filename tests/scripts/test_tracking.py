@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import wandb
 
 from agents.run.tracking import Labels, WandbTracker, make_tracker
 from tests.scripts.inside import call
-from tests.scripts.runner import ENVIRONMENT, ROOT, started
+from tests.scripts.runner import ENVIRONMENT, ROOT, kill_once_beyond
 
 TINY = ("ppo", "--env", "CartPole-v1", "--preset", "tiny", "--eval-episodes", 0)
 CONFIG = {"algo": "ppo", "env_id": "CartPole-v1", "protocol": "default", "learning_rate": 0.5}
@@ -81,13 +79,7 @@ def test_wandb_gets_every_line_the_videos_the_report_and_the_labels(tmp_path: Pa
 def test_a_killed_run_resumes_without_repeated_or_lost_lines(tmp_path: Path) -> None:
     run = tmp_path / "run"
     given = [*TINY, "--total-steps", 4000, "--checkpoint-steps", 1000, "--stop-return", "None", "--run-dir", run]
-    process = started("train", *given)
-    deadline = time.monotonic() + 120
-    while not list((run / "checkpoints").glob("step_*2???")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_once_beyond(2000, run, *given)
     (before,) = (run / "wandb").glob("offline-run-*")
     done = call("train", "--resume", run)
     assert done.code == 0, done.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -74,7 +75,7 @@ def numbers(tmp_path: Path) -> Path:
     return tmp_path / "numbers"
 
 
-def test_arms_are_trained_evaluated_and_compared(tmp_path: Path, numbers: Path) -> None:
+def test_arms_are_trained_evaluated_and_compared(bench: Any, tmp_path: Path, numbers: Path) -> None:
     file = tmp_path / "arms.yaml"
     file.write_text(f"""
 algorithm: ppo
@@ -91,9 +92,9 @@ judged:
   as it is: {{}}
   of another rate: {{gamma: 0.5}}
 """)
-    words = ("transfer", file, "--seeds", 2, "--threads", 1, "--eval-episodes", 2, "--dir", tmp_path / "bench",
-             "--out", tmp_path / "out.json")  # fmt: skip
-    done = call("benchmark", *words)
+    words = ("transfer", file, "--seeds", 2, "--threads", 1, "--eval-episodes", 2, "--out",
+             tmp_path / "out.json")  # fmt: skip
+    done = bench(*words)
     assert done.code == 0, done.err
     result = json.loads((tmp_path / "out.json").read_text())
     scratch, frozen = result["rows"]
@@ -111,7 +112,8 @@ judged:
     assert "(0/2)" in done.out
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "bench").glob("*/judged-as-it-is.json")}
     assert len(times) == 4
-    assert call("benchmark", *words).code == 0
+    assert bench(*words).code == 0
+    assert bench.commands == []
     assert {path: path.stat().st_mtime_ns for path in times} == times  # nothing is trained or evaluated twice
 
 
