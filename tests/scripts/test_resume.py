@@ -34,7 +34,7 @@ CASES = {
     "ppo-lstm": ("ppo", "--core", "lstm", "--core-size", 16),
 }
 SIZES = {
-    "CartPole-v1": (1200, ("--total-steps", 1200, "--checkpoint-steps", 400, "--log-steps", 100)),
+    "CartPole-v1": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100)),
     "MinAtar/Breakout-v1": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100)),
     "ALE/Pong-v5": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100, "--image-size", 44)),
 }
@@ -91,6 +91,7 @@ def assert_equal_runs(a: Path, b: Path) -> None:
         pytest.param("ppo", "ALE/Pong-v5", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("no_report")
 def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     done = call("train", *arguments(case, env, unbroken))
@@ -101,9 +102,9 @@ def test_killed_and_resumed_equals_unbroken(case: str, env: str, tmp_path: Path)
     with open(broken / "metrics.jsonl", "a") as file:
         file.write('{"env_steps": 99')
     (broken / "checkpoints" / ".step_000000000777.tmp").mkdir()
-    if reached < total:
-        done = call("train", "--resume", broken)
-        assert done.code == 0, done.err
+    assert reached < total
+    done = call("train", "--resume", broken)
+    assert done.code == 0, done.err
     assert_equal_runs(unbroken, broken)
 
 
@@ -112,7 +113,7 @@ def test_killed_before_the_first_segment_ends(tmp_path: Path) -> None:
     assert call("train", *arguments("dqn", "CartPole-v1", unbroken)).code == 0
     kill_once_beyond(0, broken, *arguments("dqn", "CartPole-v1", broken))
     done = call("train", "--resume", broken)
-    assert done.code in (0, 2)  # 2 if the kill came after the last checkpoint: the training is complete
+    assert done.code == 0, done.err
     assert_equal_runs(unbroken, broken)
 
 
