@@ -28,7 +28,7 @@ TRAIN_VOICES = tuple(f"{accent}+{variant}" for accent in ("en-us", "en-gb-scotla
 VALID_VOICES = ("en-us+m5", "en-gb-scotland+f5")
 TEST_VOICES = ("en-us+m7", "en-us+f4", "en-gb-scotland+m5", "en-gb-scotland+f4")
 """Never used for training."""
-RETRIEVAL, POSITION_CHARACTER, UTF8 = 1, 1, 1  # from speak_lib.h
+SYNCHRONOUS, POSITION_CHARACTER, UTF8 = 2, 1, 1  # from speak_lib.h; a queue would wait 20 ms after each utterance
 SPEED, PITCH = 1, 3
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -84,7 +84,7 @@ def _synthesizer() -> Iterator[_Synthesizer]:
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
-        rate = library.espeak_Initialize(RETRIEVAL, 0, data, 0)
+        rate = library.espeak_Initialize(SYNCHRONOUS, 0, data, 0)
         if rate <= 0:
             raise DataError(f"espeak-ng at {name} does not start")
         yield _Synthesizer(library, rate)
