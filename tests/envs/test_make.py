@@ -245,9 +245,9 @@ def test_protocols_reach_the_emulator() -> None:
 
 
 def starts(protocol: Protocol) -> set[bytes]:
-    """Return the distinct first frames of eight seeds."""
-    envs = make_envs("ALE/Breakout-v5", 8, protocol, threads=1)
-    obs, _ = envs.reset(seed=list(range(8)))
+    """Return the distinct first frames of four seeds."""
+    envs = make_envs("ALE/Breakout-v5", 4, protocol, threads=1)
+    obs, _ = envs.reset(seed=list(range(4)))
     first_frames = [bytes(frame[-1]) for frame in obs]
     envs.close()
     return set(first_frames)
@@ -265,7 +265,7 @@ def test_noops_vary_the_start_and_sticky_actions_the_course_of_a_game() -> None:
         seaquest[name] = len({bytes(part) for part in obs})
         envs.close()
     assert seaquest == {"classic": 1, "machado": 4}
-    assert len(starts(CLASSIC)) > 1 or len(starts(replace(CLASSIC, noop_max=200))) > 1
+    assert len(starts(CLASSIC)) > 1
     assert len(starts(MACHADO)) == 1
 
 

@@ -42,7 +42,8 @@ def encoder_for(env: str, key: str, arch: str, folder: Path) -> Encoder:
 
 
 def train(algorithm: str, env: str, folder: Path, *words: object) -> Any:
-    return call("train", algorithm, "--env", env, *QUIET, "--run-dir", folder, *words)
+    """Train for 200 steps: what these tests check is there after few updates."""
+    return call("train", algorithm, "--env", env, *QUIET, "--total-steps", 200, "--run-dir", folder, *words)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn", "sb3-dqn"])
@@ -176,11 +177,11 @@ def test_a_target_network_starts_with_the_pretrained_weights(tmp_path: Path) -> 
 
 def test_a_killed_layerwise_run_resumes_exactly(tmp_path: Path) -> None:
     encoder_for(MINATAR, "obs", "minatar", tmp_path / "e")
-    words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 1200, "--checkpoint-steps", 300, "--encoder",
+    words = ["ppo", "--env", MINATAR, *QUIET, "--total-steps", 600, "--checkpoint-steps", 200, "--encoder",
              f"obs={tmp_path / 'e'}", "--encoder-mode", "obs=layerwise"]  # fmt: skip
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    kill_once_beyond(300, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
+    kill_once_beyond(200, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     shutil.rmtree(tmp_path / "e")
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err

@@ -50,7 +50,7 @@ class HashedActions(DQN):
         ("CartPole-v1", "native", "none"),
         ("CartPole-v1", "native", "gru"),
         ("MinAtar/SpaceInvaders-v1", "native", "none"),
-        ("ALE/Pong-v5", "machado", "none"),  # classic draws other no-ops in a single environment
+        ("ALE/Breakout-v5", "machado", "none"),  # classic draws other no-ops in a single environment
     ],
 )
 def test_both_evaluations_give_the_same_scores(

@@ -34,9 +34,9 @@ CASES = {
     "ppo-lstm": ("ppo", "--core", "lstm", "--core-size", 16),
 }
 SIZES = {
-    "CartPole-v1": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100)),
-    "MinAtar/Breakout-v1": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100)),
-    "ALE/Pong-v5": (900, ("--total-steps", 900, "--checkpoint-steps", 300, "--log-steps", 100, "--image-size", 44)),
+    "CartPole-v1": (600, ("--total-steps", 600, "--checkpoint-steps", 200, "--log-steps", 100)),
+    "MinAtar/Breakout-v1": (600, ("--total-steps", 600, "--checkpoint-steps", 200, "--log-steps", 100)),
+    "ALE/Pong-v5": (600, ("--total-steps", 600, "--checkpoint-steps", 200, "--log-steps", 100, "--image-size", 44)),
 }
 
 

@@ -107,10 +107,10 @@ def test_an_agent_trains_with_a_teacher_and_its_run_holds_a_copy(algorithm: str,
 
 
 def test_a_killed_run_with_a_teacher_resumes_exactly(reader: Path, tmp_path: Path) -> None:
-    words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 1200, "--checkpoint-steps", 300, "--teacher", reader]
+    words = ["ppo", "--env", GAME, *QUIET, "--total-steps", 600, "--checkpoint-steps", 200, "--teacher", reader]
     done = call("train", *words, "--run-dir", tmp_path / "whole")
     assert done.code == 0, done.err
-    kill_once_beyond(300, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
+    kill_once_beyond(200, tmp_path / "cut", *words, "--run-dir", tmp_path / "cut", within=0.0)
     done = call("train", "--resume", tmp_path / "cut")
     assert done.code == 0, done.err
     found = [checkpoint.read_state(checkpoint.resolve(tmp_path / name / "checkpoints")) for name in ("whole", "cut")]

@@ -14,7 +14,7 @@ import wandb
 
 from agents.run.tracking import Labels, WandbTracker, make_tracker
 from tests.scripts.inside import call
-from tests.scripts.runner import ENVIRONMENT, ROOT, kill_once_beyond
+from tests.scripts.runner import kill_once_beyond
 
 TINY = ("ppo", "--env", "CartPole-v1", "--preset", "tiny", "--eval-episodes", 0)
 CONFIG = {"algo": "ppo", "env_id": "CartPole-v1", "protocol": "default", "learning_rate": 0.5}
@@ -117,20 +117,17 @@ def test_a_run_that_was_not_tracked_before_is_sent_completely(tmp_path: Path) ->
     assert_mirrored(tmp_path)
 
 
-def test_no_login_falls_back_to_offline_in_one_line(tmp_path: Path) -> None:
-    hidden = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "WANDB_CONFIG_DIR": str(tmp_path)}
-    environment = {key: value for key, value in ENVIRONMENT.items() if key not in ("WANDB_API_KEY", "WANDB_MODE")}
-    words = [*TINY, "--track", "online", "--run-dir", tmp_path / "run"]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *(str(word) for word in words)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env={**environment, **hidden},
-        stdin=subprocess.DEVNULL, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    warned = [line for line in done.stderr.splitlines() if "W&B" in line]
-    assert len(warned) == 1, done.stderr
-    assert "cannot run online" in warned[0]
-    assert "wandb login" in warned[0]
+def test_no_login_falls_back_to_offline_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HOME": tmp_path, "NETRC": tmp_path / "none", "WANDB_CONFIG_DIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="W&B cannot run online.*wandb login") as warned:
+        done = call("train", *TINY, "--track", "online", "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+    (line,) = [str(each.message) for each in warned if "W&B" in str(each.message)]
+    assert "\n" not in line
     assert_mirrored(tmp_path / "run")
 
 
