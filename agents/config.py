@@ -6,7 +6,7 @@ Each algorithm's file adds its own; presets are values of these classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from gymnasium import spaces
 
@@ -16,6 +16,15 @@ from agents.settings import EncoderSettings, EnvironmentSettings, NetworkSetting
 
 RENAMED = {"adam_epsilon": "optimizer_epsilon", "prioritized": "replay_sampling"}
 """Former names of fields, in the config.json of older runs -> their names today."""
+
+
+class Mistake(NamedTuple):
+    """A known mistake in settings, which wastes a run."""
+
+    made: bool
+    """Whether these settings make it."""
+    line: str
+    """The warning: what is wrong, and the option to change."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,9 @@ class TrainConfig(RunSettings, EncoderSettings, NetworkSettings, EnvironmentSett
         """Return the schedules, for the pre-flight."""
         return ""
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
-        return []
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
+        return {}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
@@ -171,21 +180,31 @@ class ReplayConfig(OptimizerSettings, TrainConfig):
         """Return the learning rate, for the pre-flight."""
         return f"learning rate {self.learning_rate:g}"
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
         updates = self.replay_ratio * max(self.total_steps - self.learning_starts, 0)
         rows = self.batch_size * self.sequence_length
-        known = (
-            (self.learning_starts >= self.total_steps,
-             "learning starts after the training has ended; lower --learning-starts"),
-            (self.learning_starts > self.replay_capacity,
-             "the replay forgets before learning starts; raise --replay-capacity"),
-            (self.replay_capacity < rows * 10, "the replay holds fewer than ten minibatches; raise --replay-capacity"),
-            (0 < updates < self.target_period, "the target network is never updated; lower --target-period"),
-            (self.replay_ratio * rows > 64 and not self.augment,
-             f"each step is learned from {self.replay_ratio * rows:.0f} times; mind overfitting"),
-        )  # fmt: skip
-        return [line for holds, line in known if holds]
+        return {
+            "late learning": Mistake(
+                self.learning_starts >= self.total_steps,
+                "learning starts after the training has ended; lower --learning-starts",
+            ),
+            "forgetful replay": Mistake(
+                self.learning_starts > self.replay_capacity,
+                "the replay forgets before learning starts; raise --replay-capacity",
+            ),
+            "small replay": Mistake(
+                self.replay_capacity < rows * 10,
+                "the replay holds fewer than ten minibatches; raise --replay-capacity",
+            ),
+            "old target": Mistake(
+                0 < updates < self.target_period, "the target network is never updated; lower --target-period"
+            ),
+            "repeated steps": Mistake(
+                self.replay_ratio * rows > 64 and not self.augment,
+                f"each step is learned from {self.replay_ratio * rows:.0f} times; mind overfitting",
+            ),
+        }
 
 
 @dataclass(frozen=True)
@@ -249,8 +268,11 @@ class RolloutConfig(OptimizerSettings, TrainConfig):
         end = "0" if self.schedule == "linear" else f"{self.learning_rate:g}"
         return f"learning rate {self.learning_rate:g} to {end}"
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
-        if self.rollout_length * self.num_envs > self.total_steps:
-            return ["the first rollout is longer than the whole training; lower --rollout-length or --num-envs"]
-        return []
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
+        return {
+            "long rollout": Mistake(
+                self.rollout_length * self.num_envs > self.total_steps,
+                "the first rollout is longer than the whole training; lower --rollout-length or --num-envs",
+            )
+        }

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.build import frame_stack, replay_class, replay_layout, spills
-from agents.config import ReplayConfig, TrainConfig
+from agents.config import Mistake, ReplayConfig, TrainConfig
 from agents.interface import GameSpec
 from agents.learner import Learner
 from agents.loops import RolloutCollector, interact, learning_view
@@ -106,22 +106,35 @@ def _needs(agent: Learner, envs: gym.vector.VectorEnv) -> Needs:
 
 
 def warnings_for(config: TrainConfig, space: spaces.Space, game: GameSpec) -> list[str]:
-    """Return one line for every known mistake in these settings."""
-    warnings = []
+    """Return one line for every known mistake that was made in these settings."""
+    return [mistake.line for mistake in known_mistakes(config, space, game).values() if mistake.made]
+
+
+def known_mistakes(config: TrainConfig, space: spaces.Space, game: GameSpec) -> dict[str, Mistake]:
+    """Return the mistakes that these settings allow, made or not: those of every agent, then those of this one."""
     image = any(is_image(part) for part in parts_of(space))
-    if image and config.torso == "mlp":
-        warnings.append("the observation is an image but --torso mlp flattens it; use --torso auto")
-    if config.life_loss_ends and game.protocol.frame_skip > 1 and not game.protocol.life_information:
-        warnings.append(f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives")
-    if config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps:
-        warnings.append(
-            "checkpoints truncate all episodes every few hundred steps of each environment; raise --checkpoint-steps"
-        )
-    if image and game.frame_stack > 1 and config.core != "none" and not config.observe_last:  # as R2D2 was published
-        warnings.append("a memory on stacked frames sees each frame several times: it learns, but at a higher cost")
-    if game.family == "atari" and not config.bounds_reward_scale and config.input_norm == "scale":
-        warnings.append("rewards are not clipped; games with large scores may need --clip-rewards")
-    return warnings + config.warnings()
+    return {
+        "flat images": Mistake(
+            image and config.torso == "mlp",
+            "the observation is an image but --torso mlp flattens it; use --torso auto",
+        ),
+        "hidden lives": Mistake(
+            config.life_loss_ends and game.protocol.frame_skip > 1 and not game.protocol.life_information,
+            f"--life-loss-ends has no effect: the protocol {game.protocol.name} hides lives",
+        ),
+        "frequent checkpoints": Mistake(
+            config.checkpoint_steps // config.num_envs < 500 and config.total_steps > config.checkpoint_steps,
+            "checkpoints truncate all episodes every few hundred steps of each environment; raise --checkpoint-steps",
+        ),
+        "memory of stacked frames": Mistake(  # with observe_last, as R2D2 was published
+            image and game.frame_stack > 1 and config.core != "none" and not config.observe_last,
+            "a memory on stacked frames sees each frame several times: it learns, but at a higher cost",
+        ),
+        "unclipped rewards": Mistake(
+            game.family == "atari" and not config.bounds_reward_scale and config.input_norm == "scale",
+            "rewards are not clipped; games with large scores may need --clip-rewards",
+        ),
+    } | config.mistakes()
 
 
 def smaller_than_published(config: TrainConfig, game: GameSpec) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from gymnasium import spaces
 from torch import nn
 
-from agents.config import TrainConfig
+from agents.config import Mistake, TrainConfig
 from agents.errors import ConfigError
 from agents.run import machine
 from networks.observation_spaces import observation_bytes
@@ -114,11 +114,14 @@ class SB3RolloutConfig(SB3Config):
         rollout = self.n_steps * self.num_envs
         return f"{-(-self.total_steps // rollout):,} rollouts of {rollout:,} steps, {self.updates_per_rollout}"
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
-        if self.n_steps * self.num_envs > self.total_steps:
-            return ["the first rollout is longer than the whole training; lower --n-steps or --num-envs"]
-        return []
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
+        return {
+            "long rollout": Mistake(
+                self.n_steps * self.num_envs > self.total_steps,
+                "the first rollout is longer than the whole training; lower --n-steps or --num-envs",
+            )
+        }
 
     def tiny(self) -> dict[str, Any]:
         """Return overrides for a run of seconds."""
@@ -266,11 +269,14 @@ class SB3DQNConfig(SB3Config):
         ends = f"{self.exploration_initial_eps:g} to {self.exploration_final_eps:g}"
         return f"{super().schedule_line()}, epsilon {ends} over {steps:,} steps"
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
-        if self.learning_starts >= self.total_steps:
-            return ["nothing will be learned: --learning-starts is not below --total-steps"]
-        return []
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
+        return {
+            "late learning": Mistake(
+                self.learning_starts >= self.total_steps,
+                "learning starts after the training has ended; lower --learning-starts",
+            )
+        }
 
     def tiny(self) -> dict[str, Any]:
         """Return overrides for a run of seconds."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.augment import augment_batch
-from agents.config import ReplayConfig
+from agents.config import Mistake, ReplayConfig
 from agents.exploration import epsilon_greedy, epsilon_ladder, linear_schedule
 from agents.interface import Metrics, Sequences, Transitions
 from agents.learner import update_target
@@ -120,18 +120,23 @@ class DQNConfig(ReplayConfig):
         noise = " and noisy layers" if self.noisy else ""
         return f"{ladder if self.exploration == 'ladder' else falling}{noise}, {super().schedule_line()}"
 
-    def warnings(self) -> list[str]:
-        """Return one line for each setting that would waste the run."""
+    def mistakes(self) -> dict[str, Mistake]:
+        """Return the known mistakes in these settings, made or not, for the pre-flight."""
         falling = self.exploration == "linear" and self.epsilon_start > self.epsilon_end
         end = linear_schedule(self.epsilon_start, self.epsilon_end, self.epsilon_steps, self.total_steps)
-        known = (
-            (falling and self.epsilon_steps <= self.learning_starts,
-             "exploration has ended before learning starts; raise --epsilon-steps"),
-            (falling and self.epsilon_steps > self.total_steps,
-             f"exploration never ends: epsilon is still {end:.2f} at the last step"),
-            (self.double and self.munchausen, "--double has no effect with --munchausen, whose target is soft"),
-        )  # fmt: skip
-        return super().warnings() + [line for holds, line in known if holds]
+        return super().mistakes() | {
+            "early exploration": Mistake(
+                falling and self.epsilon_steps <= self.learning_starts,
+                "exploration has ended before learning starts; raise --epsilon-steps",
+            ),
+            "endless exploration": Mistake(
+                falling and self.epsilon_steps > self.total_steps,
+                f"exploration never ends: epsilon is still {end:.2f} at the last step",
+            ),
+            "double and soft": Mistake(
+                self.double and self.munchausen, "--double has no effect with --munchausen, whose target is soft"
+            ),
+        }
 
 
 class Outputs(NamedTuple):
