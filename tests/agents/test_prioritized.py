@@ -1,9 +1,7 @@
-"""Prioritized replay: sum tree against brute force, sampling frequencies, saving and restoring, memory or disk."""
+"""Prioritized replay: sampling frequencies, importance weights, saving and restoring."""
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,69 +11,22 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
-from agents.build import build_agent, build_replay, replay_layout, spills
-from agents.errors import CheckpointError, ConfigError
+from agents.build import build_agent, build_replay, replay_layout
+from agents.errors import CheckpointError
 from agents.learner import Learner
 from agents.presets.registry import PRESETS, tiny
 from agents.replay.buffer import Replay, ReplayLayout, ReplaySampling
-from agents.replay.prioritized import FLOOR, PrioritizedReplay, SumTree
-from agents.run import checkpoint, machine
+from agents.replay.prioritized import FLOOR, PrioritizedReplay
+from agents.run import checkpoint
 from agents.run.run import Run
 from envs.toy import ChainEnv
 from tests.agents.test_replay import VECTOR, Naive, assert_same_batch, fill, play, rich_space
+from tests.agents.test_sum_tree import same_tree
 from tests.conftest import CPU
 
 CPU_DEVICE = torch.device("cpu")
-
-
-def same_tree(a: SumTree, b: SumTree) -> bool:
-    return a.nodes.tobytes() == b.nodes.tobytes()
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), depth=st.integers(0, 6), exact=st.booleans(), zeros=st.booleans())
-def test_the_tree_equals_a_list_of_weights(seed: int, depth: int, exact: bool, zeros: bool) -> None:
-    rng, count = np.random.default_rng(seed), 2**depth
-    tree, weights = SumTree(count), np.zeros(count)
-    for _ in range(8):
-        index = rng.integers(count, size=rng.integers(1, 12))
-        given_index = index.copy()
-        weight = rng.integers(1, 9, len(index)).astype(float) if exact else rng.exponential(size=len(index)) ** 4
-        if zeros:
-            weight[rng.random(len(index)) < 0.5] = 0.0
-        tree.set(index, weight)
-        for k, new in zip(index, weight, strict=True):  # one after the other: the last counts
-            weights[k] = new
-        np.testing.assert_array_equal(index, given_index)
-        np.testing.assert_array_equal(tree.leaves, weights)
-        sums = np.cumsum(weights)
-        assert tree.total == pytest.approx(sums[-1], rel=1e-12)
-        inner = np.arange(1, count)
-        np.testing.assert_array_equal(tree.nodes[inner], tree.nodes[2 * inner] + tree.nodes[2 * inner + 1])
-        again = SumTree(count)
-        again.leaves[:] = weights
-        again.rebuild()
-        assert same_tree(tree, again)
-        if not tree.total:
-            continue
-        # whole numbers add up without rounding, so that borders can be asked for too; else stay away from them
-        value = np.arange(0.0, sums[-1], 0.5) if exact else sums[-1] * rng.random(50)
-        value = value if exact else value[np.abs(value[:, None] - sums).min(axis=1) > 1e-9 * sums[-1]]
-        asked = value.copy()
-        np.testing.assert_array_equal(tree.find(value), np.searchsorted(sums, value, side="right"))
-        np.testing.assert_array_equal(value, asked)
-
-
-def test_one_weight_for_many_leaves() -> None:
-    tree = SumTree(8)
-    tree.set(np.array([1, 6]), 2.5)
-    assert tree.leaves.tolist() == [0, 2.5, 0, 0, 0, 0, 2.5, 0]
-    assert tree.total == 5.0
-    assert tree.find(np.array([0.0, 2.4, 2.5, 4.9])).tolist() == [1, 1, 6, 6]
 
 
 def filled(rng: np.random.Generator, rows: int, layout: ReplayLayout) -> tuple[PrioritizedReplay, np.ndarray]:
@@ -344,64 +295,6 @@ def test_a_checkpoint_after_a_resume_holds_earlier_rows(sampling: ReplaySampling
             held.add(row._replace(obs=row.obs["vector"]))
     checkpoint.save(tmp_path, "step_000000000999", agent, {}, copy, best=False)
     assert_same_memory(loaded(checkpoint.resolve(tmp_path), replay), replay)
-
-
-ROOMY = ReplayLayout(rich_space(4), 4, 10_000, 3, 0.99, 4)
-
-
-@pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
-    """Return a function that sets the free bytes of memory and disk."""
-
-    def limit(memory_free: float, disk_free: float = 1e15) -> None:
-        usage = shutil.disk_usage("/")
-        monkeypatch.setattr(machine, "available_memory", lambda: int(memory_free))
-        monkeypatch.setattr("agents.build.shutil.disk_usage", lambda path: usage._replace(free=int(disk_free)))
-
-    return limit
-
-
-@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-def test_auto_uses_memory_where_it_suffices_and_else_the_disk(
-    sampling: ReplaySampling, limits: Any, tmp_path: Path
-) -> None:
-    layout = replace(ROOMY, sampling=sampling)
-    for free, spilled in ((2.0, False), (1.12, False), (1.1, True), (0.5, True)):
-        limits(free * layout.nbytes)
-        assert spills(layout, "auto") is spilled
-        replay = build_replay(layout, CPU_DEVICE, "auto", tmp_path)
-        assert isinstance(replay, PrioritizedReplay) is (sampling == "prioritized")
-        assert isinstance(replay.arrays["obs.frame"], np.memmap) is spilled
-    assert spills(layout, "disk")
-    limits(1e15)
-    assert spills(layout, "disk")
-    assert not spills(layout, "memory")
-    assert isinstance(build_replay(layout, CPU_DEVICE, "disk", tmp_path).arrays["obs.audio"], np.memmap)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
-@pytest.mark.parametrize("share", [0.99, 0.6, 0.3])
-@pytest.mark.parametrize("storage", ["memory", "disk"])
-def test_too_little_space_names_a_capacity_that_fits(
-    storage: str, share: float, sampling: ReplaySampling, limits: Any, tmp_path: Path
-) -> None:
-    layout = replace(ROOMY, sampling=sampling)
-    free = share * layout.nbytes
-    limits(*((free, 1e15) if storage == "memory" else (1e15, free)))
-    where = "are free" if storage == "memory" else f"are free on the disk of {tmp_path}"
-    with pytest.raises(ConfigError, match=rf"the replay needs .* GB and .*{where}") as caught:
-        build_replay(layout, CPU_DEVICE, storage, tmp_path)
-    fits = int(re.findall(r"--replay-capacity (\d+) or less", str(caught.value))[0])
-    smaller = replace(layout, capacity=fits)
-    assert 0.5 * free < smaller.nbytes <= free
-    build_replay(smaller, CPU_DEVICE, storage, tmp_path)
-
-
-def test_a_replay_too_large_for_memory_and_disk_is_refused(limits: Any, tmp_path: Path) -> None:
-    limits(0.5 * ROOMY.nbytes, 0.5 * ROOMY.nbytes)
-    with pytest.raises(ConfigError, match="or another --run-dir"):
-        build_replay(ROOMY, CPU_DEVICE, "auto", tmp_path)
 
 
 def test_all_rows_of_a_truncated_episode_can_be_sampled() -> None:
