@@ -133,9 +133,9 @@ def test_an_interrupt_saves_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time_trains_a_run_and_a_kill_frees_it(tmp_path: Path) -> None:
-    code = f"import pathlib, time; from agents.run.run import lock; held = lock(pathlib.Path({str(tmp_path)!r})); "
-    with subprocess.Popen([sys.executable, "-c", code + "print('locked', flush=True); time.sleep(60)"],
-                          cwd=ROOT, stdout=subprocess.PIPE) as process:  # fmt: skip
+    code = f"import pathlib, sys; from agents.run.run import lock; held = lock(pathlib.Path({str(tmp_path)!r})); "
+    with subprocess.Popen([sys.executable, "-c", code + "print('locked', flush=True); sys.stdin.read()"],
+                          cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
         with pytest.raises(ConfigError, match="is being trained by another process; stop that first"):
