@@ -78,6 +78,7 @@ def main() -> None:
     parse(DoctorOptions, sys.argv[1:], prog="doctor.py", description=__doc__)
     print("checking libraries and games ...", flush=True)
     from rich.console import Console
+    from rich.markup import escape
 
     from agents.run import machine
 
@@ -91,13 +92,14 @@ def main() -> None:
     for name, package, pip, check in checks:
         command = f"pip install -c constraints.txt {pip}"
         if importlib.util.find_spec(package) is None:
-            console.print(f"[yellow]missing[/]  {name}: {command}")
+            console.print(f"[yellow]missing[/]  {name}: {escape(command)}")
             continue
         try:
-            console.print(f"[green]works[/]    {name}: {check()}")
+            console.print(f"[green]works[/]    {name}: {escape(check())}")
         except Exception as error:  # a broken family must not hide the others
             broken += 1
-            console.print(f"[red]broken[/]   {name}: {' '.join(str(error).split())}; try {command}")
+            line = escape(f"{' '.join(str(error).split())}; try {command}")
+            console.print(f"[red]broken[/]   {name}: {line}")
     raise SystemExit(1 if broken else 0)
 
 

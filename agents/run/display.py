@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,7 @@ class Display:
             TextColumn("[green]{task.completed:,.0f}/{task.total:,.0f}"), TextColumn("elapsed"), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=self.console,
         )  # fmt: skip
-        self.task = self.progress.add_task(title, total=total_steps)
+        self.task = self.progress.add_task(escape(title), total=total_steps)
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -50,7 +51,8 @@ class Display:
         self.shown = time.monotonic()
         if self.live is None:
             words = "  ".join(f"{name} {_short(value)}" for name, value in numbers.items())
-            self.console.print(f"{self.title}: {env_steps:,}/{self.total_steps:,}  {words}", highlight=False)
+            line = f"{self.title}: {env_steps:,}/{self.total_steps:,}  {words}"
+            self.console.print(line, highlight=False, markup=False)
             return
         self.progress.update(self.task, completed=env_steps)
         self.live.update(_panel(self.progress, self._numbers(numbers), *([_bar(shares)] if shares else [])))

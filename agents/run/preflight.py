@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agents.build import frame_stack, replay_class, replay_layout, spills
@@ -43,10 +44,10 @@ class Plan:
         """Print the facts as a table, then the warnings."""
         table = Table(title="pre-flight", show_header=False, title_justify="left", box=None, padding=(0, 2))
         for name, value in self.lines.items():
-            table.add_row(f"[bold]{name}[/]", value)
+            table.add_row(f"[bold]{name}[/]", escape(value))
         console.print(table)
         for warning in self.warnings:
-            console.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+            console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,7 @@ class StableBaseline(Learner):
             action, value, _ = self.policy(tensors, deterministic=True)
         else:
             action, value, carry = self._recurrent(tensors, first, carry)
-        actions, space = action.cpu().numpy(), self.action_space
-        if isinstance(space, spaces.Box):
-            actions = np.clip(actions.reshape(-1, *space.shape), space.low, space.high)
-        return actions, carry, {"value": value.flatten().cpu().numpy()}
+        return action.cpu().numpy(), carry, {"value": value.flatten().cpu().numpy()}
 
     def _recurrent(self, tensors: Any, first: np.ndarray, carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run the recurrent policy; `carry` [B, C] concatenates its states. Returns actions, values, carry."""

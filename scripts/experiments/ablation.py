@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -170,7 +171,7 @@ def variants_table(variants: Mapping[str, Sequence[Contender]]) -> Table:
     """Return one line for each component, with the options that switch it off."""
     table = Table("component", "without it", box=None)
     for name, (first, *_) in variants.items():
-        table.add_row(name, f"{first.algorithm} {' '.join(first.overrides)}")
+        table.add_row(name, escape(f"{first.algorithm} {' '.join(first.overrides)}"))
     return table
 
 

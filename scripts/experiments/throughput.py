@@ -32,6 +32,8 @@ from scripts.runner.files import write_json
 from scripts.runner.origin import origin
 
 GAME = "ALE/Pong-v5"
+LEARNING_STARTS = 2_000
+"""Random env steps before DQN learns."""
 SB3_REPLAY = 20_000
 """Replay capacity for both sides: Stable-Baselines3 stores two frame stacks per step, 1.1 GB in all."""
 
@@ -68,7 +70,7 @@ class Ours:
     def __init__(self, algorithm: str):
         base = replace(preset(algorithm, "atari"), env=GAME)
         if isinstance(base, ReplayConfig):
-            base = replace(base, replay_capacity=SB3_REPLAY, learning_starts=2_000)
+            base = replace(base, replay_capacity=SB3_REPLAY, learning_starts=LEARNING_STARTS)
         self.config = cast(Any, base)
         self.envs = environments(base, base.num_envs)
         self.agent: Any = build_agent(algorithm, base, self.envs, resolve_machine(base, self.envs))

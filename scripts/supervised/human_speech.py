@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from agents.errors import ConfigError
@@ -45,7 +46,7 @@ def record(options: RecordOptions) -> None:
     transcripts = [transcribe(mission_channels.recorded(each.file, length, rate)) for each in utterances]
     table = Table("recording", "text", "transcript", box=None)
     for utterance, transcript in zip(utterances, transcripts, strict=True):
-        table.add_row(utterance.file.name, utterance.text, transcript)
+        table.add_row(escape(utterance.file.name), escape(utterance.text), escape(transcript))
     console.print(table)
     rates = metrics.error_rates(transcripts, [each.text for each in utterances])
     run = provenance.relative(str(options.runs[0]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from agents.errors import ConfigError
@@ -98,7 +99,7 @@ def compare(options: CompareOptions) -> None:
         result = ", ".join(f"{key} {metrics[key]:.3f}" for key in headline if key in metrics)
         parameters = sum(parameter.numel() for parameter in stored.encoder.parameters())
         cells = [facts.task, stored.encoder.spec.arch, f"{parameters:,}", f"{facts.examples:,}"]
-        table.add_row(path.name, *cells, number(facts.seconds), result)
+        table.add_row(escape(path.name), *cells, number(facts.seconds), result)
     wide_console().print(table)
 
 

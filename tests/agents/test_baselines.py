@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("sb3_contrib")
 
+from agents.errors import ConfigError
 from agents.evaluate import evaluate
 from agents.run import checkpoint
 from agents.run.run import Run
@@ -175,3 +177,35 @@ def test_the_memory_of_a_recurrent_baseline_is_sb3s() -> None:
         assert states is not None
         actor = np.concatenate([part[0] for part in states], axis=1)
         np.testing.assert_allclose(carry[:, : actor.shape[1]], actor, atol=1e-6)
+
+
+def test_spaces_that_sb3_cannot_play_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Stable-Baselines3's DQN cannot play this"):
+        trained("sb3-dqn", "Pendulum-v1", tmp_path / "run")
+    with pytest.raises(ConfigError, match="--torso minigrid reads arrays only under Stable-Baselines3"):
+        trained("sb3-ppo", "MiniGrid-Empty-5x5-v0", tmp_path / "run", torso="minigrid")
+
+
+def test_the_optimizer_of_the_zoos_a2c_is_tensorflows_rmsprop(tmp_path: Path) -> None:
+    agent, _ = trained("sb3-a2c", "CartPole-v1", tmp_path / "run", rms_prop_tf_like=True)
+    assert type(agent.sb3.policy.optimizer).__name__ == "RMSpropTFLike"
+
+
+def test_the_environments_can_only_be_stepped_and_reset() -> None:
+    envs = make_envs("CartPole-v1", 2)
+    vector = Vector(envs, zoo_presets.PRESETS["sb3-ppo", "classic"], [1, 2], lambda *_: None, lambda *_: None)
+    assert vector.get_attr("render_mode") == [None, None]
+    assert vector.env_is_wrapped(gym.Wrapper) == [False, False]
+    with pytest.raises(AttributeError):
+        vector.get_attr("gravity")
+    with pytest.raises(NotImplementedError):
+        vector.set_attr("gravity", 1)
+    with pytest.raises(NotImplementedError):
+        vector.env_method("seed")
+    envs.close()
+
+
+def test_a_baseline_learns_in_train_only(tmp_path: Path) -> None:
+    agent, _ = trained("sb3-ppo", "CartPole-v1", tmp_path / "run")
+    with pytest.raises(TypeError, match="learn in train"):
+        agent.update(None, torch.Generator())

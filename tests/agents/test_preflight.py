@@ -215,11 +215,12 @@ def test_the_plan_describes_the_training(tmp_path: Path) -> None:
     made = plan(agent, envs, envs.game, tmp_path)
     assert "585 rollouts of 512 steps, 10 x 4 updates each" in made.lines["training"]
     assert "learning rate 0.001 to 0" in made.lines["schedule"]
-    made.warnings.append("look out")
+    made.warnings.append("look [out]")
+    made.lines["checkpoints"] = "in runs/[mine]"
     screen = io.StringIO()
     made.show(Console(file=screen, width=300))
     assert "pre-flight" in screen.getvalue()
-    assert "warning: look out" in screen.getvalue()
+    assert "warning: look [out]" in screen.getvalue()
     assert all(value in screen.getvalue() for value in made.lines.values())
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from agents.build import build_agent
+from agents.errors import RunError
 from agents.evaluate import evaluate
 from agents.loops import interact
 from agents.run.run import Run, Segment
@@ -97,3 +98,57 @@ def test_games_of_an_evaluation_are_shared_evenly_and_none_is_left_out(episodes:
     played = [record.env for record in evaluate(agent, envs, episodes, seed=1).records]
     envs.close()
     assert played == (3 * [0, 1, 2])[:episodes]
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    signalled = run(tmp_path)
+    signalled._stop(2, None)
+    with pytest.raises(KeyboardInterrupt):
+        signalled._stop(2, None)
+    signalled.close()
+
+
+def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    broken = run(tmp_path)
+    broken.latest, broken.env_steps = {"train/loss": torch.tensor(torch.nan)}, 5_000
+    with pytest.raises(RunError, match="train/loss is nan at env step 5,000"):
+        broken.log_if_due()
+    broken.close()
+
+
+def test_a_segment_without_steps_is_not_saved_again(vector: Callable[..., Any], tmp_path: Path) -> None:
+    agent = build_agent("dqn", CONFIG, vector(CountingEnv, 3), CPU)
+    stopped = run(tmp_path)
+    stopped.checkpoint(agent)
+    before = (tmp_path / "checkpoints" / "latest").stat().st_mtime_ns
+    stopped.checkpoint(agent, Segment(0, 0, 100, 3))
+    assert (tmp_path / "checkpoints" / "latest").stat().st_mtime_ns == before
+    stopped.close()
+
+
+def test_damaged_older_checkpoints_keep_all_pieces_of_the_replay(vector: Callable[..., Any], tmp_path: Path) -> None:
+    agent = build_agent("dqn", CONFIG, vector(CountingEnv, 3), CPU)
+    saved = run(tmp_path)
+    pieces = tmp_path / "checkpoints" / "replay"
+    pieces.mkdir(parents=True)
+    left = []
+    for index, damaged in enumerate((False, True)):
+        saved.checkpoint(agent, Segment(0, index, saved.env_steps, 3) if index else None)
+        (pieces / "rows_unused").touch()
+        if damaged:
+            (tmp_path / "checkpoints" / f"step_{saved.env_steps:012d}" / "state.json").write_text("{")
+        saved.env_steps += 10
+        saved.checkpoint(agent, Segment(0, index, saved.env_steps, 3))
+        left.append((pieces / "rows_unused").exists())
+        saved.env_steps += 10
+    saved.close()
+    assert left == [False, True]
+
+
+def test_an_episode_without_an_end_stops_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.evaluate.STUCK_STEPS", 5)
+    envs = make_envs("CartPole-v1", 2)
+    agent = build_agent("dqn", CONFIG, envs, CPU)
+    with pytest.raises(ValueError, match="has not ended after 5 steps; this environment needs a time limit"):
+        evaluate(agent, envs, 2, seed=1)  # type: ignore[arg-type]
+    envs.close()

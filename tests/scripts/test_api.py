@@ -158,6 +158,7 @@ def test_curves_of_damaged_metrics_are_refused(tmp_path: Path) -> None:
     ("arguments", "settings", "kind", "fragment"),
     [
         (("ppo", "CartPole-v1"), {"learning_rat": 1}, ConfigError, "did you mean learning_rate?"),
+        (("ppo", "CartPole-v1"), {"env_id": "CartPole-v1"}, ConfigError, "takes the environment as `env`"),
         (("ppo", "CartPole-v1"), {"n_envs": 1}, ConfigError, "it is called num_envs here"),
         (("pppo", "CartPole-v1"), {}, ConfigError, "did you mean ppo?"),
         (("ppo", "CartPol-v1"), {}, EnvError, "CartPole-v1"),
@@ -174,6 +175,14 @@ def test_mistakes_are_exceptions(
     with pytest.raises(kind, match=re.escape(fragment)):
         train(*arguments, **{**TINY, **settings}, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_games_are_counted_from_one(folder: Path) -> None:
+    for arguments in ({"episodes": 0}, {"seed": -1}):
+        with pytest.raises(ConfigError, match="episodes must be at least 1 and seed not negative"):
+            evaluate(folder, **arguments)
+        with pytest.raises(ConfigError, match="episodes must be at least 1, scale 1 to 12, seed not negative"):
+            record_video(folder, **arguments)
 
 
 def test_it_prints_when_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

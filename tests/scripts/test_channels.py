@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 import soundfile
 
 from agents.config import TrainConfig
+from agents.errors import ConfigError
 from envs.make import make_envs
 from envs.missions import MissionChannel, mission_text
+from networks.encoders import store
+from networks.encoders.base import EncoderError
 from networks.supervised import espeak
 from networks.supervised.data import DataError
 from networks.supervised.mission_grammar import Clause, Mission, Thing, parse, to_english, translate
@@ -123,6 +127,32 @@ def test_a_run_folder_holds_a_copy_of_its_interpreter(chinese: Path, tmp_path: P
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "encoders" / "interpreter" / "config.json").exists()
     assert load_run(tmp_path / "run").config.interpreter.startswith(str(tmp_path / "run"))
+
+
+def test_an_agent_reads_chinese_by_an_encoder_of_chinese(chinese: Path, tmp_path: Path) -> None:
+    words = ("--preset", "tiny", "--track", "disabled", "--total-steps", 100, "--run-dir", tmp_path / "run")
+    given = ("--mission-channel", "zh", "--encoder", f"mission={chinese}", "--encoder-mode", "mission=finetune")
+    done = call("train", "ppo", "--env", GAME, *words, *given)
+    assert done.code == 0, done.err
+    saved = load_run(tmp_path / "run")
+    envs = environments(saved.config, 2)
+    stored = store.load(chinese)
+    missions = envs.reset(seed=[1, 2])[0]["mission"]
+    texts = [stored.vocabularies["input"].decode(row) for row in missions]
+    assert all("走" in text or "去" in text or "到" in text for text in texts), texts
+
+
+def test_a_custom_mission_is_interpreted_and_its_words_are_checked(chinese: Path) -> None:
+    config = TrainConfig(env=GAME, mission_channel="zh", interpreter=str(chinese))
+    mission = Mission((Clause("go to", Thing("red", "ball")),))
+    understood = mission_channels.interpreted_mission(config, translate(mission, "zh"))
+    assert set(understood.split()) <= set(mission_channels.WORDS.words)
+    with pytest.raises(EncoderError, match="vocabulary drift"):
+        mission_channels.interpreted_mission(config, "fetch me a cappuccino")
+    other = store.load(chinese)
+    other.encoder.spec = replace(other.encoder.spec, input={**other.encoder.spec.input, "target_language": "fr"})
+    with pytest.raises(ConfigError, match="makes no English"):
+        mission_channels.interpreter(other)
 
 
 def test_a_custom_mission_replaces_the_game_s(agent: Path, tmp_path: Path) -> None:

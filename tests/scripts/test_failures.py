@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from agents.policy.ppo import PPO
 from agents.run import checkpoint
 from scripts.runner.saved_run import load_run
 from tests.scripts.inside import QUIET, assert_one_line, call
+from tests.scripts.runner import ENVIRONMENT, ROOT
 
 
 @contextmanager
@@ -150,3 +154,54 @@ def test_a_tracker_folder_that_cannot_be_written_does_not_stop_training(tmp_path
         done = call("train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--run-dir", folder)
     assert done.code == 0, done.err
     assert load_run(folder).state["env_steps"] >= 400
+
+
+def test_a_video_that_cannot_be_made_is_a_warning(tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise RuntimeError("no codec")
+
+    monkeypatch.setattr("scripts.runner.watching.record_video", refuse)
+    with pytest.warns(UserWarning, match="no video of the trained agent: no codec"):
+        done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--videos", "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+
+
+def test_a_bug_is_no_bad_number(tmp_path: Path, monkeypatch: Any) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(PPO, "update", fail)
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("scripts.runner.training._make_run", refuse)
+    done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run")
+    assert_one_line(done, 2, "cannot be made (Read-only file system); choose another --run-dir")
+
+
+def test_games_that_cannot_be_saved_do_not_stop_an_evaluation(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", run).code == 0
+    (run / "replays" / "eval.jsonl").unlink(missing_ok=True)
+    (run / "replays" / "eval.jsonl").mkdir()
+    with pytest.warns(UserWarning, match="the games were not saved"):
+        done = call("evaluate", run, "--episodes", 2)
+    assert json.loads(done.out.splitlines()[-1])["episodes"] == 2
+
+
+def test_a_closed_pipe_ends_a_command_without_a_message() -> None:
+    command = f"{sys.executable} {ROOT / 'scripts/train.py'} --help | true"
+    shell = ["bash", "-c", f"set -o pipefail; {command}"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.stderr == ""
+
+
+def test_a_run_of_stable_baselines_is_not_resumed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call("train", "sb3-ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", run).code == 0
+    assert_one_line(call("train", "--resume", run, "--total-steps", 999), 2, "cannot go on in the middle")

@@ -311,7 +311,15 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "nothing to switch off": (f"ablate ppo --env {CHAIN} --total-steps 10", ("ppo has nothing to switch off",)),
     "theirs is not ablated": (f"ablate sb3-dqn --env {CHAIN} --total-steps 10", ("Stable-Baselines3's sb3-dqn",)),
     "speed of nothing": ("speed --repeats 0", ("--repeats must be at least 1",)),
-    "speed with fields": ("speed -- --double", ("speed",)),
+    "speed with fields": ("speed -- --double", ("speed takes no options after a --",)),
+    "startup with fields": ("startup -- --double", ("startup takes no options after a --",)),
+    "cost of nothing": ("cost --algorithm", ("--algorithm",)),
+    "robustness of nothing": ("robustness", ("name run folders, a fault and its levels",)),
+    "robustness with fields": ("robustness x -- --double", ("robustness takes no options after a --",)),
+    "ablation of nothing": ("ablate", ("name an algorithm and games",)),
+    "exam of nothing": ("exam", ("name algorithms: exam ALGO",)),
+    "no sweep file": ("sweep", ("name a sweep file",)),
+    "no file of arms": ("transfer", ("name a file of arms",)),
 }  # fmt: skip
 
 

@@ -159,6 +159,12 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"parameters": {"epochs": {"distribution": "beta", "min": 0, "max": 1}}}, ("epochs.distribution", "q_uniform"),
     ),
     "field": ({"parameters": {"learning-rat": {"values": [1]}}}, ("did you mean --learning-rate",)),
+    "no values": ({"parameters": {"epochs": {"values": []}}}, ("values must not be empty",)),
+    "steps of 0": (
+        {"parameters": {"epochs": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}}, ("q must be above 0",),
+    ),
+    "no algorithm": ({"command": ["${program}", "${args}"]}, ("must name an algorithm behind ${program}",)),
+    "other program": ({"command": ["python", "mine.py", "${args}"]}, ("must run ${program}",)),
     "random without a count": ({"method": "random"}, ("--count N",)),
 }  # fmt: skip
 
@@ -171,6 +177,9 @@ def test_bad_sweep_files_are_one_line(name: str, bench: Any, tmp_path: Path) -> 
 
 
 def test_a_missing_or_invalid_file_is_one_line(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("- 1")
+    assert_one_line(bench("sweep", tmp_path / "sweep.yaml"), 2, "it has no parameters")
+    assert_one_line(bench("sweep", write(tmp_path), "--count", 0), 2, "--count must be at least 1, not 0")
     (tmp_path / "sweep.yaml").write_text("a: [1")
     assert_one_line(bench("sweep", tmp_path / "sweep.yaml"), 2, "is not YAML")
     assert_one_line(bench("sweep", tmp_path / "none.yaml"), 2, "cannot be read")
