@@ -105,7 +105,7 @@ def fit(
     """
     config.validate()
     if not len(splits.train) or not len(splits.valid):
-        raise DataError("the training or validation split is empty")
+        raise DataError("the training or validation split is empty; give more --examples")
     trainer = _Trainer(model, splits.train, config, augment, loss or model.loss)
     averaged = AveragedModel(model) if config.average == "swa" else None
     best_score, best_state = -math.inf, copy.deepcopy(model.state_dict())

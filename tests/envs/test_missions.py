@@ -102,3 +102,24 @@ def test_games_start_without_printing(capsys: pytest.CaptureFixture[str]) -> Non
     assert "rejected" in capsys.readouterr().out  # MiniGrid prints for this seed
     env.reset(seed=199)
     assert capsys.readouterr().out == ""
+
+
+def test_a_wrong_object_picked_up_ends_a_strict_game() -> None:
+    env: Any = make_env("BabyAI-PickupDist-v0", env_kwargs={"strict": True})
+    results = []
+    for wanted in (False, True):
+        env.reset(seed=3)
+        game = env.unwrapped
+        right = game.instrs.desc.obj_set
+        position = next(
+            place for place in ((x, y) for x in range(game.width) for y in range(game.height))
+            if (thing := game.grid.get(*place)) is not None and thing.type in ("ball", "box", "key")
+            and (thing in right) == wanted
+        )  # fmt: skip
+        thing = game.grid.get(*position)
+        game.grid.set(*position, None)
+        game.grid.set(*game.front_pos, thing)
+        thing.cur_pos = np.array(game.front_pos)
+        _, reward, terminated, truncated, _ = env.step(game.actions.pickup)
+        results.append((reward > 0, terminated, truncated))
+    assert results == [(False, True, False), (True, True, False)]

@@ -102,3 +102,22 @@ def test_a_repair_gets_the_first_rows_of_episodes() -> None:
 def test_invalid_failures_are_refused(env_id: str, kwargs: dict, words: str) -> None:
     with pytest.raises(EnvError, match=words):
         make_envs(env_id, 1, env_kwargs=kwargs)
+
+
+def test_a_restart_changes_and_repairs_the_first_observation_too() -> None:
+    received: list[np.ndarray] = []
+
+    def repair(x: np.ndarray, first: np.ndarray) -> np.ndarray:
+        received.append(np.concatenate([np.isnan(x).any(axis=1), first]))
+        return np.nan_to_num(x)
+
+    envs = Repaired(make_envs("CartPole-v1", 8, env_kwargs={"drop": 0.9}), repair)
+    envs.reset(seed=list(range(8)))
+    ended = np.zeros(8, bool)
+    while not ended.any():
+        _, _, terminated, truncated, _ = envs.step(np.ones(8, np.int64))
+        ended = terminated | truncated
+    obs, _ = envs.restart(ended)
+    assert not np.isnan(obs).any()
+    assert received[-1][:8].any()  # the sensors fail at the start of an episode too
+    assert np.array_equal(received[-1][8:], ended)

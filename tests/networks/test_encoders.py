@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from gymnasium import spaces
 
-from networks.encoders import store
+from networks.encoders import reuse, store
 from networks.encoders.audio import CRNNAttention
 from networks.encoders.base import ARCHITECTURES, Encoder, EncoderError, build, space_from_json, space_to_json
 from networks.encoders.text import WordAttention
@@ -170,6 +170,8 @@ BAD: dict[str, tuple[str, spaces.Space, dict[str, Any], str]] = {
     "unknown": ("natur", FRAMES, {}, "there is no architecture 'natur'"),
     "a text for an image": ("nature", WORDS, {}, "takes images"),
     "an image for a text": ("gru", FRAMES, {}, "takes token ids"),
+    "a text for numbers": ("mlp", WORDS, {}, "takes vectors"),
+    "an image for a game's sound": ("console", FRAMES, {}, "takes sound"),
     "an image for a sound": ("crnn", FRAMES, {}, "takes waveforms"),
     "unknown option": ("gru", WORDS, {"depth": 3}, "cannot be built with these arguments"),
     "small image": ("small-cnn", spaces.Box(0, 255, (1, 3, 3), np.uint8), {}, "too small"),
@@ -319,3 +321,22 @@ def test_spaces_survive_json() -> None:
         space_to_json(spaces.Discrete(3))
     with pytest.raises(EncoderError, match="does not describe"):
         space_from_json({"kind": "box"})
+
+
+def test_a_file_of_enormous_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "e")
+    monkeypatch.setattr(store, "MAX_BYTES", 100)
+    with pytest.raises(EncoderError, match="is larger than"):
+        store.load(tmp_path / "e")
+
+
+def test_an_architecture_that_has_changed_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "e")
+    edit(tmp_path / "e" / "config.json", spec__out_dim=7)
+    with pytest.raises(EncoderError, match="its architecture 'gru' has changed since"):
+        store.load(tmp_path / "e")
+
+
+def test_an_encoder_of_a_key_needs_a_dict() -> None:
+    with pytest.raises(EncoderError, match="is given for 'screen'"):
+        reuse.check_key("screen", FRAMES)

@@ -250,7 +250,7 @@ def test_rows_with_missing_values_are_classified(repair: str | None, tmp_path: P
     ("a,label\n1,x\ntwo,y\n", "row 2 has 'two' in the number column a"), ("a,b\n1,2\n", "with the column label"),
     ("a,label\n1,x\n2,\n", "row 2 has no label"), ("a,label\n1,x\n2,y,3\n", "more cells than there are columns"),
     ("a,label\n1,x\n2,x\n", "1 different labels"), ("", "has no rows of numbers"),
-    ("label\nx\n", "has no rows of numbers"),
+    ("label\nx\n", "has no rows of numbers"), ("a,label\n" + "1" * 200_000 + ",x\n", "cannot be read as a table"),
 ])  # fmt: skip
 def test_malformed_tables_are_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(text)

@@ -13,7 +13,7 @@ import torch
 from envs.make import make_env, make_envs, resolve_protocol
 from networks.encoders import store
 from networks.supervised import espeak
-from networks.supervised.data import IGNORE, check_disjoint
+from networks.supervised.data import IGNORE, DataError, check_disjoint
 from networks.supervised.mission_grammar import HELD_OUT, MissionError, draw, parse, slot_names, slots, to_english
 from scripts.supervised.tasks import atari, mission_text, registry
 from scripts.supervised.tasks.base import DataOptions
@@ -140,3 +140,8 @@ def test_handwritten_texts_are_missions_and_a_test_set_of_their_own() -> None:
         collected = registry.make_task(name).collect(DataOptions(60))
         assert len(collected.extra["hand-written"]) == 50
     assert "hand-written" not in registry.make_task("translate-en-fr").collect(DataOptions(60)).extra
+
+
+def test_more_missions_than_there_are_is_an_error() -> None:
+    with pytest.raises(DataError, match="fewer than 50 distinct missions; lower --examples"):
+        mission_text.draw_distinct(np.random.default_rng(0), 50, lambda mission: len(mission.clauses) == 0)
