@@ -50,67 +50,25 @@ MISTAKES: list[tuple[str, str, TrainConfig, spaces.Space, GameSpec]] = [
     ("flat images", "--torso mlp flattens it", replace(DQN, torso="mlp"), FRAMES, ATARI),
     ("flat images", "--torso mlp flattens it", replace(PPO, torso="mlp"), FRAMES, ATARI),
     ("hidden lives", "--life-loss-ends has no effect", PPO, FRAMES, GameSpec("ALE/Pong-v5", {}, MACHADO, "atari")),
-    (
-        "frequent checkpoints",
-        "raise --checkpoint-steps",
-        replace(CLASSIC_DQN, checkpoint_steps=1_000),
-        VECTOR,
-        CARTPOLE,
-    ),
-    (
-        "frequent checkpoints",
-        "raise --checkpoint-steps",
-        replace(PPO, num_envs=512, checkpoint_steps=200_000),
-        FRAMES,
-        ATARI,
-    ),
+    ("frequent checkpoints", "truncate all episodes", replace(CLASSIC_DQN, checkpoint_steps=1_000), VECTOR, CARTPOLE),
+    ("frequent checkpoints", "raise --check", replace(PPO, num_envs=512, checkpoint_steps=200_000), FRAMES, ATARI),
     ("memory of stacked frames", "sees each frame several times", with_core(PPO, "lstm"), FRAMES, ATARI),
     ("memory of stacked frames", "sees each frame several times", with_core(DQN, "gru"), FRAMES, ATARI),
     ("unclipped rewards", "rewards are not clipped", replace(DQN, clip_rewards=False), FRAMES, ATARI),
     ("unclipped rewards", "rewards are not clipped", replace(PPO, clip_rewards=False), FRAMES, ATARI),
     ("late learning", "learning starts after", replace(DQN, total_steps=20_000), FRAMES, ATARI),
-    (
-        "early exploration",
-        "exploration has ended",
-        replace(DQN, epsilon_steps=10_000),
-        FRAMES,
-        ATARI,
-    ),
+    ("early exploration", "exploration has ended", replace(DQN, epsilon_steps=10_000), FRAMES, ATARI),
     ("endless exploration", "epsilon is still 0.60 at the last step", replace(DQN, total_steps=100_000), FRAMES, ATARI),
-    (
-        "forgetful replay",
-        "the replay forgets",
-        replace(DQN, replay_capacity=10_000),
-        FRAMES,
-        ATARI,
-    ),
+    ("forgetful replay", "the replay forgets", replace(DQN, replay_capacity=10_000), FRAMES, ATARI),
     ("small replay", "fewer than ten minibatches", replace(DQN, replay_capacity=200, batch_size=32), FRAMES, ATARI),
     ("old target", "the target network is never updated", replace(DQN, target_period=10_000_000), FRAMES, ATARI),
-    (
-        "repeated steps",
-        "learned from 128 times",
-        replace(CLASSIC_DQN, replay_ratio=2.0, batch_size=64),
-        VECTOR,
-        CARTPOLE,
-    ),
-    (
-        "double and soft",
-        "--double has no effect",
-        replace(DQN, double=True, munchausen=True),
-        FRAMES,
-        ATARI,
-    ),
+    ("repeated steps", "128 times", replace(CLASSIC_DQN, replay_ratio=2.0, batch_size=64), VECTOR, CARTPOLE),
+    ("double and soft", "--double has no effect", replace(DQN, double=True, munchausen=True), FRAMES, ATARI),
     ("long rollout", "longer than the whole training", replace(CLASSIC_PPO, total_steps=500), VECTOR, CARTPOLE),
     ("long rollout", "longer than the whole training", replace(PPO, num_envs=1000, total_steps=100_000), FRAMES, ATARI),
     ("long rollout", "lower --n-steps", replace(SB3_PPO, total_steps=100), VECTOR, CARTPOLE),
-    (
-        "late learning",
-        "lower --learning-starts",
-        replace(PRESETS["sb3-dqn", "classic"], total_steps=50),
-        VECTOR,
-        CARTPOLE,
-    ),
-]
+    ("late learning", "lower --learning-starts", replace(SB3_DQN, total_steps=50), VECTOR, CARTPOLE),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "text", "config", "space", "game"), MISTAKES)
@@ -133,6 +91,14 @@ def test_every_warning_is_in_the_table_of_mistakes() -> None:
         own = {name for name, _, config, *_ in MISTAKES if isinstance(config, SB3Config) == theirs}
         assert known - of_all == own - of_all
     assert of_all <= {name for name, *_ in MISTAKES}
+
+
+@pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))
+def test_a_preset_says_how_it_learns(algorithm: str, name: str) -> None:
+    config = PRESETS[algorithm, name]
+    assert config.updates_line()
+    assert "learning rate" in config.schedule_line()
+    assert config.rows_in_memory >= 1
 
 
 @pytest.mark.parametrize(("algorithm", "name"), list(PRESETS))

@@ -198,6 +198,18 @@ def mean_loss(agent: SAC, batch: Any) -> Tensor:
     return losses[0]
 
 
+def test_augmentation_changes_images_only() -> None:
+    space = spaces.Dict({"image": spaces.Box(0, 255, (1, 36, 36), np.uint8), "vector": SPACE})
+    picture = torch.randint(0, 255, (1, 1, 36, 36), generator=RNG().manual_seed(3), dtype=torch.uint8)
+    plain = step()._replace(obs=torch.ones(1, 2), next_obs=torch.zeros(1, 2))
+    batch = plain._replace(
+        obs={"image": picture, "vector": plain.obs}, next_obs={"image": picture, "vector": plain.next_obs}
+    )
+    losses = {augment: mean_loss(make(2, space=space, augment=augment), batch) for augment in (False, True)}
+    assert losses[True] != losses[False]
+    assert mean_loss(make(2, augment=True), plain) == mean_loss(make(2), plain)
+
+
 @pytest.mark.parametrize("core", ["none", "gru"])
 @pytest.mark.parametrize("space", [SPACE, IMAGES])
 def test_each_loss_has_gradients_in_its_own_network_only(core: Any, space: spaces.Space) -> None:
