@@ -77,11 +77,11 @@ class TrainConfig(RunSettings, EncoderSettings, NetworkSettings, EnvironmentSett
 
     def updates_line(self) -> str:
         """Return number and size of the updates, for the pre-flight."""
-        return ""
+        raise NotImplementedError
 
     def schedule_line(self) -> str:
         """Return the schedules, for the pre-flight."""
-        return ""
+        raise NotImplementedError
 
     def mistakes(self) -> dict[str, Mistake]:
         """Return the known mistakes in these settings, made or not, for the pre-flight."""

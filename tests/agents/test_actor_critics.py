@@ -19,6 +19,7 @@ from agents.build import build_agent, fit_normalization
 from agents.errors import ConfigError
 from agents.interface import Rollout
 from agents.loops import interact
+from agents.policy.a2c import A2C, A2CConfig
 from agents.policy.actor_critic import ActorCritic
 from agents.policy.reinforce import Reinforce
 from agents.presets.registry import PRESETS, tiny, with_core
@@ -300,3 +301,8 @@ def test_the_ratio_of_impala_is_the_new_probability_over_the_old(vector: Any) ->
     rollout = rollout._replace(extras={**rollout.extras, "log_prob": older})
     metrics, _ = agent.update(rollout, torch.Generator().manual_seed(0))
     assert metrics["train/ratio"].item() == pytest.approx(2.0, rel=1e-4)
+
+
+def test_actions_without_a_policy_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"A2C on this environment: .*"):
+        A2C(A2CConfig(), spaces.Box(-1, 1, (2,), np.float32), spaces.Dict(a=spaces.Discrete(2)), CPU)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.augment import augment, augment_batch, random_intensity, random_shift
-from agents.interface import Transitions
+from agents.interface import Sequences, Transitions
 
 
 def rng(seed: int = 3) -> torch.Generator:
@@ -172,3 +172,11 @@ def test_both_observations_of_a_transition_are_augmented_one_after_the_other() -
     torch.testing.assert_close(batch.obs, augment(obs, 1, draws))
     torch.testing.assert_close(batch.next_obs, augment(next_obs, 1, draws))
     assert not torch.equal(batch.next_obs, next_obs.float())
+
+
+def test_the_steps_of_a_sequence_are_augmented_alike() -> None:
+    image = torch.randint(0, 255, (1, 2, 1, 36, 36), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    sequences = Sequences(*[torch.zeros(1)] * len(Sequences._fields))._replace(obs=image.repeat(5, 1, 1, 1, 1))
+    out = augment_batch(sequences, torch.Generator().manual_seed(1))
+    assert not torch.equal(out.obs, sequences.obs)
+    assert all(torch.equal(step, out.obs[0]) for step in out.obs)

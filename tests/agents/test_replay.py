@@ -390,3 +390,24 @@ def test_sequences_overlap_by_half() -> None:
         replay.add(row._replace(obs=row.obs["vector"]))
     batch = replay.sample(200, np.random.default_rng(0))
     assert sorted(set(batch.indices.tolist())) == list(range(0, 33, 4))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "prioritized"])
+def test_a_replay_without_a_complete_row_samples_nothing(sampling: ReplaySampling) -> None:
+    layout = ReplayLayout(VECTOR, 1, 64, n_step=3, sampling=sampling)
+    replay = memory(layout)
+    replay.truncate_episodes(np.zeros((1, *VECTOR.shape), np.float32))  # nothing to end
+    assert replay.next_row == 0
+    for row in play(np.random.default_rng(0), 8, 1, 1):
+        replay.add(row._replace(obs=row.obs["vector"], dead=np.ones(1, bool)))
+    with pytest.raises(ValueError, match="no row of the replay can be sampled; raise learning_starts"):
+        replay.sample(2, np.random.default_rng(0))
+
+
+def test_an_error_that_is_no_number_is_no_priority() -> None:
+    replay: Any = memory(ReplayLayout(VECTOR, 1, 64, sampling="prioritized"))
+    for row in play(np.random.default_rng(0), 20, 1, 1):
+        replay.add(row._replace(obs=row.obs["vector"]))
+    batch = replay.sample(2, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="a sample's error is not a finite number"):
+        replay.update_priorities(batch.indices, torch.tensor([1.0, torch.nan]))

@@ -7,12 +7,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 pytest.importorskip("minigrid")
 
 from envs.errors import EnvError
 from envs.make import make_env, make_envs
-from envs.missions import HELD_OUT, mission_text
+from envs.missions import HELD_OUT, MissionChannel, mission_text
 from networks.supervised import mission_grammar
 
 GAME = "BabyAI-GoToLocalS6N3-v0"
@@ -123,3 +124,20 @@ def test_a_wrong_object_picked_up_ends_a_strict_game() -> None:
         _, reward, terminated, truncated, _ = env.step(game.actions.pickup)
         results.append((reward > 0, terminated, truncated))
     assert results == [(False, True, False), (True, True, False)]
+
+
+def test_a_restart_draws_a_new_mission_for_the_ended_game_only() -> None:
+    texts: list[str] = []
+
+    def render(text: str, seed: int) -> np.ndarray:
+        texts.append(text)
+        return np.full(1, len(texts))
+
+    envs = MissionChannel(make_envs("BabyAI-GoToObj-v0", 2), render, spaces.Box(0, 999, (1,), np.int64))
+    envs.reset(seed=[1, 2])
+    before = len(texts)
+    obs, _ = envs.restart(np.array([False, True]))
+    assert len(texts) == before + 1
+    assert obs["mission"][:, 0].tolist() == [1, 3]
+    obs = envs.step(np.zeros(2, np.int64))[0]
+    assert obs["mission"][:, 0].tolist() == [1, 3]

@@ -343,3 +343,14 @@ def test_computing_each_distinct_text_once_equals_computing_every_row() -> None:
     for grad, parameter in zip(grads, torso.parameters(), strict=True):
         assert parameter.grad is not None
         assert torch.allclose(grad, parameter.grad, atol=1e-6)
+
+
+def test_vectors_of_switches_are_read_as_numbers() -> None:
+    torso = build_torso(spaces.MultiBinary(5), "mlp", Style())
+    assert torso(torch.ones(3, 5)).shape == (3, torso.out_dim)
+
+
+def test_a_named_torso_must_read_some_part() -> None:
+    numbers = spaces.Box(-1, 1, (3,), np.float32)
+    with pytest.raises(ValueError, match="nature"):
+        build_torso(spaces.Dict({"a": numbers, "b": numbers}), "nature", Style())
