@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,14 @@ import pytest
 import torch
 
 from agents.build import build_agent
-from agents.errors import RunError
+from agents.errors import ConfigError, RunError
 from agents.evaluate import evaluate
 from agents.loops import interact
 from agents.run.run import Run, Segment
 from agents.value.dqn import DQN, DQNConfig
 from envs.make import make_envs
 from envs.toy import CountingEnv
+from scripts.runner.evaluation import evaluate_agent
 from tests.conftest import CPU
 
 CONFIG = DQNConfig(num_envs=3, hidden=(4,), total_steps=1000)
@@ -152,3 +154,11 @@ def test_an_episode_without_an_end_stops_an_evaluation(monkeypatch: pytest.Monke
     with pytest.raises(ValueError, match="has not ended after 5 steps; this environment needs a time limit"):
         evaluate(agent, envs, 2, seed=1)  # type: ignore[arg-type]
     envs.close()
+
+
+def test_an_agent_is_not_evaluated_on_other_observations() -> None:
+    envs = make_envs("CartPole-v1", 2)
+    agent = build_agent("dqn", CONFIG, envs, CPU)
+    envs.close()
+    with pytest.raises(ConfigError, match=r"the agent observes Box.*, the game shows Box"):
+        evaluate_agent(agent, replace(CONFIG, env="Acrobot-v1"), 2, seed=0)

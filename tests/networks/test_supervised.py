@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from networks.encoders.base import Encoder, build
+from networks.encoders.base import Encoder, EncoderError, build
 from networks.supervised import augment, metrics
 from networks.supervised.data import IGNORE, Data, DataError, Splits, check_disjoint, split
 from networks.supervised.fit import (
@@ -25,7 +25,7 @@ from networks.supervised.fit import (
     learning_rate_factor,
     schedulers,
 )
-from networks.supervised.models import Classifier, SlotFiller, Transcriber, Translator, strip_padding
+from networks.supervised.models import Classifier, SlotFiller, Transcriber, Translator, load_heads, strip_padding
 
 NUMBERS = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -351,3 +351,21 @@ def test_augmentations() -> None:
     assert not torch.equal(audio.train().log_mel(wave.repeat(1, 8))[0], audio.eval().log_mel(wave.repeat(1, 8))[0])
     with pytest.raises(DataError, match="no augmentation 'shift' for text; available: words"):
         augment.make_augmentation(["shift"], "text", audio)
+
+
+def test_noise_on_pixels_stays_in_their_range() -> None:
+    image = torch.full((40, 1, 8, 8), 250, dtype=torch.uint8)
+    noisy = augment.add_noise(image, torch.Generator().manual_seed(0))
+    assert noisy.dtype == torch.uint8
+    assert not torch.equal(noisy, image)
+    assert float((noisy.float() - 250).abs().mean()) < 25.5
+
+
+def test_heads_of_another_model_are_refused() -> None:
+    model = Classifier(build("mlp", spaces.Box(-1, 1, (4,), np.float32)), {"x": 3})
+    with pytest.raises(EncoderError, match="the saved heads no longer match the model"):
+        load_heads(model, {"y.weight": torch.ones(2, 2)})
+
+
+def test_nothing_has_no_calibration_error() -> None:
+    assert np.isnan(metrics.calibration_error(np.zeros((0, 3)), np.zeros(0, int)))

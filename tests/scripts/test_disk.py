@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from networks.supervised import files
 from networks.supervised.data import DataError, check_disjoint
 from networks.supervised.files import read_images, read_texts
 from scripts.supervised.tasks.base import DataOptions
@@ -277,3 +278,14 @@ def test_images_are_filtered_and_normalised_per_channel(tmp_path: Path) -> None:
     mean = encoder.state_dict()["normalize.mean"]
     assert len(mean.flatten(1).unique(dim=1)[0]) == 1
     assert encoder.spec.preprocess == {"repair": "median"}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz"])
+def test_a_file_that_does_not_fit_in_memory_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"text,label\n" + b"hello,x\n" * 100
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    monkeypatch.setattr(files, "MAX_BYTES", 500)
+    with pytest.raises(DataError, match="decompresses to more than" if name.endswith(".gz") else "is larger than"):
+        files.read_texts(tmp_path / name)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.report.page import write_report
 from scripts.report.run_data import (
     ReportError,
     comparable_groups,
@@ -128,3 +129,8 @@ def test_equal_labels_are_numbered() -> None:
 def test_differing_values_of_nested_tables() -> None:
     tables: list[dict[str, Any]] = [{"a": {"b": 1, "c": 2}, "d": 5}, {"a": {"b": 1, "c": 3}}]
     assert differing_values(tables) == {"a.c": [2, 3], "d": [5, "-"]}
+
+
+def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no runs given"):
+        write_report([], tmp_path / "page.html")
