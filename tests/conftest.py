@@ -1,4 +1,7 @@
-"""Shared pieces: one thread, quiet W&B, a vector of toys, a short agent."""
+"""Shared pieces: one thread, quiet W&B, a vector of toys.
+
+This file imports neither torch nor Gymnasium at the top: the process that only hands out tests does without them.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,19 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import pytest
-import torch
 
-from agents.run.machine import MachineFacts
-
-torch.set_num_threads(1)
-
-CPU = MachineFacts("cpu", threads=1, bf16=False)
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported out of garbage collections: they took a fifth of the time."""
+    """Compute on one thread, and leave imports out of garbage collections, which took a fifth of the time."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
 
@@ -32,6 +33,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def vector() -> Callable[..., gym.vector.SyncVectorEnv]:
     """Return a function that makes a NEXT_STEP vector of one kind of environment, without any of our wrappers."""
+    import gymnasium as gym
 
     def make(kind: Callable[..., gym.Env], num_envs: int, **kwargs: Any) -> gym.vector.SyncVectorEnv:
         return gym.vector.SyncVectorEnv([lambda: kind(**kwargs)] * num_envs)

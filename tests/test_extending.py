@@ -23,7 +23,7 @@ from networks.encoders.base import ARCHITECTURES
 from networks.torsos import build
 from scripts.supervised.tasks.registry import TASKS
 from tests.agents.helpers import train
-from tests.conftest import CPU
+from tests.machine import CPU
 from tests.scripts.inside import call
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "extending.md"

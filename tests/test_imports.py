@@ -108,7 +108,7 @@ def test_a_file_imports_in_one_direction_and_unpickles_nothing(path: Path) -> No
         ("agents", "import envs.make"), ("agents", "def f():\n    from scripts import runner"),
         ("networks", "from agents.config import ConfigError"), ("envs", "import networks"),
         ("agents", "from . import run"), ("agents", "import importlib\nimportlib.import_module('envs.toy')"),
-        ("scripts", "from tests.conftest import CPU"), ("scripts/report", "from agents.errors import ConfigError"),
+        ("scripts", "from tests.machine import CPU"), ("scripts/report", "from agents.errors import ConfigError"),
         ("scripts/runner", "from scripts.supervised import train_task"), ("scripts/runner", "import scripts.train"),
         ("scripts/experiments", "from scripts import train"), ("scripts", "from scripts import watch"),
     ],

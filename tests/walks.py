@@ -62,7 +62,7 @@ def entered(algorithm: str, family: str, core: str, method: str) -> Walk:
     from scripts.runner.environments import environments
     from tests.agents.helpers import fit
     from tests.agents.test_presets import small
-    from tests.conftest import CPU
+    from tests.machine import CPU
 
     files: set[str] = set()
 

@@ -22,7 +22,7 @@ from agents.run import checkpoint
 from agents.run.run import Run
 from scripts.runner.environments import environments
 from tests.agents.test_presets import TWINS, small, train
-from tests.conftest import CPU
+from tests.machine import CPU
 
 
 def row(case: tuple[str, str, str]) -> tuple[str, str]:

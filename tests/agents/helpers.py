@@ -20,7 +20,7 @@ from agents.loops import RolloutCollector, interact, learning_view
 from agents.off_policy import ReplayLearner
 from agents.run.run import Run
 from agents.value.dqn import DQN, Outputs
-from tests.conftest import CPU
+from tests.machine import CPU
 
 
 def train(algorithm: str, config: TrainConfig, envs: gym.vector.VectorEnv, folder: Path) -> tuple[Learner, Run]:

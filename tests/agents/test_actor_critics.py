@@ -31,7 +31,7 @@ from envs.wrappers import ObserveMask
 from networks.torsos.normalize import Normalize
 from tests.agents import helpers
 from tests.agents.helpers import fit, mean_return, train
-from tests.conftest import CPU
+from tests.machine import CPU
 
 FAMILY = ("reinforce", "a2c", "ppo", "impala", "rnd")
 

@@ -25,7 +25,7 @@ from agents.sb3.agent import StableBaseline
 from envs.action_replays import previous_episodes, verify
 from envs.episode_record import load_replays
 from envs.make import family, make_env, make_envs
-from tests.conftest import CPU
+from tests.machine import CPU
 
 
 def trained(name: str, env: str, folder: Path, **changes: Any) -> tuple[StableBaseline, Run]:

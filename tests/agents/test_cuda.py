@@ -19,7 +19,7 @@ from networks.cores import CoreName
 from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import small
-from tests.conftest import CPU
+from tests.machine import CPU
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CASES: list[tuple[str, str, CoreName]] = [

@@ -19,7 +19,7 @@ from agents.run.checkpoint import weights_sha256
 from envs.toy import CountingEnv, MemoryChainEnv
 from networks.cores import CoreName
 from tests.agents import helpers
-from tests.conftest import CPU
+from tests.machine import CPU
 
 BASE = PPOConfig(
     num_envs=4, rollout_length=16, epochs=1, minibatches=1, total_steps=16 * 4 * 10, hidden=(16,), core_size=8,

@@ -16,7 +16,7 @@ from agents.value.pqn import PQN, PQNConfig
 from envs.toy import CountingEnv
 from networks.cores import CoreName
 from tests.agents import helpers
-from tests.conftest import CPU
+from tests.machine import CPU
 
 
 def settings(core: CoreName = "none", **changes: Any) -> PQNConfig:

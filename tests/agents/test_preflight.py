@@ -30,7 +30,7 @@ from envs.protocols import CLASSIC, MACHADO, NATIVE, GameSpec
 from scripts.runner.environments import environments
 from tests.agents.helpers import fit
 from tests.agents.test_presets import GAMES
-from tests.conftest import CPU
+from tests.machine import CPU
 
 FRAMES, VECTOR = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Box(-1, 1, (4,), np.float32)
 ATARI = GameSpec("ALE/Pong-v5", {}, CLASSIC, "atari")

@@ -29,7 +29,7 @@ from envs.make import family
 from networks.cores import CoreName
 from scripts.runner.environments import environments
 from tests.agents.helpers import fit
-from tests.conftest import CPU
+from tests.machine import CPU
 
 GAMES = {
     "classic": "CartPole-v1",
@@ -201,8 +201,10 @@ def test_a_tiny_preset_builds_and_acts(algorithm: str, name: str, core: CoreName
 @pytest.mark.parametrize(
     ("algorithm", "name", "core"),
     [("dqn", "classic", "none"), ("dqn", "toy", "lstm"), ("dqn", "minatar", "none"), ("ppo", "classic", "none"),
-     ("rainbow", "classic", "none"), ("iqn", "minatar", "none"), ("btr", "atari", "none"), ("r2d2", "toy", "lstm"),
-     ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"), ("ppo", "fast", "none"),
+     ("rainbow", "classic", "none"), ("iqn", "minatar", "none"), ("r2d2", "toy", "lstm"),
+     ("pqn", "minatar", "none"), ("ppo", "toy", "lstm"), ("ppo", "minigrid", "none"),
+     pytest.param("btr", "atari", "none", marks=pytest.mark.slow),
+     pytest.param("ppo", "fast", "none", marks=pytest.mark.slow),
      ("dqn", "atari", "none"), ("sac", "minatar", "none"), ("sac", "toy", "lstm")],
 )  # fmt: skip
 def test_the_seed_decides_the_weights(algorithm: str, name: str, core: CoreName, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from agents.run.run import Run
 from envs.toy import ChainEnv
 from tests.agents.test_replay import VECTOR, Naive, assert_same_batch, fill, play, rich_space
 from tests.agents.test_sum_tree import same_tree
-from tests.conftest import CPU
+from tests.machine import CPU
 
 CPU_DEVICE = torch.device("cpu")
 

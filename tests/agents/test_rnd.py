@@ -17,7 +17,7 @@ from agents.presets.registry import PRESETS
 from envs.toy import DeepSeaEnv
 from tests.agents import helpers
 from tests.agents.helpers import fit
-from tests.conftest import CPU
+from tests.machine import CPU
 
 
 def settings(**changes: Any) -> Any:

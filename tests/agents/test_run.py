@@ -21,7 +21,7 @@ from agents.value.dqn import DQN, DQNConfig
 from envs.make import make_envs
 from envs.toy import CountingEnv
 from scripts.runner.evaluation import evaluate_agent
-from tests.conftest import CPU
+from tests.machine import CPU
 
 CONFIG = DQNConfig(num_envs=3, hidden=(4,), total_steps=1000)
 

@@ -22,7 +22,7 @@ from networks.heads.policies import LogitsOutput
 from networks.heads.q_values import QOutput
 from tests.agents.helpers import outputs
 from tests.agents.test_replay import play
-from tests.conftest import CPU
+from tests.machine import CPU
 
 SPACE = spaces.Box(-9, 9, (2,), np.float32)
 BASE = SACConfig(

@@ -27,7 +27,7 @@ from agents.value.qr_dqn import QRDQN, QRDQNConfig
 from networks.heads.q_values import CategoricalOutput, QOutput, QuantileOutput
 from tests.agents.helpers import outputs
 from tests.agents.test_replay import play
-from tests.conftest import CPU
+from tests.machine import CPU
 
 SPACE = spaces.Box(-9, 9, (2,), np.float32)
 BASE = DQNConfig(num_envs=2, hidden=(16,), learning_rate=1e-3, learning_starts=100, batch_size=6, gamma=0.5)

@@ -16,7 +16,7 @@ from agents.run.checkpoint import weights_sha256
 from agents.value_scale import SCALES, Normalized
 from envs.toy import EndlessRewardEnv
 from tests.agents.helpers import collect, train
-from tests.conftest import CPU
+from tests.machine import CPU
 
 NUMBERS = torch.tensor([-1234.5, -3.0, -0.1, 0.0, 0.1, 1.0, 42.0, 9000.0])
 

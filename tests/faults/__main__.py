@@ -111,7 +111,8 @@ def copy_tree(root: Path, to: Path) -> None:
 def run_tests(root: Path, tests: Sequence[str]) -> Outcome:
     """Run fast tests on the code in `root`, up to the first failure."""
     begin = time.monotonic()
-    words = ["-m", "not slow", "-x", "-q", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider", "-rfE"]
+    words = ["-m", "not slow", "-x", "-q", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider",
+             "-p", "no:hypothesispytest", "-rfE"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-c", LAUNCHER, *words, *tests]

@@ -17,7 +17,7 @@ from agents.presets.registry import ALGORITHMS, PRESETS, tiny, with_core
 from agents.value.dqn import DQN, DQNConfig
 from envs.make import family, make_env, resolve_protocol
 from scripts.runner.environments import environments
-from tests.conftest import CPU
+from tests.machine import CPU
 
 SEED, GAMES = 11, 4
 

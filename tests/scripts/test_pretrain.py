@@ -23,6 +23,8 @@ TINY = {"digits": 300, "atari-ram": 120, "atari-motion": 120, "mission-slots": 3
         "translate-en-fr": 300, "translate-fr-en": 300, "translate-en-zh": 300, "speech-commands": 120,
         "speech-to-text": 60, "speech-slots": 60, "inverse-dynamics": 120, "game-recognition": 60, "cloning": 200,
         "feedback": 300, "game-sounds": 60}  # fmt: skip
+SLOW = ("atari-motion", "translate-fr-en", "translate-en-zh")
+"""Tasks that differ from another one in their data only."""
 BREAKOUT = dict.fromkeys(("atari-ram", "atari-motion", "inverse-dynamics", "game-sounds"), ("--env", "ALE/Breakout-v5"))
 """Random play loses a game of Breakout in a fifth of the steps that it takes in Pong, and splits are of whole games."""
 
@@ -45,7 +47,7 @@ def test_every_task_is_tested() -> None:
     assert set(TINY) | {"images", "texts", "rows"} == set(registry.TASKS)  # those in test_disk.py
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TINY])
 def test_a_task_is_trained_saved_and_evaluated_again(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

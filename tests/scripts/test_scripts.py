@@ -56,8 +56,8 @@ def test_evaluate_prints_json_last_and_is_deterministic(run: Path) -> None:
 
 
 def test_watch_writes_a_video_that_plays(run: Path, tmp_path: Path) -> None:
-    done = script("watch", run, "--episodes", 2, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = call("watch", run, "--episodes", 2, "--out", tmp_path)
+    assert done.code == 0, done.err
     videos = sorted(tmp_path.glob("*.mp4"))
     assert len(videos) == 2
     assert all(check_video(video).width == 600 for video in videos)

@@ -113,7 +113,7 @@ def test_a_resumed_run_ends_with_the_same_weights(bench: Any, tmp_path: Path) ->
 
 def test_an_interrupt_stops_processes_and_a_repeat_resumes_them(bench: Any, tmp_path: Path) -> None:
     folder = tmp_path / "bench"
-    words = ("learn", "ppo", "--env", "CartPole-v1", "--seeds", 1, "--preset", "tiny", "--total-steps", 30_000,
+    words = ("learn", "ppo", "--env", "CartPole-v1", "--seeds", 1, "--preset", "tiny", "--total-steps", 15_000,
              "--eval-episodes", 0)  # fmt: skip
     more = ("--", "--checkpoint-steps", 100_000)
     process = forked("benchmark", *words, "--dir", folder, "--threads", 1, *more)
@@ -125,12 +125,12 @@ def test_an_interrupt_stops_processes_and_a_repeat_resumes_them(bench: Any, tmp_
     process.join(60)
     assert process.exitcode == 130
     (run,) = (path.parent for path in folder.glob("*/config.json"))
-    assert 0 < latest(run)["env_steps"] < 30_000
+    assert 0 < latest(run)["env_steps"] < 15_000
     assert "go on with" in run.with_name(run.name + ".log").read_text()
     done = bench(*words, *more)
     assert done.code == 0, done.err
     assert [command[2] for command in bench.commands] == ["--resume"]
-    assert latest(run)["env_steps"] >= 30_000
+    assert latest(run)["env_steps"] >= 15_000
 
 
 def test_several_processes_at_once_get_one_thread_each(tmp_path: Path, monkeypatch: Any) -> None:
