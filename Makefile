@@ -6,7 +6,7 @@ STAMP := .venv/installed
 PARALLEL := --numprocesses=logical --dist=worksteal
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help setup demo test test-slow coverage check format clean
+.PHONY: help setup demo test test-slow coverage check docs format clean
 
 help:
 	@echo "make setup      create .venv and install everything, pinned by constraints.txt"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       fast tests        make test-slow   learning tests too"
 	@echo "make coverage   fast tests, and the lines that they do not run"
 	@echo "make check      lint, format and types"
+	@echo "make docs       the documentation site, in .site"
 
 setup: $(STAMP)
 
@@ -44,9 +45,13 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf .site .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
