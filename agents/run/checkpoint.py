@@ -122,6 +122,8 @@ def resolve(folder: Path, which: str = "latest") -> Path:
         complete = path != folder and (path / "state.json").is_file()
     except ValueError as error:
         raise CheckpointError(f"{pointer} is not a pointer to a checkpoint; use another one of {folder}") from error
+    if path.resolve().parent != folder.resolve():
+        raise CheckpointError(f"{pointer} leads out of {folder}; use another checkpoint of it")
     if not complete:
         raise CheckpointError(f"{pointer} names {path.name}, which does not exist; use another checkpoint of {folder}")
     return path
@@ -183,6 +185,8 @@ def load_replay(checkpoint: Path, state: State, replay: Replay) -> None:
     """
     for piece in state["replay"]:
         path = checkpoint.parent / "replay" / piece["file"]
+        if Path(piece["file"]).name != piece["file"]:
+            raise CheckpointError(f"{path} leads out of the run; it cannot be resumed")
         _load_arrays(path, piece["sha256"], partial(replay.restore, piece["first_row"]))
     replay.pieces = list(state["replay"])  # the next checkpoint lists them again as long as the ring has their rows
     if "replay_sha256" in state:

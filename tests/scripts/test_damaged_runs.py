@@ -108,6 +108,18 @@ def resealed_piece_bomb(run: Path) -> None:
     edit(newest(run) / "state.json", lambda state: state["replay"][0].update(sha256=digest), reseal=True)
 
 
+def latest_elsewhere(run: Path) -> None:
+    """The newest checkpoint outside the run, intact, and `latest` leads there."""
+    newest(run).rename(run.parent / "elsewhere")
+    (run / "checkpoints" / "latest").write_text("../../elsewhere")
+
+
+def piece_elsewhere(run: Path) -> None:
+    """A file of the replay outside the run, intact, and the checkpoint leads there."""
+    piece(run).rename(run.parent / "rows")
+    edit(newest(run) / "state.json", lambda state: state["replay"][0].update(file="../../../rows"), reseal=True)
+
+
 def other_network(run: Path) -> None:
     """Weights of another shape, with every hash mended."""
     path = newest(run) / "model.safetensors"
@@ -176,6 +188,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "latest binary": (
         lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)
     ),
+    "latest elsewhere": (latest_elsewhere, ALL, ("latest leads out of",)),
+    "replay elsewhere": (piece_elsewhere, RESUME, ("rows leads out of the run",)),
     "latest missing": (lambda run: (run / "checkpoints/latest").unlink(), ALL, ("no checkpoint 'latest'",)),
     "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), ALL, ("no checkpoint 'latest'",)),
     "replay missing": (lambda run: piece(run).unlink(), RESUME, ("rows_", "cannot be resumed")),
@@ -193,8 +207,8 @@ OPENERS: dict[str, Callable[[Path], object]] = {
 """How commands open a run: train.py --resume by the first, evaluate.py and watch.py by the second."""
 OF_EACH_KIND = (
     "missing config", "changed gamma", "resealed algorithm", "flipped bit", "pickle for weights",
-    "resealed pickle for weights", "truncated state", "latest binary", "no checkpoints", "replay missing",
-    "resealed pickle for replay", "games cut",
+    "resealed pickle for weights", "truncated state", "latest binary", "latest elsewhere", "no checkpoints",
+    "replay missing", "resealed pickle for replay", "games cut",
 )  # fmt: skip
 """Damages that each command meets too: of every file, and of every class of error."""
 
