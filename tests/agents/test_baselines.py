@@ -93,6 +93,13 @@ def test_a_baseline_trains_on_dict_observations(name: str, tmp_path: Path) -> No
     assert run.updates > 0
 
 
+def test_a_baseline_is_stored_without_sb3s_pickled_archives(tmp_path: Path) -> None:
+    trained("sb3-dqn", "CartPole-v1", tmp_path / "run")
+    files = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    texts = {"best", "latest", ".lock", "state.json", "metrics.jsonl", "train.jsonl", "judged.jsonl"}
+    assert files == texts | {"model.safetensors"}
+
+
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     hashes = {checkpoint.weights_sha256(trained("sb3-ppo", "CartPole-v1", tmp_path / f"{i}")[0]) for i in range(2)}
     assert len(hashes) == 1

@@ -156,6 +156,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
         config(lambda r: r["card"].update(fingerprint="0" * 12), True), ALL, ("another protocol",)
     ),
     "resealed game": (config(lambda r: r["config"].update(env="Acrobot-v1"), True), ALL, ("another protocol",)),
+    "resealed module": (
+        config(lambda r: r["config"].update(env="antigravity:CartPole-v1"), True), ALL, ("unknown environment",)
+    ),
     "resealed unknown field": (
         config(lambda r: r["config"].update(momentum=1), True), ALL, ("unknown fields: momentum",)
     ),
