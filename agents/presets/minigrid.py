@@ -22,7 +22,8 @@ PPO_MINIGRID = PPOConfig(
     minibatches=8, optimizer_epsilon=1e-8,
 )  # fmt: skip
 
-# Missions on symbols: kernels made from the mission, and step sizes under which no policy collapses (docs/results)
+# Missions on symbols: kernels made from the mission, and a step size under which no policy collapses
+# (measured in docs/notebook/missions-and-transfer.md).
 PPO_MISSIONS = replace(
     PPO_MINIGRID, total_steps=200_000, torso="planes", fusion="kernels", learning_rate=5e-4, optimizer_epsilon=1e-5
 )
