@@ -103,6 +103,20 @@ def test_every_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names["videos"][0].exists()
 
 
+def test_the_guide_to_own_environments_learns_its_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "guides" / "own-environment.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(
+        compile(block.replace("total_steps=20_000", "total_steps=1_000"), "own-environment.md", "exec"),
+        names,
+    )
+    mean = names["evaluate"](names["result"].folder, episodes=5, env=names["Corridor"]).return_mean
+    assert 0.0 <= mean <= 1.0
+    assert names["agent"].predict(np.zeros(1, np.float32)) in (0, 1)
+
+
 def test_the_api_trains_and_evaluates_as_the_commands_do(folder: Path, tmp_path: Path) -> None:
     command = ("--env", "CartPole-v1", "--preset", "tiny", "--core", "gru", "--seed", 3, "--track", "disabled")
     done = call("train", "ppo", *command, "--run-dir", tmp_path / "run")
