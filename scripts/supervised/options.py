@@ -30,6 +30,8 @@ class DataSettings:
     """Environment id, for tasks on games."""
     image_size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 84)")] = None
     """Side of an Atari game's frames in pixels."""
+    data_seed: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: 0, or the saved run's)")] = None
+    """Seed of generated examples and of the split into training, validation and test; --seed leaves both alone."""
 
 
 @dataclass(frozen=True)

@@ -54,17 +54,27 @@ def evaluate(options: EvaluateOptions) -> None:
 def _collect_again(
     stored: store.Stored, data: DataSettings, name: str | None = None
 ) -> tuple[SupervisedTask, Collected]:
-    """Collect examples as in a saved encoder's training, of its own task or of the task `name`."""
+    """Collect examples as in a saved encoder's training, of its own task or of the task `name`.
+
+    Raises ConfigError if the test can hold examples that the encoder was trained on.
+    """
     facts = PretrainingFacts.of(stored)
     task = make_task(name or facts.task)
-    source = DataOptions(
-        data.examples or (facts.examples if name is None else task.examples),
-        facts.config.seed,
-        data.data or (facts.path if name is None else None),
+    source = _source(facts, task, data)
+    collected = modules.collect(task, source, stored.encoder.spec.preprocess.get("repair"))
+    facts.check_unseen(stored.folder, task.name, source, collected.splits.test)
+    return task, collected
+
+
+def _source(facts: PretrainingFacts, task: SupervisedTask, data: DataSettings) -> DataOptions:
+    own = task.name == facts.task
+    return DataOptions(
+        data.examples or (facts.examples if own else task.examples),
+        facts.data_seed if data.data_seed is None else data.data_seed,
+        data.data or (facts.path if own else None),
         data.env or (facts.env if "env" in task.sources else None),
         data.image_size or (facts.image_size if "image_size" in task.sources else None),
     )
-    return task, modules.collect(task, source, stored.encoder.spec.preprocess.get("repair"))
 
 
 def probe(options: ProbeOptions) -> None:
@@ -114,7 +124,13 @@ def ensemble(options: EnsembleOptions) -> None:
     """Evaluate several saved models of one task, and their ensemble."""
     paths = _check_runs(options.runs, 2, "ensemble")
     saved = [store.load(path) for path in paths]
+    facts = [PretrainingFacts.of(stored) for stored in saved]
     task, collected = _collect_again(saved[0], options.data)
+    source = _source(facts[0], task, options.data)
+    for path, each in zip(paths, facts, strict=True):
+        if each.task != task.name:
+            raise ConfigError(f"{path} was trained on {each.task}, {paths[0]} on {task.name}; give runs of one task")
+        each.check_unseen(path, task.name, source, collected.splits.test)
     members = [modules.restore(task, stored, collected) for stored in saved]
     test = collected.splits.test
     rows = {path.name: task.report(model, test).metrics for path, model in zip(paths, members, strict=True)}

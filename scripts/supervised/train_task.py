@@ -38,6 +38,10 @@ def train(task: SupervisedTask, options: TrainOptions) -> None:
     if start is not None and options.encoder.arch:
         raise ConfigError("--from brings its own architecture; leave --arch out")
     collected = _collect(task, options, console)
+    for path, parent in ((options.encoder.start, start), (options.distill, teacher)):
+        if path is not None and parent is not None:
+            test = collected.splits.test
+            PretrainingFacts.of(parent).check_unseen(path, task.name, _source(task, options), test)
     arch = start.encoder.spec.arch if start is not None else options.encoder.arch or task.arch
     if start is not None:
         model = modules.model_from(task, start, collected, config)
@@ -87,12 +91,16 @@ def _collect(task: SupervisedTask, options: TrainOptions, console: Console) -> C
     if options.fit.threads:
         torch.set_num_threads(options.fit.threads)
     begin = time.monotonic()
-    source = DataOptions(data.examples or task.examples, options.fit.seed, data.data, data.env, data.image_size)
-    collected = modules.collect(task, source, options.repair)
+    collected = modules.collect(task, _source(task, options), options.repair)
     check_disjoint(collected.splits)
     sizes, seconds = ", ".join(f"{len(part):,}" for part in collected.splits), time.monotonic() - begin
     print_line(console, f"{task.name}: {sizes} examples for training, validation, test; collected in {seconds:.0f} s")
     return collected
+
+
+def _source(task: SupervisedTask, options: TrainOptions) -> DataOptions:
+    data = options.data
+    return DataOptions(data.examples or task.examples, data.data_seed or 0, data.data, data.env, data.image_size)
 
 
 @dataclass(frozen=True)
@@ -176,12 +184,12 @@ def _facts(
     task: SupervisedTask, options: TrainOptions, collected: Collected, start: store.Stored | None,
     teacher: store.Stored | None, fitted: _Fitted,
 ) -> dict[str, Any]:  # fmt: skip
+    source = _source(task, options)
     frames = collected.facts.get("env_frames", 0) + (start.env_frames if start is not None else 0)
     fingerprints = [part.fingerprint for part in collected.splits]
-    data = options.data
     return PretrainingFacts(
-        task=task.name, examples=data.examples or task.examples, env=data.env, image_size=data.image_size,
-        path=data.data, untrained=options.encoder.untrained, augment=fitted.augment,
+        task=task.name, examples=source.examples, data_seed=source.seed, env=source.env, image_size=source.image_size,
+        path=source.path, untrained=options.encoder.untrained, augment=fitted.augment,
         distilled_from=teacher.sha256 if teacher is not None else None,
         start={"task": PretrainingFacts.of(start).task, "sha256": start.sha256} if start is not None else None,
         data={**collected.facts, "env_frames": frames, "fingerprints": fingerprints}, config=options.fit,

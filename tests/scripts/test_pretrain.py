@@ -313,3 +313,55 @@ def test_recorded_games_of_a_run_are_cloned(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert store.load(tmp_path / "clone").encoder.spec.input["shape"] == [4, 10, 10]
     assert_one_line(pretrain("cloning", "--data", tmp_path, "--run-dir", tmp_path / "x"), 2, "has no recorded games")
+
+
+def test_the_split_follows_from_the_data_seed_alone(tmp_path: Path) -> None:
+    quick = ("digits", "--epochs", 1, "--threads", 1, "--no-baselines")
+    runs = {}
+    for name, words in {"a": (), "b": ("--seed", 1), "c": ("--data-seed", 1)}.items():
+        runs[name] = tmp_path / name
+        assert pretrain(*quick, *words, "--run-dir", runs[name]).code == 0
+    config = {name: json.loads((run / "encoder" / "config.json").read_text()) for name, run in runs.items()}
+    assert [config[name]["data_seed"] for name in "abc"] == [0, 0, 1]
+    prints = {name: each["data"]["fingerprints"] for name, each in config.items()}
+    assert prints["a"] == prints["b"]
+    assert prints["a"][2] != prints["c"][2]
+    assert store.load(runs["a"]).sha256 != store.load(runs["b"]).sha256
+    assert pretrain("ensemble", runs["a"], runs["b"]).code == 0
+
+
+LEAKS: dict[str, tuple[str, ...]] = {
+    "ensemble": ("ensemble", "{own}", "{other}"),
+    "distillation": ("digits", "--distill", "{other}", "--epochs", "1", "--no-baselines"),
+    "start": ("digits", "--from", "{other}", "--epochs", "1", "--no-baselines"),
+    "evaluation": ("evaluate", "{other}", "--examples", "500"),
+    "probe": ("probe", "{other}", "--data-seed", "0"),
+    "simplification": ("simplify", "{other}", "--data-seed", "0", "--prune", "0.5"),
+}
+
+
+@pytest.fixture(scope="module")
+def two_splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, quick = tmp_path_factory.mktemp("splits"), ("--epochs", 1, "--threads", 1, "--no-baselines")
+    for seed, name in enumerate(("own", "other")):
+        assert pretrain("digits", *quick, "--data-seed", seed, "--run-dir", folder / name).code == 0
+    return {name: folder / name for name in ("own", "other")}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_test_that_can_hold_training_examples_is_refused(
+    name: str, two_splits: dict[str, Path], tmp_path: Path
+) -> None:
+    words = [word.format(**two_splits) for word in LEAKS[name]]
+    run_dir = ("--run-dir", tmp_path / "run") if words[0] == "digits" else ()
+    assert_one_line(
+        pretrain(*words, *run_dir), 2, str(two_splits["other"]), "was trained on another split (--data-seed 1"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_different_tasks_form_no_ensemble(two_splits: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "slots"
+    words = ("--examples", 100, "--epochs", 1, "--threads", 1, "--no-baselines", "--run-dir", run)
+    assert pretrain("feedback", *words).code == 0
+    assert_one_line(pretrain("ensemble", two_splits["own"], run), 2, "was trained on feedback", "runs of one task")

@@ -30,6 +30,7 @@ class DataOptions:
 
     examples: int
     seed: int = 0
+    """Seed of generated examples and of the split."""
     path: Path | None = None
     """Data on disk; None for data that is generated or ships with a dependency."""
     env: str | None = None
