@@ -110,9 +110,9 @@ def load_replays(path: str | Path) -> list[EpisodeRecord]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ReplayError(f"cannot read the action replays in {path}: {reason}") from error
-    lines = text.splitlines()
-    if len(lines) > 1 and not text.endswith("\n"):
-        lines.pop()
+    *lines, last = text.split("\n")  # not splitlines: JSON may hold other characters that end a line of text
+    if last and not lines:
+        lines = [last]
     if not lines:
         raise ReplayError(f"{path} is empty: no episode has ended yet")
     records = []

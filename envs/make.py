@@ -196,11 +196,12 @@ def make_env(
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         hint = "; pip install -c constraints.txt -e '.[games]'" if game_family == "box2d" else ""
         raise EnvError(f"{env_id} cannot be made: {error}{hint}") from error
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # an environment's constructor can raise anything for arguments that it does not take
         if not kwargs:
             raise
-        reason = str(error).split(" was raised from")[0]
-        raise EnvError(f"{env_id} does not take these arguments: {reason}") from error
+        given = ", ".join(f"{name} {value}" for name, value in kwargs.items())
+        reason = " ".join(str(error).split(" was raised from")[0].split())
+        raise EnvError(f"{env_id} does not take these arguments ({given}): {type(error).__name__}: {reason}") from error
     if isinstance(env.action_space, gym.spaces.Box):
         env = bounded_actions(env)
     if game_family == "minigrid":

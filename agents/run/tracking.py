@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from agents.errors import ConfigError
+
+MAX_TAG, MAX_NAME, FORBIDDEN = 64, 128, "/\\#?%:"
+"""Limits of W&B: letters of a tag and of other names, and characters that no project's name has."""
 TrackMode = Literal["offline", "online", "disabled"]
 
 
@@ -27,6 +31,17 @@ class TrackingSettings:
     """Runs that belong together; None groups by algorithm and game (ALGO__ENV)."""
     tags: tuple[str, ...] = ()
     """Tags beside algorithm, game and protocol."""
+
+    def validate(self) -> None:
+        """Raise ConfigError for names that W&B refuses."""
+        for tag in self.tags:
+            if not 1 <= len(tag) <= MAX_TAG:
+                raise ConfigError(f"--tags: W&B takes tags of 1 to {MAX_TAG} letters, and '{tag}' has {len(tag)}")
+        for name, value in (("--project", self.project), ("--group", self.group)):
+            if value is not None and not 1 <= len(value) <= MAX_NAME:
+                raise ConfigError(f"{name}: W&B takes names of 1 to {MAX_NAME} letters, and this has {len(value)}")
+        if bad := sorted(set(self.project) & set(FORBIDDEN)):
+            raise ConfigError(f"--project: W&B's projects have no {' '.join(bad)} in their names")
 
 
 class Tracker(Protocol):
@@ -88,11 +103,12 @@ class WandbTracker:
 
         earlier = list((folder / "wandb").glob(f"offline-run-*-{run_id}"))
         self.wandb, self.lines = wandb, 0
+        known = [config["algo"], config["env_id"], config["protocol"]]
         settings = wandb.Settings(console="off", x_disable_stats=True, init_timeout=30)
         self.run = wandb.init(
             project=labels.project, id=run_id, name=folder.name, group=labels.group, dir=str(folder), config=config,
             mode=mode, resume="allow", settings=settings, job_type=labels.job_type,
-            tags=list(dict.fromkeys([config["algo"], config["env_id"], config["protocol"], *labels.tags])),
+            tags=list(dict.fromkeys(tag[:MAX_TAG] for tag in [*known, *labels.tags])),
         )  # fmt: skip
         self.run.define_metric("env_steps")
         self.run.define_metric("*", step_metric="env_steps")

@@ -250,5 +250,7 @@ class Progress(BaseCallback):
                 + config.vf_coef * values["train/value_loss"]
                 - config.ent_coef * values["train/entropy"]
             )
-        self.run.learned({name: torch.tensor(float(value)) for name, value in values.items()}, self.updates)
+        # a metric that is undefined, such as the explained variance of equal returns, is no failure of the training
+        defined = {name: float(value) for name, value in values.items() if name == "train/loss" or np.isfinite(value)}
+        self.run.learned({name: torch.tensor(value) for name, value in defined.items()}, self.updates)
         self.updates = 0

@@ -39,12 +39,15 @@ def read_sound(path: Path, rate: int) -> np.ndarray:
     except ImportError as error:
         raise DataError("reading recordings needs soundfile: pip install '.[supervised]'") from error
     try:
-        wave, file_rate = soundfile.read(str(path), dtype="int16", always_2d=True)
+        wave, file_rate = soundfile.read(str(path), dtype="float64", always_2d=True)  # -1 to 1, as floats are stored
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise DataError(f"{path} cannot be read as sound: {error}") from error
     if not len(wave):
         raise DataError(f"{path} is empty")
-    return resample(np.rint(wave.mean(axis=1)).astype(np.int16), int(file_rate), rate)
+    if not np.isfinite(wave).all():
+        raise DataError(f"{path} holds samples that are not finite numbers")
+    mono = np.clip(np.rint(wave.mean(axis=1) * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+    return resample(mono, int(file_rate), rate)
 
 
 def read_speech_commands(path: Path, rate: int, limit: int) -> Recordings:
@@ -55,7 +58,10 @@ def read_speech_commands(path: Path, rate: int, limit: int) -> Recordings:
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; expected {path}/WORD/SPEAKER_nohash_0.wav")
     words = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name != NOISE_FOLDER)
-    files = {word: sorted(file for file in (path / word).iterdir() if file.suffix in SOUND_SUFFIXES) for word in words}
+    files = {
+        word: sorted(file for file in (path / word).iterdir() if file.suffix.lower() in SOUND_SUFFIXES)
+        for word in words
+    }
     empty = [word for word in words if not files[word]]
     if len(words) < 2 or empty:
         problem = f"has no recording of {', '.join(empty[:3])}" if empty else "has fewer than two folders of words"
@@ -109,7 +115,8 @@ def read_librispeech(path: Path) -> Iterator[Utterance]:
             name, _, text = line.partition(" ")
             if not text.strip():
                 raise DataError(f"{file}, line {number}: no text after the name")
-            candidates = [file.parent / f"{name}{suffix}" for suffix in SOUND_SUFFIXES]
+            suffixes = (*SOUND_SUFFIXES, *(suffix.upper() for suffix in SOUND_SUFFIXES))
+            candidates = [file.parent / f"{name}{suffix}" for suffix in suffixes]
             sound = next((candidate for candidate in candidates if candidate.is_file()), None)
             if sound is None:
                 raise DataError(f"{file}, line {number}: there is no {candidates[1].name} beside it")
@@ -118,7 +125,7 @@ def read_librispeech(path: Path) -> Iterator[Utterance]:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
 

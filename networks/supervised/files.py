@@ -166,8 +166,8 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> tuple[li
         raise DataError(f"{path} is not a file; give a .csv, .tsv or .jsonl with the columns {text} and {label}")
     rows: list[dict[str, Any]]
     try:
-        if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in _read_text(path).splitlines() if line.strip()]
+        if path.suffix.lower() == ".jsonl":
+            rows = [json.loads(line) for line in _read_text(path).split("\n") if line.strip()]
         else:
             rows = _read_table(path)
     except json.JSONDecodeError as error:
@@ -215,7 +215,9 @@ def _check_labels(path: Path, labels: Sequence[str]) -> None:
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
     try:
-        return list(csv.DictReader(io.StringIO(_read_text(path)), delimiter="\t" if path.suffix == ".tsv" else ","))
+        return list(
+            csv.DictReader(io.StringIO(_read_text(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        )
     except csv.Error as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
 
@@ -232,7 +234,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES / 1e9:g} GB")
-        if path.suffix != ".gz":
+        if path.suffix.lower() != ".gz":
             return path.read_bytes()
         with gzip.open(path) as file:
             data = file.read(MAX_BYTES + 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from networks.files import closest_existing, write_atomically
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 """Default folder of run folders."""
+
+
+def time_stamp() -> str:
+    """Return the time in seconds and four letters by chance, for the name of a new folder."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def check_folder(folder: Path, option: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from scripts.report.tables import print_line
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import evaluate_agent
-from scripts.runner.files import RUNS, check_folder
+from scripts.runner.files import RUNS, check_folder, time_stamp
 from scripts.runner.origin import origin
 from scripts.runner.results import TrainResult
 from scripts.runner.run_record import InitialRun, RunRecord, Spaces, read_record
@@ -56,6 +55,7 @@ def start(
     for settings that cannot work, RunError for a training that had to stop.
     """
     console, tracking = Console(quiet=not progress), tracking or TrackingSettings()
+    tracking.validate()
     folder = _new_folder(run_dir or RUNS / run_name(algorithm, config))
     envs = add_teacher_reward(environments(config, config.num_envs), config)
     facts = build.resolve_machine(config, envs)
@@ -127,9 +127,9 @@ def resume(
 
 
 def run_name(algorithm: str, config: TrainConfig) -> str:
-    """<algo>__<env>__s<seed>__<time>."""
+    """<algo>__<env>__s<seed>__<time>; two runs that start in one second differ in their last letters."""
     name = config.env.replace("/", "-")
-    return f"{algorithm}__{name}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    return f"{algorithm}__{name}__s{config.seed}__{time_stamp()}"
 
 
 def _new_folder(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from networks.supervised.data import Data, check_disjoint
 from networks.supervised.fit import Epoch, FitConfig, batch_tensors, find_learning_rate, fit
 from networks.supervised.models import Ensemble, SupervisedModel
 from scripts.report.tables import print_line, wide_console
-from scripts.runner.files import RUNS, check_folder
+from scripts.runner.files import RUNS, check_folder, time_stamp
 from scripts.supervised import modules
 from scripts.supervised.facts import PretrainingFacts
 from scripts.supervised.options import TrainOptions
@@ -76,7 +76,7 @@ def train(task: SupervisedTask, options: TrainOptions) -> None:
 
 def _new_folder(task: SupervisedTask, options: TrainOptions) -> Path:
     options.fit.validate()
-    name = f"{task.name}__s{options.fit.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{task.name}__s{options.fit.seed}__{time_stamp()}"
     folder = options.run_dir or RUNS / name
     check_folder(folder, "--run-dir")
     if (folder / "encoder").exists():

@@ -216,3 +216,9 @@ def test_a_baseline_learns_in_train_only(tmp_path: Path) -> None:
     agent, _ = trained("sb3-ppo", "CartPole-v1", tmp_path / "run")
     with pytest.raises(TypeError, match="learn in train"):
         agent.update(None, torch.Generator())
+
+
+def test_an_undefined_metric_does_not_end_a_training(tmp_path: Path) -> None:
+    _, run = trained("sb3-a2c", "MountainCar-v0", tmp_path / "run", total_steps=200)  # all returns are equal
+    assert run.env_steps >= 200
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
+from agents.config import TrainConfig
 from scripts.runner import training
 from tests.scripts.inside import QUIET, Done, assert_one_line, call
 from tests.scripts.runner import script
@@ -77,8 +78,9 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "image size of 5": ("ppo --env ALE/Pong-v5 --image-size 5", ("--image-size must lie in 20 to 256",)),
     "image too small": ("ppo --env ALE/Pong-v5 --image-size 24 --torso nature", ("too small",)),
     "half an argument": ("ppo --env joypad/TMaze-v0 --env-kwargs horizon", ("--env-kwargs", "pairs")),
+    "argument of a game": ("ppo --env FrozenLake-v1 --env-kwargs map_name 5x5", ("(map_name 5x5): KeyError",)),
     "argument of no use": ("ppo --env CartPole-v1 --env-kwargs wind 3", ("does not take these arguments", "'wind'")),
-    "argument out of range": ("ppo --env LunarLander-v3 --env-kwargs gravity 4", ("these arguments: gravity",)),
+    "argument out of range": ("ppo --env LunarLander-v3 --env-kwargs gravity 4", ("(gravity 4): AssertionError: gravity",)),
     "argument of an atari game": ("ppo --env ALE/Pong-v5 --env-kwargs mode 1", ("takes sound, flicker", "not mode")),
     "flicker without a picture": ("ppo --env CartPole-v1 --env-kwargs flicker 0.5", ("flicker needs images",)),
     "nothing but flicker": ("ppo --env ALE/Pong-v5 --env-kwargs flicker 1", ("flicker must be at least 0",)),
@@ -147,3 +149,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = call("train", "dqn", "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run", "--dry-run")
     assert (done.code, done.err) == (0, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_runs_that_start_in_one_second_have_folders_of_their_own() -> None:
+    config = TrainConfig(env="CartPole-v1")
+    assert len({training.run_name("ppo", config) for _ in range(50)}) > 45

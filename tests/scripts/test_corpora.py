@@ -227,3 +227,35 @@ def test_sound_is_mixed_to_one_channel_and_padding_differs_from_silence(tmp_path
     padded = pad_to(np.array([5, 0, 7], np.int16), 5)
     assert padded.tolist() == [5, 1, 7, 0, 0]
     assert pad_to(np.arange(9, dtype=np.int16), 2).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("name", ["a.wav", "A.WAV"])
+def test_samples_of_every_format_are_read_alike(subtype: str, name: str, tmp_path: Path) -> None:
+    wave = np.array([0.0, 0.5, -0.5, 0.25, -1.0])
+    soundfile.write(tmp_path / name, wave, 8_000, subtype=subtype, format="WAV")
+    assert read_sound(tmp_path / name, 8_000).tolist() == [0, 16_384, -16_384, 8_192, -32_768]
+
+
+def test_float_samples_beyond_the_range_are_clipped_and_others_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", np.array([2.0, -2.0]), 8_000, subtype="FLOAT")
+    assert read_sound(tmp_path / "loud.wav", 8_000).tolist() == [32_767, -32_768]
+    soundfile.write(tmp_path / "broken.wav", np.array([0.1, np.nan]), 8_000, subtype="FLOAT")
+    with pytest.raises(DataError, match="samples that are not finite numbers"):
+        read_sound(tmp_path / "broken.wav", 8_000)
+
+
+def test_recordings_with_endings_in_capitals_are_found(tmp_path: Path) -> None:
+    write_librispeech(tmp_path, 2)
+    before = len(list(read_librispeech(tmp_path)))
+    for file in list(tmp_path.rglob("*.flac")):
+        file.rename(file.with_suffix(".FLAC"))
+    assert len(list(read_librispeech(tmp_path))) == before > 0
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_only_a_newline_ends_a_sentence_pair(character: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text(f"one{character}two\tun{character}deux\nthree\ttrois\n", encoding="utf-8")
+    pairs = read_sentence_pairs(tmp_path / "pairs.txt")
+    assert len(pairs) == 2
+    assert pairs[0][0] == f"one{character}two"

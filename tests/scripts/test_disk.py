@@ -289,3 +289,10 @@ def test_a_file_that_does_not_fit_in_memory_is_refused(
     monkeypatch.setattr(files, "MAX_BYTES", 500)
     with pytest.raises(DataError, match="decompresses to more than" if name.endswith(".gz") else "is larger than"):
         files.read_texts(tmp_path / name)
+
+
+def test_only_a_newline_ends_a_line_of_json(tmp_path: Path) -> None:
+    texts = ["a\u2028b", "c\x85d"]
+    lines = [json.dumps({"text": text, "label": str(number)}, ensure_ascii=False) for number, text in enumerate(texts)]
+    (tmp_path / "texts.JSONL").write_text("\n".join(lines) + "\r\n", encoding="utf-8")
+    assert read_texts(tmp_path / "texts.JSONL")[0] == texts

@@ -13,7 +13,7 @@ import pytest
 import wandb
 
 from agents.run.tracking import Labels, WandbTracker, make_tracker
-from tests.scripts.inside import call
+from tests.scripts.inside import assert_one_line, call
 from tests.scripts.runner import kill_once_beyond
 
 TINY = ("ppo", "--env", "CartPole-v1", "--preset", "tiny", "--eval-episodes", 0)
@@ -150,3 +150,19 @@ def test_the_report_of_a_stopped_run_takes_no_step_of_its_own(tmp_path: Path) ->
     assert list(rows) == [0, 1, 2]
     assert rows[2]["report._type"] == "html-file"
     assert rows[2]["env_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tags", "x" * 65), "W&B takes tags of 1 to 64 letters"),
+        (("--tags", "good", ""), "W&B takes tags of 1 to 64 letters"),
+        (("--project", "a/b"), "W&B's projects have no / in their names"),
+        (("--group", "g" * 129), "--group: W&B takes names of 1 to 128 letters"),
+    ],
+)
+def test_names_that_wandb_refuses_are_refused_before_the_training(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    assert_one_line(call("train", *TINY, "--run-dir", tmp_path / "run", *words), 2, message)
+    assert not (tmp_path / "run").exists()

@@ -180,7 +180,7 @@ class Translation(SupervisedTask):
 
     def _handwritten(self) -> Data:
         """Return human-written texts, with words and phrases that the grammar does not generate."""
-        lines = [line.split("\t") for line in HANDWRITTEN.read_text(encoding="utf-8").splitlines()]
+        lines = [line.split("\t") for line in HANDWRITTEN.read_text(encoding="utf-8").strip().split("\n")]
         pairs = ((text, mission) for language, text, mission in lines if language == self.source)
         texts, missions = zip(*pairs, strict=True)
         return self._encode(texts, missions, missions)
