@@ -2,6 +2,7 @@
 
 Examples:
   compare.py runs/ONE runs/OTHER --out page.html
+  compare.py runs/ONE runs/OTHER --picture curves.svg
   compare.py --duel ppo sb3-ppo --env CartPole-v1 --total-steps 100000 [-- --any-field V]
   compare.py --duel dqn dqn,double=false --env CartPole-v1 --total-steps 50k --seeds 10
 
@@ -54,25 +55,34 @@ class Compare:
     """Run folders, as made by scripts/train.py."""
     out: Annotated[Path, arg(metavar="PAGE.html")] = Path("report.html")
     """The page."""
+    picture: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """Write the learning curves alone, to an .svg or .png file, instead of the page."""
     title: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
-    """The page's heading."""
+    """Heading of the page or picture."""
     allow_mixed: Annotated[bool, FlagCreatePairsOff] = False
-    """Accept different games or protocols on one page."""
+    """Accept different games or protocols on one page or picture."""
     training: Duel = Duel()
 
 
 def main() -> None:
-    """Write the page of some runs, or of the duel that is trained first."""
+    """Write the page or picture of some runs, or the page of a duel that is trained first."""
     words, overrides = behind_dashes(sys.argv[1:])
     options = parse(Compare, words, prog="compare.py", description=__doc__)
     check_folder(options.out.parent, "--out")
     if options.out.is_dir():
         raise ConfigError(f"{options.out} is a folder; --out names the page's file")
+    if options.picture is not None and options.training.duel is not None:
+        raise ConfigError("--picture draws run folders; give no --duel beside it")
     if options.training.duel is not None:
         train_duel(options, overrides)
         return
     if not options.runs:
         raise ConfigError("name run folders to compare, or two sides: --duel ppo sb3-ppo --env ID")
+    if options.picture is not None:
+        from scripts.report.picture import write_picture
+
+        print(write_picture(options.runs, options.picture, title=options.title, allow_mixed=options.allow_mixed))
+        return
     from scripts.report.page import write_report
 
     page = write_report(options.runs, options.out, title=options.title, allow_mixed=options.allow_mixed)

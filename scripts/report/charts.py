@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scripts.report import statistics as st
-from scripts.report.run_data import Group, RunData
+from scripts.report.run_data import LAST_GAMES, Group, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PALETTE = ("#3b82f6", "#f08c2e", "#16a37b", "#d6539b", "#8b6cf0", "#b08a1e", "#1ba3c6", "#e25555")
 INK, GRID = "#010203", "#010204"
 """Placeholders in a drawing, replaced by the page's CSS colours, which follow its light or dark theme."""
+
+POINTS = 400
+"""Points of a run in a drawing."""
 
 XAxis = Literal["env steps", "wall-clock", "updates"]
 X_AXES: tuple[XAxis, ...] = ("env steps", "wall-clock", "updates")
@@ -29,10 +32,14 @@ def assign_colours(names: Iterable[str]) -> dict[str, str]:
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
 
 
-def learning_curves(groups: Sequence[Group], colours: Mapping[str, str], x_axis: XAxis, window: int) -> Markup:
-    """Draw training returns, their running mean over `window` games, and evaluations."""
-    from matplotlib.ticker import EngFormatter
+def smoothing_window(groups: Sequence[Group]) -> int:
+    """Return the number of games that learning curves are averaged over; 0 if no game has ended."""
+    lengths = [len(run.games) for group in groups for run in group.runs if len(run.games)]
+    return int(np.clip(min(lengths) // 20, 1, LAST_GAMES)) if lengths else 0
 
+
+def learning_curves(groups: Sequence[Group], colours: Mapping[str, str], x_axis: XAxis, window: int) -> Markup:
+    """Return the learning curves as SVG for the page."""
     scale, label = 1.0, str(x_axis)
     if x_axis == "wall-clock":
         longest = max(run.wall_seconds for group in groups for run in group.runs)
@@ -40,11 +47,29 @@ def learning_curves(groups: Sequence[Group], colours: Mapping[str, str], x_axis:
         scale, label = next((unit for unit in units if longest >= 2 * unit[0]), units[-1])
 
     def draw(axes: Axes) -> None:
-        for group in groups:
-            _draw_group(axes, group, colours[group.label], x_axis, scale, window)
-        axes.xaxis.set_major_formatter("{x:g}" if x_axis == "wall-clock" else EngFormatter(sep=""))
+        draw_learning_curves(axes, groups, colours, x_axis, window, scale)
 
     return _svg(draw, label, "episode return", f"return over {label}")
+
+
+def draw_learning_curves(
+    axes: Axes,
+    groups: Sequence[Group],
+    colours: Mapping[str, str],
+    x_axis: XAxis,
+    window: int,
+    scale: float = 1.0,
+    dots: int = POINTS,
+) -> None:
+    """Draw training returns, their running mean over `window` games, and evaluations.
+
+    `dots` is the most games drawn as dots of each run.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    for group in groups:
+        _draw_group(axes, group, colours[group.label], x_axis, scale, window, dots)
+    axes.xaxis.set_major_formatter("{x:g}" if x_axis == "wall-clock" else EngFormatter(sep=""))
 
 
 def performance_profiles(scores: Mapping[str, st.Tasks], colours: Mapping[str, str]) -> Markup:
@@ -62,13 +87,13 @@ def performance_profiles(scores: Mapping[str, st.Tasks], colours: Mapping[str, s
     return _svg(draw, "human-normalised score", "share of runs above it", "performance profiles")
 
 
-def _draw_group(axes: Axes, group: Group, colour: str, x_axis: XAxis, scale: float, window: int) -> None:
+def _draw_group(axes: Axes, group: Group, colour: str, x_axis: XAxis, scale: float, window: int, dots: int) -> None:
     curves = []
     single = len(group.runs) == 1
     for run in (run for run in group.runs if len(run.games)):
         x, smooth = x_values(run, run.games, x_axis) / scale, st.running_mean(run.games[:, 2], window)
-        thinned = np.linspace(0, len(x) - 1, min(len(x), 400)).astype(int)
-        axes.plot(x[thinned], run.games[thinned, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+        shown, thinned = (np.linspace(0, len(x) - 1, min(len(x), count)).astype(int) for count in (dots, POINTS))
+        axes.plot(x[shown], run.games[shown, 2], ".", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
         width, alpha = (1.7, 1.0) if single else (0.7, 0.45)
         axes.plot(x[thinned], smooth[thinned], color=colour, linewidth=width, alpha=alpha)
         axes.plot(x_values(run, run.evals, x_axis) / scale, run.evals[:, 2], "D", color=colour, markersize=3.5)

@@ -52,15 +52,21 @@ def write_report(
     `seed` is the bootstrap's. Raises ReportError if a folder is not a run, or if scores are not comparable and
     `allow_mixed` is off.
     """
-    if not runs:
-        raise ReportError("no runs given")
-    data = [read_run(folder) for folder in {folder.resolve(): folder for folder in runs}.values()]
-    if not allow_mixed:
-        check_comparable(data)
-    page = render_page(data, out, title or _default_title(data), seed, video_bytes)
+    data = read_runs(runs, allow_mixed)
+    page = render_page(data, out, title or default_title(data), seed, video_bytes)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page.encode("utf-8", "backslashreplace"))  # names on disk may hold undecodable bytes
     return out
+
+
+def read_runs(folders: Sequence[Path], allow_mixed: bool) -> list[RunData]:
+    """Read each folder once; raise ReportError if one is not a run, or if scores are not comparable."""
+    if not folders:
+        raise ReportError("no runs given")
+    data = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    if not allow_mixed:
+        check_comparable(data)
+    return data
 
 
 def check_comparable(runs: Sequence[RunData]) -> None:
@@ -97,7 +103,8 @@ def render_page(runs: Sequence[RunData], out: Path, title: str, seed: int = 0, v
     )  # fmt: skip
 
 
-def _default_title(runs: Sequence[RunData]) -> str:
+def default_title(runs: Sequence[RunData]) -> str:
+    """Return a title that names algorithms and game."""
     algos, games = (list(dict.fromkeys(names)) for names in ([r.algo for r in runs], [r.env_id for r in runs]))
     return f"{' vs '.join(algos)} on {games[0] if len(games) == 1 else f'{len(games)} games'}"
 

@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from scripts.report import statistics as st
-from scripts.report.charts import X_AXES, XAxis, assign_colours, learning_curves, performance_profiles
+from scripts.report.charts import X_AXES, XAxis, assign_colours, learning_curves, performance_profiles, smoothing_window
 from scripts.report.comparison import Comparison, compare_groups, iqm_interval
 from scripts.report.formats import duration, si, value_range
 from scripts.report.published_scores import human_normalized, published_scores
@@ -88,9 +88,8 @@ class GameSection:
 def game_section(groups: Sequence[Group], colours: Mapping[str, str], seed: int) -> GameSection:
     """Draw the curves of groups with the same game and protocol, and compare every pair."""
     first, runs = groups[0].first, [run for group in groups for run in group.runs]
-    lengths = [len(run.games) for run in runs if len(run.games)]
-    window = int(np.clip(min(lengths) // 20, 1, LAST_GAMES)) if lengths else 0
-    axes = [axis for axis in X_AXES if lengths and (axis != "updates" or all(len(run.updates) for run in runs))]
+    window = smoothing_window(groups)
+    axes = [axis for axis in X_AXES if window and (axis != "updates" or all(len(run.updates) for run in runs))]
     pairs = combinations([group for group in groups if len(group.scores)], 2)
     return GameSection(
         groups, first.env_id, first.protocol_name, first.protocol.get("image_size") or 84, window,
