@@ -80,7 +80,7 @@ STARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "half an argument": ("ppo --env joypad/TMaze-v0 --env-kwargs horizon", ("--env-kwargs", "pairs")),
     "argument of a game": ("ppo --env FrozenLake-v1 --env-kwargs map_name 5x5", ("(map_name 5x5): KeyError",)),
     "argument of no use": ("ppo --env CartPole-v1 --env-kwargs wind 3", ("does not take these arguments", "'wind'")),
-    "argument out of range": ("ppo --env LunarLander-v3 --env-kwargs gravity 4", ("(gravity 4): AssertionError: gravity",)),
+    "argument out of range": ("ppo --env LunarLander-v3 --env-kwargs gravity 4", ("(gravity 4): AssertionError",)),
     "argument of an atari game": ("ppo --env ALE/Pong-v5 --env-kwargs mode 1", ("takes sound, flicker", "not mode")),
     "flicker without a picture": ("ppo --env CartPole-v1 --env-kwargs flicker 0.5", ("flicker needs images",)),
     "nothing but flicker": ("ppo --env ALE/Pong-v5 --env-kwargs flicker 1", ("flicker must be at least 0",)),
