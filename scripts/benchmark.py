@@ -10,6 +10,7 @@ benchmark.py sweep scripts/sweeps/ppo-cartpole.yaml --count 8              a W&B
 benchmark.py transfer scripts/transfers/pong.yaml                          env steps saved by pretrained encoders
 benchmark.py robustness runs/RUN --damage drop --levels 0 0.2 0.5 --repair zero last knn
 benchmark.py suite --threads 1                                             the results book, docs/results/book
+benchmark.py results                                                       docs/results/README.md, from its JSON files
 
 Options after the -- are train.py's, for every run (of cost: for all algorithms but the first). Every contender is
 trained on every game with every seed, each run in its own folder. Finished runs are not trained again, and interrupted
@@ -40,6 +41,7 @@ EXPERIMENTS = {
     "transfer": ("transfer", "Transfer"),
     "robustness": ("robustness", "Robustness"),
     "suite": ("results_book", "Suite"),
+    "results": ("results_page", "ResultsPage"),
 }
 """Name -> module in scripts/experiments, imported only when named, and the dataclass of its options."""
 

@@ -1,8 +1,8 @@
 """The results book: duels trained, evaluated and written by one command, from their run folders.
 
 `benchmark.py suite` makes docs/results/book: for each chapter a JSON file with every number and the best evaluation
-game of each side as an action replay, and one README.md with all tables. Nothing in it is typed by hand, and the same
-run folders give the same files again.
+game of each side as an action replay, learning curves in curves/, and one README.md with all tables. Nothing in it is
+typed by hand, and the same run folders give the same files again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -21,12 +22,17 @@ from agents.run.provenance import ROOT
 from envs.action_replays import EpisodeRecord, load_replays, previous_episodes
 from networks.files import write_atomically
 from scripts.experiments.duel import compare_sides, duel_table, make_pair
+from scripts.experiments.results import ContenderResult
 from scripts.experiments.settings import JobOptions, Settings
 from scripts.experiments.suite import compete
+from scripts.report.run_data import LAST_GAMES, read_run
+from scripts.report.statistics import running_mean
 from scripts.report.tables import interval, number, print_line, wide_console
 from scripts.runner.files import check_folder, write_json
 
 BOOK = ROOT / "docs" / "results" / "book"
+CURVE_POINTS = 60
+"""Points of each learning curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +131,25 @@ def write_chapter(chapter: Chapter, settings: Settings, book: Path, console: Con
         rows.append(row)
     comparison = compare_sides(results, console)
     write_json(book / f"{chapter.name}.json", {"chapter": chapter.name, "rows": rows, **asdict(comparison)})
+    write_curves(chapter.name, results, book / "curves" / f"{chapter.name}.json")
     return {}
+
+
+def write_curves(chapter: str, results: Sequence[ContenderResult], path: Path) -> None:
+    """Write the learning curve of each run: mean return of the last LAST_GAMES training games over env steps."""
+    curves = []
+    for result in results:
+        for outcome in result.runs:
+            games = read_run(Path(outcome.folder)).games
+            chosen = np.unique(np.linspace(0, len(games) - 1, min(len(games), CURVE_POINTS)).astype(int))
+            scores = running_mean(games[:, 2], LAST_GAMES)[chosen]
+            curves.append({
+                "label": result.label, "seed": outcome.seed,
+                "env_steps": [int(steps) for steps in games[chosen, 0]],
+                "scores": [round(float(score), 4) for score in scores],
+            })  # fmt: skip
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {"chapter": chapter, "games": LAST_GAMES, "curves": curves})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""PNG plots of experiments."""
+"""PNG and SVG plots of experiments."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+COLOURS = ("tab:blue", "tab:orange")
+"""Ours and Stable-Baselines3's in charts of the results."""
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
@@ -46,6 +50,48 @@ def curves(x: Sequence[float], lines: Mapping[str, Sequence[float]], x_label: st
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path)
+
+
+def learning_curves_svg(lines: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], title: str) -> str:
+    """Return an SVG of learning curves: `lines` has a list of (env steps, scores) by name, one pair for each seed."""
+    from matplotlib.ticker import EngFormatter
+
+    figure, axes = _figure(4.4, 2.8)
+    for (name, seeds), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
+        for x, y in seeds:
+            axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.4)
+        grid = np.linspace(max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds), 100)
+        axes.plot(grid, np.mean([np.interp(grid, x, y) for x, y in seeds], axis=0), color=colour, label=name)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("env steps")
+    axes.set_ylabel("return, last 100 games")
+    axes.legend(frameon=False)
+    return _svg(figure, axes, title)
+
+
+def seed_scores_svg(scores: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
+    """Return an SVG of the scores of seeds: `scores` has a list of (training score, evaluation) by name."""
+    figure, axes = _figure(4.4, 1.6)
+    for row, (name, colour) in enumerate(zip(scores, COLOURS * len(scores), strict=False)):
+        training, evaluation = np.transpose(scores[name])
+        axes.plot(training, np.full(len(training), row - 0.12), "o", color=colour, alpha=0.8)
+        axes.plot(evaluation, np.full(len(evaluation), row + 0.12), "o", color=colour, fillstyle="none")
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+    axes.set_xlabel("mean return")
+    return _svg(figure, axes, title)
+
+
+def _svg(figure: Figure, axes: Axes, title: str) -> str:
+    """Return the figure as SVG; the same figure gives the same text."""
+    from matplotlib import rc_context
+
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "joypad", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

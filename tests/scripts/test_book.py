@@ -27,13 +27,27 @@ def suite(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *words: bench("suite", *words, "--book", tmp_path / "book", "--eval-episodes", 3)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, by its path in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_same_run_folders_give_the_same_chapter(suite: Any, bench: Any, tmp_path: Path) -> None:
     done = suite()
     assert done.code == 0, done.err
     assert len(bench.commands) == 4
-    files = {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()}
-    assert set(files) == {"README.md", "tiny.json", "tiny__ppo-tiny.jsonl", "tiny__sb3-ppo-tiny.jsonl"}
+    files = contents(tmp_path / "book")
+    replays = {"tiny__ppo-tiny.jsonl", "tiny__sb3-ppo-tiny.jsonl"}
+    assert set(files) == {"README.md", "tiny.json", "curves/tiny.json", *replays}
     numbers = json.loads(files["tiny.json"])
+    curves = json.loads(files["curves/tiny.json"])["curves"]
+    runs = [(row["label"], run) for row in numbers["rows"] for run in row["runs"]]
+    assert [(curve["label"], curve["seed"]) for curve in curves] == [(label, run["seed"]) for label, run in runs]
+    for curve, (_, run) in zip(curves, runs, strict=True):
+        assert curve["scores"][-1] == pytest.approx(run["score"], abs=1e-3)
+        assert len(curve["scores"]) == len(curve["env_steps"]) <= run["games"]
+        assert curve["env_steps"] == sorted(curve["env_steps"])
+        assert curve["env_steps"][-1] <= run["env_steps"]
     for row in numbers["rows"]:
         assert [run["seed"] for run in row["runs"]] == [0, 1]
         for run in row["runs"]:
@@ -50,12 +64,12 @@ def test_the_same_run_folders_give_the_same_chapter(suite: Any, bench: Any, tmp_
     assert str(tmp_path) not in page
     assert suite("tiny").code == 0
     assert bench.commands == []
-    assert {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()} == files
+    assert contents(tmp_path / "book") == files
 
 
 def test_a_chapter_whose_run_fails_leaves_the_book_as_it_was(suite: Any, tmp_path: Path) -> None:
     assert suite().code == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()}
+    before = contents(tmp_path / "book")
     (run,) = (path for path in (tmp_path / "bench").glob("ppo__*s1__*") if path.is_dir())
     for path in (run / "checkpoints").rglob("*.safetensors"):
         path.write_bytes(b"damaged")
@@ -63,7 +77,7 @@ def test_a_chapter_whose_run_fails_leaves_the_book_as_it_was(suite: Any, tmp_pat
     done = suite()
     assert done.code == 1
     assert "their chapters were left as they were" in done.err
-    assert {path.name: path.read_bytes() for path in (tmp_path / "book").iterdir()} == before
+    assert contents(tmp_path / "book") == before
 
 
 def test_unknown_chapters_are_refused_and_known_ones_listed(bench: Any, suite: Any, tmp_path: Path) -> None:
