@@ -47,9 +47,7 @@ class ResultsPage:
     """Write docs/results/README.md and its charts from the JSON files of that folder."""
 
     folder: Annotated[Path, arg(metavar="DIR", help_behavior_hint="(default: docs/results)")] = FOLDER
-    """Folder of the JSON files."""
-    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: the same folder)")] = None
-    """Folder of the page and its charts."""
+    """Folder of the JSON files, the page and its charts."""
 
     def run(self, overrides: Sequence[str]) -> None:
         """Write the page."""
@@ -57,16 +55,16 @@ class ResultsPage:
             raise ConfigError("results takes no options after a --")
         if not (self.folder / "book").is_dir():
             raise ConfigError(f"{self.folder} has no folder book; `benchmark.py suite` writes it")
-        page = write_page(self.folder, self.out or self.folder)
+        page = write_page(self.folder)
         print_line(wide_console(), f"results: {page}")
 
 
-def write_page(folder: Path, out: Path) -> Path:
-    """Write README.md and charts/*.svg into `out`, from the JSON files in `folder`; return the page."""
-    (out / "charts").mkdir(parents=True, exist_ok=True)
+def write_page(folder: Path) -> Path:
+    """Write README.md and charts/*.svg from the JSON files in `folder`; return the page."""
+    (folder / "charts").mkdir(exist_ok=True)
     for name, svg in charts(folder).items():
-        write_atomically(out / "charts" / f"{name}.svg", svg)
-    page = out / "README.md"
+        write_atomically(folder / "charts" / f"{name}.svg", svg)
+    page = folder / "README.md"
     write_atomically(page, render(folder))
     return page
 

@@ -85,7 +85,7 @@ def test_a_chapter_with_curves_shows_them(copied: Path) -> None:
     (copied / "book" / "curves").mkdir(exist_ok=True)
     path = copied / "book" / "curves" / "cartpole-dqn.json"
     path.write_text(json.dumps({"chapter": "cartpole-dqn", "games": 100, "curves": curves}))
-    page = write_page(copied, copied)
+    page = write_page(copied)
     assert "[![cartpole-dqn](charts/cartpole-dqn.svg)](book/curves/cartpole-dqn.json)" in page.read_text()
     svg = (copied / "charts" / "cartpole-dqn.svg").read_text()
     assert "env steps" in svg
