@@ -12,18 +12,16 @@ import pytest
 
 from scripts import benchmark, evaluate
 from scripts.experiments import duel
-from scripts.report import page
+from scripts.report import page, picture
 from scripts.runner import training, watching
 from scripts.supervised import human_speech, saved_encoders, train_task
 from tests.scripts.inside import call
 
 ROOT = Path(__file__).parents[1]
-DATED = ("results", "notebook")
-"""Folders of docs whose commands belong to a commit of their own."""
-PAGES = [
-    ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.relative_to(ROOT / "docs").parts[0] not in DATED),
-]
+RECORDS = ("results", "notebook")
+"""Folders of docs/ that record commands of past experiments."""
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *(path for path in DOCS if path.relative_to(ROOT / "docs").parts[0] not in RECORDS)]
 OWN_NAMES = ("YourGame-v0", " al ", "...")
 """Games and agents that docs/extending.md adds (test_extending.py trains them), and commands that are cut short."""
 RUN = ROOT / "tests" / "data" / "old_layout" / "dqn"
@@ -37,11 +35,12 @@ def commands() -> Iterator[tuple[str, str]]:
         text = path.read_text()
         fenced = "\n".join(re.findall(r"^```(?:bash|sh|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
         inline = re.findall(r"`(?:python )?(scripts/\w+\.py [^`]+)`", text)
+        fenced = re.sub(r"\\\n\s*", "", fenced)  # a backslash continues a command on the next line
         lines = [line.split(" #")[0].strip() for line in fenced.splitlines()]
         for line in [*lines, *inline]:
             line = SPACES.sub("", line.removeprefix("python ").removeprefix("$ "))
             if re.match(r"(scripts/\w+\.py|joypad) ", line) and not any(name in line for name in OWN_NAMES):
-                yield path.name, line
+                yield str(path.relative_to(ROOT)), line
 
 
 @pytest.fixture
@@ -59,6 +58,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ):  # fmt: skip
         monkeypatch.setattr(module, name, note(name))
     monkeypatch.setattr(page, "write_report", lambda *args, **kwargs: notes.append("page") or ROOT / "README.md")
+    monkeypatch.setattr(picture, "write_picture", lambda *args, **kwargs: notes.append("picture"))
     for module_name, kind in benchmark.EXPERIMENTS.values():
         experiment = getattr(importlib.import_module(f"scripts.experiments.{module_name}"), kind)
         monkeypatch.setattr(experiment, "run", note("run"))
