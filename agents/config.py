@@ -252,6 +252,11 @@ class RolloutConfig(OptimizerSettings, TrainConfig):
         """Rows of a rollout."""
         return self.rollout_length
 
+    def minibatches_of(self, rows: int) -> int:
+        """Return the number of minibatches in a rollout of `rows` rows; a shorter one has fewer of the same size."""
+        sequences, whole = -(-rows // self.unroll), self.rollout_length // self.unroll
+        return max(round(self.minibatches * sequences / whole), 1)
+
     def tiny(self) -> dict[str, Any]:
         """Return overrides for a run of seconds."""
         small = {"rollout_length": 32, "epochs": min(self.epochs, 2), "minibatches": min(self.minibatches, 2)}
@@ -260,8 +265,9 @@ class RolloutConfig(OptimizerSettings, TrainConfig):
     def updates_line(self) -> str:
         """Return number and size of the rollouts, for the pre-flight."""
         rollout = self.rollout_length * self.num_envs
-        updates = max(self.total_steps // rollout, 1)
-        return f"{updates:,} rollouts of {rollout:,} steps, {self.epochs} x {self.minibatches} updates each"
+        rollouts = -(-self.total_steps // rollout)  # or more: rows that only reset are no env steps
+        updates = f"{self.epochs} x {self.minibatches} updates each"
+        return f"at least {rollouts:,} rollout{'s' * (rollouts > 1)} of up to {rollout:,} steps, {updates}"
 
     def schedule_line(self) -> str:
         """Return start and end of the learning rate, for the pre-flight."""

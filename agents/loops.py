@@ -109,7 +109,7 @@ def train_off_policy(agent: Agent, envs: gym.vector.VectorEnv, replay: Replay, r
 
 
 def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run, config: RolloutConfig) -> None:
-    """Collect a rollout and learn from it, until the run is over."""
+    """Collect a rollout and learn from it, until the run is over; the budget may end within the last rollout."""
     for segment in run.segments():
         rows = interact(
             agent, envs, segment.seeds, segment.rng(agent.device, "acting"), run.env_steps, run.clock.record_time
@@ -122,9 +122,12 @@ def train_on_policy(agent: Agent, envs: gym.vector.VectorEnv, run: Run, config: 
                 run.observe(row)
                 collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
                 run.clock.record_time("log")
+                if run.env_steps >= config.total_steps:
+                    break
             agent.set_encoders_trainable(run.env_steps)
-            metrics, _ = agent.update(collector.rollout(run.env_steps), learning_rng)
-            run.learned(metrics, config.epochs * config.minibatches)
+            rollout = collector.rollout(run.env_steps)
+            metrics, _ = agent.update(rollout, learning_rng)
+            run.learned(metrics, config.epochs * config.minibatches_of(len(rollout.dead)))
             run.clock.record_time("learn")
             run.log_if_due()
         run.checkpoint(agent, segment)
@@ -166,11 +169,12 @@ class RolloutCollector:
         return np.empty((self.length, *array.shape), array.dtype)
 
     def rollout(self, env_steps: int = 0) -> Rollout:
-        """Return the T rows as tensors on the device, and make room for the next T."""
-        assert self.size == self.length
+        """Return the rows added, at most T, as tensors on the device, and make room for the next T."""
         assert self.last is not None
-        self.size = 0
-        tensors = {key: map_tree(self._tensor, value) for key, value in self.buffers.items()}
+        size, self.size = self.size, 0
+        tensors = {
+            key: map_tree(lambda array: self._tensor(array[:size]), value) for key, value in self.buffers.items()
+        }
         last = self.last
         return Rollout(
             **tensors,

@@ -47,15 +47,17 @@ class RolloutLearner(Learner):
         if config.schedule == "linear":
             self.learning_rate.fill_(config.learning_rate * (1.0 - progress))
 
-        # [T, N, ...] -> [L, T/L * N, ...]; each column starts from the carry that was stored when acting
+        # [T, N, ...] -> [L, S * N, ...]; each column starts from the carry that was stored when acting
         columns = {name: map_tree(self._columns, x) for name, x in rows.items()}
+        columns["mask"] = self._without_repeats(columns["mask"], *rollout.dead.shape)
         carry = self._columns(rollout.carry)[0]
+        count = config.minibatches_of(len(rollout.dead))
         self.model.train()
         means: Metrics = {}
         for _ in range(config.epochs):
             order = torch.randperm(len(carry), generator=rng, device=self.device)
             minibatches = []
-            for index in order.chunk(config.minibatches):
+            for index in order.chunk(count):
                 batch = take(columns, index)  # [L, M, ...]
                 output, _ = self.model(batch["obs"], carry[index], batch["first"])
                 loss, metrics = self.loss(output, batch, progress)
@@ -118,11 +120,23 @@ class RolloutLearner(Learner):
             normalize.update(part.flatten(0, 1)[live])
 
     def _columns(self, x: Tensor) -> Tensor:
-        """[T, N, ...] -> [L, T/L * N, ...]: each column is L consecutive rows of one environment."""
-        length = self.config.unroll
+        """[T, N, ...] -> [L, S * N, ...]: each column is L consecutive rows of one environment.
+
+        Where L does not divide the T rows of a shorter rollout, the last sequence begins within the one before it.
+        """
         steps, envs = x.shape[:2]
-        sequences = x.view(steps // length, length, envs, *x.shape[2:]).transpose(0, 1)
-        return sequences.reshape(length, steps // length * envs, *x.shape[2:])
+        length = min(self.config.unroll, steps)
+        if steps % length:
+            x = torch.cat([x[: steps - steps % length], x[-length:]])
+        count = len(x) // length
+        sequences = x.view(count, length, envs, *x.shape[2:]).transpose(0, 1)
+        return sequences.reshape(length, count * envs, *x.shape[2:])
+
+    def _without_repeats(self, mask: Tensor, steps: int, envs: int) -> Tensor:
+        """Return the mask [L, S * N] with 0 where a row of the T `steps` is in a second sequence too."""
+        if steps % len(mask):
+            mask[: len(mask) - steps % len(mask), -envs:] = 0.0
+        return mask
 
 
 def take(columns: dict[str, Any], index: Tensor) -> dict[str, Any]:

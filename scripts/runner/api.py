@@ -90,8 +90,8 @@ def resume(
     Args:
         run: the run folder.
         total_steps: a larger budget, in env steps, counted from the start of the run. The extended run equals one of
-            that budget from the start if no schedule depends on `total_steps` and the old budget is a multiple of
-            `checkpoint_steps`.
+            that budget from the start if no schedule depends on `total_steps`, the old budget is a multiple of
+            `checkpoint_steps`, and it did not shorten the last rollout.
         env: the environment factory of a run that was trained with one.
         track: Weights & Biases; None keeps the run's own mode.
         progress: as for `train`.

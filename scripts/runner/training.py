@@ -99,7 +99,7 @@ def resume(
     """Continue a run from its latest checkpoint, bit for bit on a CPU; `track` None keeps the run's own tracking.
 
     `total_steps` extends the run's budget. The extended run equals one of that budget from the start if no schedule
-    depends on `total_steps` and the old budget is a multiple of `checkpoint_steps`.
+    depends on `total_steps`, the old budget is a multiple of `checkpoint_steps`, and it shortened no rollout.
     """
     console = Console(quiet=not progress)
     folder, name = split_checkpoint(folder)
@@ -193,7 +193,8 @@ def _inexactness(saved: SavedRun, old: RunRecord) -> list[str]:
     if config.total_steps != old.config.total_steps:
         lines.append(
             f"extended from {old.config.total_steps:,} to {config.total_steps:,} env steps: equal to a run of that "
-            "budget only if no schedule depends on it and the old one is a multiple of --checkpoint-steps"
+            "budget only if no schedule depends on it, the old one is a multiple of --checkpoint-steps, and it "
+            "did not shorten the last rollout"
         )
     if device != old.machine_facts.device:
         lines.append(f"{old.machine_facts.device} is missing here: going on with {device}")

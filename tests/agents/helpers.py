@@ -38,12 +38,14 @@ def fit(agent: Learner, envs: gym.vector.VectorEnv, folder: Path) -> Run:
     return run
 
 
-def collect(agent: Learner, envs: gym.vector.VectorEnv, env_steps: int = 0, skip: int = 3) -> Rollout:
+def collect(
+    agent: Learner, envs: gym.vector.VectorEnv, env_steps: int = 0, skip: int = 3, rows: int | None = None
+) -> Rollout:
     """Collect a rollout as the loop does, after `skip` rows: it begins in the middle of episodes."""
     config: Any = agent.config
-    rows = interact(agent, envs, range(envs.num_envs), torch.Generator().manual_seed(2), 0)
+    played = interact(agent, envs, range(envs.num_envs), torch.Generator().manual_seed(2), 0)
     collector = RolloutCollector(config.rollout_length, agent.device)
-    for row in islice(rows, skip, skip + config.rollout_length):
+    for row in islice(played, skip, skip + (rows or config.rollout_length)):
         collector.add(learning_view(row, config.clip_rewards, config.life_loss_ends))
     return collector.rollout(env_steps)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from agents.interface import Rollout
 from agents.loops import RolloutCollector, interact, learning_view
+from agents.presets.registry import OURS, PRESETS, tiny, with_core
 from envs.toy import CountingEnv
+from tests.agents import helpers
 
 
 class Asserting:
@@ -95,3 +100,28 @@ def test_a_rollout_equals_its_rows(vector) -> None:
         np.testing.assert_array_equal(rollout.next_obs, part[-1].next_obs)
         np.testing.assert_array_equal(rollout.next_carry, part[-1].next_carry)
         np.testing.assert_array_equal(rollout.next_first, part[-1].dead)
+
+
+def test_a_shorter_rollout_equals_its_rows(vector) -> None:
+    rows = rows_of(vector, 10)
+    collector = RolloutCollector(7, torch.device("cpu"))
+    for part in (rows[:7], rows[7:]):
+        for row in part:
+            collector.add(row)
+        rollout = collector.rollout()
+        np.testing.assert_array_equal(rollout.obs, np.stack([row.obs for row in part]))
+        np.testing.assert_array_equal(rollout.next_obs, part[-1].next_obs)
+
+
+@pytest.mark.parametrize("core", ["none", "lstm"])
+@pytest.mark.parametrize("algorithm", OURS)
+def test_a_training_keeps_its_budget(algorithm: str, core, vector, tmp_path: Path) -> None:
+    """It ends in the row that reaches the budget, in the middle of the third rollout of an agent with rollouts."""
+    config = replace(with_core(tiny(PRESETS[algorithm, "classic"]), core), total_steps=150, num_envs=2, core_size=8)
+    agent, run = helpers.train(algorithm, config, vector(CountingEnv, 2), tmp_path)
+    assert 150 <= run.env_steps <= 151
+    rollout = getattr(config, "rollout_length", 0) * 2
+    assert rollout in (0, 64)
+    if rollout:
+        assert agent.updates >= 3
+        assert run.updates > config.epochs * config.minibatches * 2  # type: ignore[attr-defined]

@@ -183,6 +183,34 @@ def test_columns_are_consecutive_rows_of_one_environment(vector) -> None:
     np.testing.assert_array_equal(sorted(columns[0].tolist()), [0, 8, 100, 108, 200, 208, 300, 308])
 
 
+@pytest.mark.parametrize(("rows", "starts"), [(13, [0, 5]), (16, [0, 8]), (5, [0]), (8, [0]), (9, [0, 1])])
+def test_every_row_of_a_shorter_rollout_has_weight_once(rows: int, starts: list[int], vector) -> None:
+    agent, _ = collect(settings("lstm"), vector)
+    marked = (100 * torch.arange(4)[None, :] + torch.arange(rows)[:, None]).float()
+    columns = agent._columns(marked)
+    assert columns[0].tolist() == [100.0 * env + start for start in starts for env in range(4)]
+    assert (columns.diff(dim=0) == 1).all()
+    mask = agent._without_repeats(torch.ones(columns.shape), *marked.shape)
+    assert sorted(columns[mask > 0].tolist()) == sorted(marked.flatten().tolist())
+
+
+@pytest.mark.parametrize("core", ["none", "gru", "lstm"])
+@pytest.mark.parametrize("rows", [13, 5, 1])
+def test_the_ratio_is_1_in_a_shorter_rollout_too(core: CoreName, rows: int, vector) -> None:
+    config = settings(core)
+    agent, _ = collect(config, vector)
+    metrics = update(agent, helpers.collect(agent, vector(MemoryChainEnv, config.num_envs), rows=rows))
+    assert abs(metrics["train/approx_kl"].item()) < 1e-6
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    assert all(parameter.isfinite().all() for parameter in agent.model.parameters())
+
+
+def test_a_shorter_rollout_has_fewer_minibatches() -> None:
+    config = settings("none", minibatches=4)
+    assert [config.minibatches_of(rows) for rows in (16, 15, 12, 8, 4, 1)] == [4, 4, 3, 2, 1, 1]
+    assert settings("lstm", minibatches=4).minibatches_of(13) == 4  # 8 sequences, as in a whole rollout
+
+
 def test_log_prob_and_value_are_those_of_the_policy(vector) -> None:
     agent, rollout = collect(settings("none"), vector)
     output, _ = agent.model(rollout.obs, rollout.carry[0], rollout.first)

@@ -179,7 +179,7 @@ def test_the_plan_describes_the_training(tmp_path: Path) -> None:
     assert "done in about" in made.lines["predicted"]
     agent, envs = ready("ppo", replace(CLASSIC_PPO, env="CartPole-v1"))
     made = plan(agent, envs, envs.game, tmp_path)
-    assert "585 rollouts of 512 steps, 10 x 4 updates each" in made.lines["training"]
+    assert "at least 586 rollouts of up to 512 steps, 10 x 4 updates each" in made.lines["training"]
     assert "learning rate 0.001 to 0" in made.lines["schedule"]
     made.warnings.append("look [out]")
     made.lines["checkpoints"] = "in runs/[mine]"

@@ -322,9 +322,9 @@ def test_without_its_factory_such_a_run_is_refused(walked: Path, folder: Path, m
 
 
 def test_an_extended_run_equals_a_longer_one(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**TINY, "schedule": "constant", "checkpoint_steps": 200}
-    short = train("ppo", "CartPole-v1", **settings, total_steps=400, run_dir=tmp_path / "short").folder
-    long = train("ppo", "CartPole-v1", **settings, total_steps=800, run_dir=tmp_path / "long").folder
+    settings: dict[str, Any] = {**TINY, "epsilon_steps": 100, "checkpoint_steps": 200}
+    short = train("dqn", "CartPole-v1", **settings, total_steps=400, run_dir=tmp_path / "short").folder
+    long = train("dqn", "CartPole-v1", **settings, total_steps=800, run_dir=tmp_path / "long").folder
     with pytest.raises(ConfigError, match="has already trained for its 400 env steps"):
         resume(short)
     with pytest.raises(ConfigError, match="above the run's 400, not 300"):
@@ -334,6 +334,18 @@ def test_an_extended_run_equals_a_longer_one(tmp_path: Path) -> None:
     resume(short, total_steps=800)
     assert weights(short) == weights(long)
     assert read_record(short).to_json()["config"] == read_record(long).to_json()["config"]
+
+
+@pytest.mark.parametrize(("old", "equal"), [(192, True), (200, False)])
+def test_an_extended_run_with_rollouts_equals_a_longer_one_after_a_whole_rollout(
+    old: int, equal: bool, tmp_path: Path
+) -> None:
+    """No game of Pong ends in 400 steps, so a rollout has 64."""
+    settings: dict[str, Any] = {**TINY, "schedule": "constant", "checkpoint_steps": old, "image_size": 44}
+    short = train("ppo", "ALE/Pong-v5", **settings, total_steps=old, run_dir=tmp_path / "short").folder
+    long = train("ppo", "ALE/Pong-v5", **settings, total_steps=400, run_dir=tmp_path / "long").folder
+    resume(short, total_steps=400)
+    assert (weights(short) == weights(long)) == equal
 
 
 def test_a_run_resumes_from_its_latest_checkpoint_only(folder: Path) -> None:
