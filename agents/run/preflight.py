@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents.build import frame_stack, replay_class, replay_layout, spills
+from agents.build import frame_stack, replay_layout, spills
 from agents.config import Mistake, ReplayConfig, TrainConfig
 from agents.interface import GameSpec
 from agents.learner import Learner
-from agents.loops import RolloutCollector, interact, learning_view
 from agents.run import machine
+from agents.run.speed import measure
 from networks.files import closest_existing
 from networks.observation_spaces import is_image, observation_bytes, parts_of
 from networks.torsos.build import torso_name
 
 BASE_MEMORY = 500_000_000
 """Bytes of Python, torch and the other libraries."""
-ROW_SECONDS, LEARN_SECONDS = 0.5, 1.0
-"""Seconds of play and of updates in the measurement of speed."""
+ROW_SECONDS, LEARN_SECONDS = 0.3, 0.4
+"""Seconds of one measurement of play, and of one of updates."""
 
 
 @dataclass
@@ -65,7 +61,9 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
     """Describe the training into `folder`; plays and learns for about a second with a copy of the agent."""
     config, space = agent.config, envs.single_observation_space
     needs = _needs(agent, envs)
-    speed = agent.measure_speed(envs) or _steps_per_second(agent, envs)
+    speed = agent.measure_speed(envs)
+    if speed is None:
+        speed = config.total_steps / measure(agent, envs, ROW_SECONDS, LEARN_SECONDS).of_training(config)
     free_memory, free_disk = machine.available_memory(), shutil.disk_usage(closest_existing(folder)).free
     arguments = ", ".join(f"{name} {value}" for name, value in config.env_kwargs.items())
     where = "replay in files on disk" if needs.spilled else "replay"
@@ -82,7 +80,7 @@ def plan(agent: Learner, envs: gym.vector.VectorEnv, game: GameSpec, folder: Pat
         "checkpoints": f"every {config.checkpoint_steps:,} env steps, in {folder}",
         "memory": f"{replay}about {needs.memory / 1e9:.1f} GB in all; {free_memory / 1e9:.1f} GB are free",
         "disk": f"up to {needs.disk / 1e9:.2f} GB; {free_disk / 1e9:.0f} GB are free",
-        "predicted": f"{speed:,.0f} env steps/s on {hardware}: done in about {_duration(config.total_steps / speed)}",
+        "predicted": f"{speed:,.0f} env steps/s on {hardware}: done in {_until(config, config.total_steps / speed)}",
     }
     warnings = warnings_for(config, space, game)
     if needs.memory > free_memory:
@@ -155,37 +153,15 @@ def _network(agent: Learner) -> str:
     return f"{name}{core}, {count:,} parameters, inputs by {agent.config.input_norm}"
 
 
+def _until(config: TrainConfig, seconds: float) -> str:
+    """Return how long the training takes; most often less if it stops at a score."""
+    if config.stop_return is None:
+        return f"about {_duration(seconds)}"
+    score = f"a mean score of {config.stop_return:g} over {config.stop_episodes} games"
+    return f"at most {_duration(seconds)} (stops at {score})"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _steps_per_second(agent: Learner, envs: gym.vector.VectorEnv) -> float:
-    """Measure rows and updates with a copy of the agent; return the env steps per second of the whole training."""
-    learner, config = copy.deepcopy(agent), cast(Any, agent.config)
-    rng, numpy_rng = torch.Generator(agent.device).manual_seed(0), np.random.default_rng(0)
-    rows = interact(learner, envs, list(range(envs.num_envs)), rng, 0)
-    layout = replay_layout(config, envs, agent.carry_dim)
-    length = config.rows_in_memory  # a whole rollout, to time its update on real data
-    replay = None
-    if layout is not None:
-        length = max(32, layout.window + layout.n_step + 2 * layout.stride)  # room for several sequences of any length
-        replay = replay_class(layout)(replace(layout, capacity=envs.num_envs * 2 * length), agent.device)
-    collector, count = RolloutCollector(length, agent.device), 0
-    begin = time.perf_counter()
-    while count < length or (replay is not None and time.perf_counter() - begin < ROW_SECONDS):
-        row = learning_view(next(rows), config.clip_rewards, config.life_loss_ends)
-        collector.add(row) if replay is None else replay.add(row)
-        count += 1
-    step_seconds = (time.perf_counter() - begin) / (count * envs.num_envs)
-    begin, updates = time.perf_counter(), 0
-    while updates == 0 or (replay is not None and time.perf_counter() - begin < LEARN_SECONDS):
-        batch: Any = collector.rollout() if replay is None else replay.sample(config.batch_size, numpy_rng)
-        _, priorities = learner.update(batch, rng)
-        if replay is not None:
-            replay.update_priorities(batch.indices, priorities)
-        updates += 1
-    update_seconds = (time.perf_counter() - begin) / updates
-    ratio = config.replay_ratio if replay is not None else 1.0 / (length * envs.num_envs)
-    return 1.0 / (step_seconds + ratio * update_seconds)
