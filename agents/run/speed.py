@@ -29,8 +29,10 @@ AGREEMENT = 0.1
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of the two parts of a training."""
+    """Seconds of the parts of a training."""
 
+    reset: float
+    """Of a reset of all environments, which opens a training and follows each checkpoint."""
     step: float
     """Of one env step: acting, environment and storing."""
     update: float
@@ -42,26 +44,31 @@ class Speed:
             updates = float(updates_due(config.replay_ratio, config.learning_starts, config.total_steps, 0))
         else:
             updates = config.total_steps / (config.rows_in_memory * config.num_envs)
-        return config.total_steps * self.step + updates * self.update
+        resets = -(-config.total_steps // config.checkpoint_steps)
+        return resets * self.reset + config.total_steps * self.step + updates * self.update
 
 
 def measure(agent: Learner, envs: gym.vector.VectorEnv, row_seconds: float, learn_seconds: float) -> Speed:
     """Measure play and updates with a copy of the agent, each for a few times the given seconds."""
     learner, config = copy.deepcopy(agent), cast(Any, agent.config)
     rng = torch.Generator(agent.device).manual_seed(0)
-    rows = interact(learner, envs, list(range(envs.num_envs)), rng, 0)
+    begin, times = time.perf_counter(), []
+    rows = interact(
+        learner, envs, list(range(envs.num_envs)), rng, 0, lambda name: times.append(time.perf_counter() - begin)
+    )
     views = (learning_view(row, config.clip_rewards, config.life_loss_ends) for row in rows)
-    layout = replay_layout(config, envs, agent.carry_dim)
+    layout, first = replay_layout(config, envs, agent.carry_dim), next(views)
+    reset = times[0]
     if layout is None:
-        return _with_rollouts(learner, views, rng, row_seconds, learn_seconds)
-    return _with_replay(learner, views, layout, rng, row_seconds, learn_seconds)
+        return Speed(reset, *_with_rollouts(learner, first, views, rng, row_seconds, learn_seconds))
+    return Speed(reset, *_with_replay(learner, first, views, layout, rng, row_seconds, learn_seconds))
 
 
 def _with_replay(
-    learner: Learner, rows: Iterator[Row], layout: ReplayLayout, rng: torch.Generator, row_seconds: float,
+    learner: Learner, first: Row, rows: Iterator[Row], layout: ReplayLayout, rng: torch.Generator, row_seconds: float,
     learn_seconds: float,
-) -> Speed:  # fmt: skip
-    """Play into a small replay, then learn from it."""
+) -> tuple[float, float]:  # fmt: skip
+    """Play into a small replay, then learn from it; return the seconds of an env step and of an update."""
     config, numpy_rng = cast(Any, learner.config), np.random.default_rng(0)
     length = max(32, layout.window + layout.n_step + 2 * layout.stride)  # room for several sequences of any length
     replay = replay_class(layout)(replace(layout, capacity=layout.num_envs * 2 * length), learner.device)
@@ -71,20 +78,21 @@ def _with_replay(
         _, priorities = learner.update(batch, rng)
         replay.update_priorities(batch.indices, priorities)
 
-    first = next(rows)
     for _ in range(length):  # enough to sample from, however slow the environment is
         replay.add(first)
     row = seconds_of(lambda: replay.add(next(rows)), row_seconds)
-    return Speed(row / layout.num_envs, seconds_of(learn, learn_seconds))
+    return row / layout.num_envs, seconds_of(learn, learn_seconds)
 
 
 def _with_rollouts(
-    learner: Learner, rows: Iterator[Row], rng: torch.Generator, row_seconds: float, learn_seconds: float
-) -> Speed:
-    """Play into a rollout, then learn from all of it, or from one minibatch's rows if that would take long."""
+    learner: Learner, first: Row, rows: Iterator[Row], rng: torch.Generator, row_seconds: float, learn_seconds: float
+) -> tuple[float, float]:
+    """Play into a rollout, then learn from all of it, or from one minibatch's rows if that would take long.
+
+    Returns the seconds of an env step, and of an update from a whole rollout.
+    """
     config = cast(Any, learner.config)
     length, collector = config.rollout_length, RolloutCollector(config.rollout_length, learner.device)
-    first = next(rows)
     for _ in range(length):  # so that the rollout is whole, however slow the environment is
         collector.add(first)
 
@@ -108,7 +116,7 @@ def _with_rollouts(
     if least * epochs * length / count < learn_seconds:
         count = length
     share = count / length * epochs / config.epochs
-    return Speed(row / config.num_envs, learn(count, epochs, learn_seconds) / share)
+    return row / config.num_envs, learn(count, epochs, learn_seconds) / share
 
 
 def _first_rows(rollout: Rollout, count: int) -> Rollout:

@@ -68,7 +68,7 @@ def test_the_predicted_time_is_that_of_all_rows_and_updates(
     algorithm: str, core: Any, changes: dict[str, Any], row: float, sample: float, clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Each row takes `row` seconds and each row learned from `sample`, whether updates are measured whole or in part."""
+    """A row takes `row` seconds, learning from it `sample`, and a reset 2; the first action is slow."""
     config: Any = replace(with_core(tiny(PRESETS[algorithm, "classic"]), core), env="CartPole-v1", core_size=8)
     config = replace(config, total_steps=640, **changes)
     envs = make_envs("CartPole-v1", config.num_envs)
@@ -84,12 +84,19 @@ def test_the_predicted_time_is_that_of_all_rows_and_updates(
         clock.now += sample * (batch.dead.numel() * self.config.epochs if hasattr(batch, "dead") else 1)
         return update(self, batch, rng)
 
+    def slow_reset(**options: Any) -> Any:
+        clock.now += 2.0
+        return reset(**options)
+
+    reset = envs.reset
+    monkeypatch.setattr(envs, "reset", slow_reset)
     monkeypatch.setattr(type(agent), "act", slow_act)
     monkeypatch.setattr(type(agent), "update", slow_update)
     seconds = measure(agent, envs, 0.3, 0.4).of_training(config)
     updates = 640 * config.epochs if hasattr(config, "epochs") else config.replay_ratio * (640 - config.learning_starts)
-    assert seconds == pytest.approx(640 / config.num_envs * row + updates * sample, rel=0.02)
-    assert clock.now < 30.0 + 10 * max(row, 0.3) + 40 * sample * 32  # a few measurements, not whole rollouts
+    assert config.checkpoint_steps == 200
+    assert seconds == pytest.approx(4 * 2.0 + 640 / config.num_envs * row + updates * sample, rel=0.02)
+    assert clock.now < 32.0 + 10 * max(row, 0.3) + 40 * sample * 32  # a few measurements, not whole rollouts
     envs.close()
 
 
