@@ -62,7 +62,7 @@ TRAININGS: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("row", "sample"), [(0.01, 0.0001), (0.001, 0.1), (0.2, 0.003)])
+@pytest.mark.parametrize(("row", "sample"), [(0.01, 0.005), (0.001, 0.1), (0.2, 0.02)])
 @pytest.mark.parametrize(("algorithm", "core", "changes"), TRAININGS)
 def test_the_predicted_time_is_that_of_all_rows_and_updates(
     algorithm: str, core: Any, changes: dict[str, Any], row: float, sample: float, clock: Clock,
