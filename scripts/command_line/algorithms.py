@@ -31,6 +31,16 @@ ALGORITHMS = {
 """What each algorithm is for, in a line; here because the help imports no torch."""
 
 
+WELL_KNOWN = (
+    "CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1", "LunarLander-v3", "BipedalWalker-v3", "CarRacing-v3",
+    "ALE/Pong-v5", "ALE/Breakout-v5", "ALE/SpaceInvaders-v5", "ALE/MsPacman-v5", "MinAtar/Breakout-v1",
+    "MinAtar/Asterix-v1", "MinAtar/Freeway-v1", "MinAtar/Seaquest-v1", "MiniGrid-DoorKey-5x5-v0",
+    "MiniGrid-Empty-5x5-v0", "MiniGrid-MemoryS7-v0", "BabyAI-GoToRedBall-v0", "joypad/Chain-v0",
+    "joypad/MemoryChain-v0", "joypad/DeepSea-v0", "joypad/TMaze-v0",
+)  # fmt: skip
+"""Examples of each family."""
+
+
 def overview() -> str:
     """Return the algorithms with a line each."""
     width = max(map(len, ALGORITHMS))
@@ -54,7 +64,8 @@ def print_families() -> None:
     games = games_by_family()
     for kind in sorted(games, key=lambda name: FAMILIES.index(name)):
         ids = games[kind]
-        table.add_row(kind, str(len(ids)), ", ".join(ids[:: max(len(ids) // 4, 1)][:4]))
+        known = [name for name in WELL_KNOWN if name in ids]
+        table.add_row(kind, str(len(ids)), ", ".join([*known, *(name for name in ids if name not in known)][:4]))
     console.print(table)
     console.print("train.py --list FAMILY lists all games and presets of a family", highlight=False)
 

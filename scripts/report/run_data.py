@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from networks.files import link_outside
+
 LAST_GAMES = 100
 """A run's score is the mean return of its last LAST_GAMES training games, or of all games if there are fewer."""
 
@@ -107,6 +109,8 @@ def read_run(folder: Path) -> RunData:
     if not folder.is_dir():
         raise ReportError(f"{folder} is not a folder; name run folders such as runs/<algo>__<env>__s<seed>__<time>")
     meta = _read_config(folder / "config.json")
+    if link := link_outside(folder):
+        raise ReportError(link)
     lines, notes = read_metrics(folder / "metrics.jsonl")
     if not lines:
         raise ReportError(f"{folder} has no metrics: metrics.jsonl holds no complete line")

@@ -15,7 +15,7 @@ from agents.presets.registry import ALGORITHMS
 from agents.run import checkpoint
 from agents.run.machine import MachineFacts
 from agents.run.tracking import Labels, TrackMode
-from networks.files import write_atomically
+from networks.files import link_outside, write_atomically
 from scripts.runner.encoders import EncoderFacts
 from scripts.runner.origin import Origin
 
@@ -124,6 +124,8 @@ def read_record(folder: Path) -> RunRecord:
         raise ConfigError(f"{folder} is not a run folder: it has no config.json") from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"{folder}/config.json cannot be read ({error}); the run cannot be used") from error
+    if link := link_outside(folder):
+        raise ConfigError(link)
     if not isinstance(values, dict):
         raise ConfigError(f"{folder}/config.json is not the record of a run; the run cannot be used")
     if not checkpoint.digest_matches(values):

@@ -108,6 +108,13 @@ def resealed_piece_bomb(run: Path) -> None:
     edit(newest(run) / "state.json", lambda state: state["replay"][0].update(sha256=digest), reseal=True)
 
 
+def elsewhere(path: Path) -> None:
+    """A file or folder outside the run, and a symbolic link that leads there."""
+    outside = path.parents[1] / f"outside-{path.name}"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
 def latest_elsewhere(run: Path) -> None:
     """The newest checkpoint outside the run, intact, and `latest` leads there."""
     newest(run).rename(run.parent / "elsewhere")
@@ -191,6 +198,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], tuple[str, ...]]
     "latest binary": (
         lambda run: (run / "checkpoints/latest").write_bytes(b"\xff\x00"), ALL, ("latest is not a pointer",)
     ),
+    "metrics elsewhere": (lambda run: elsewhere(run / "metrics.jsonl"), ALL, ("metrics.jsonl is a symbolic link",)),
+    "videos elsewhere": (lambda run: elsewhere(run / "replays"), ALL, ("replays is a symbolic link",)),
     "latest elsewhere": (latest_elsewhere, ALL, ("latest leads out of",)),
     "replay elsewhere": (piece_elsewhere, RESUME, ("rows leads out of the run",)),
     "latest missing": (lambda run: (run / "checkpoints/latest").unlink(), ALL, ("no checkpoint 'latest'",)),

@@ -134,3 +134,14 @@ def test_differing_values_of_nested_tables() -> None:
 def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no runs given"):
         write_report([], tmp_path / "page.html")
+
+
+def test_a_run_with_a_link_that_leads_out_of_it_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ['{"env_steps": 1, "wall_seconds": 1.0}'])
+    (run / "videos").mkdir()
+    (run / "videos" / "copy.mp4").symlink_to(run / "metrics.jsonl")  # a link within the run is fine
+    assert read_run(run).env_steps == 1
+    (tmp_path / "secret.mp4").touch()
+    (run / "videos" / "trained.mp4").symlink_to(tmp_path / "secret.mp4")
+    with pytest.raises(ReportError, match=r"trained\.mp4 is a symbolic link that leads out of the folder"):
+        read_run(run)
