@@ -21,6 +21,7 @@ from scripts.report.comparison import Comparison, compare_groups, iqm_interval
 from scripts.report.formats import duration, si, value_range
 from scripts.report.published_scores import human_normalized, published_scores
 from scripts.report.run_data import LAST_GAMES, Group, RunData, differing_values, number_duplicates
+from scripts.report.stills import still
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class Video:
     name: str
     source: str | None
     link: str
+    still: str | None
+    """Data URL of a frame, shown until an embedded video is played."""
 
 
 def embed_videos(runs: Sequence[RunData], out: Path, budget: int) -> list[Video]:
@@ -141,7 +144,13 @@ def embed_videos(runs: Sequence[RunData], out: Path, budget: int) -> list[Video]
             sources[path] = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
     page_folder = out.resolve().parent
     return [
-        Video(run, path.name, sources.get(path), quote(os.fsencode(os.path.relpath(path.resolve(), page_folder))))
+        Video(
+            run,
+            path.name,
+            sources.get(path),
+            quote(os.fsencode(os.path.relpath(path.resolve(), page_folder))),
+            still(path) if path in sources else None,
+        )
         for run, of_run in zip(runs, paths, strict=True)
         for path in of_run
     ]

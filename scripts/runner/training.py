@@ -253,8 +253,7 @@ def _train(
         last = checkpoint.resolve(run.folder / "checkpoints").name
         resumable = f"; go on with: {resume_line}" if resume_line else ""
         raise KeyboardInterrupt(f"stopped; the last saved checkpoint is {last}{resumable}") from error
-    if result.interrupted and resume_line:
-        print_line(console, f"  go on with: {resume_line}")
+    _print_next_steps(result, resume_line, console)
     return result
 
 
@@ -301,6 +300,21 @@ def _print_summary(result: TrainResult, config: TrainConfig, note: str, console:
     print_line(console, line)
     if note:
         print_line(console, note)
+
+
+def _print_next_steps(result: TrainResult, resume_line: str, console: Console) -> None:
+    """Print the commands that people type next."""
+    commands = {"watch": f"python scripts/watch.py {result.folder}"}
+    commands["evaluate"] = f"python scripts/evaluate.py {result.folder} --episodes 30"
+    if result.interrupted and resume_line:
+        commands = {"go on with": resume_line, **commands}
+    elif result.solved:
+        commands["fine-tune"] = f"python scripts/train.py --from {result.folder}"
+    elif resume_line:
+        commands["extend"] = f"{resume_line} --total-steps {2 * result.env_steps}"
+    print_line(console, "next:")
+    for name, command in commands.items():
+        print_line(console, f"  {name + ':':<12}{command}")
 
 
 def _finish_report(run: Run, console: Console) -> None:

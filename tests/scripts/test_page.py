@@ -66,6 +66,7 @@ def test_the_page_is_drawn_fits_and_plays(browser: Any, report: Path, width: int
             assert height > 150
             assert lines >= 4  # axes, and a curve for each group
             assert labels > 5
+        assert page.run("[...document.querySelectorAll('video')].every(video => video.poster.startsWith('data:image'))")
         videos = page.run(PLAY)
         assert len(videos) == 4  # untrained and trained, of two runs
         for seconds, *size, healthy in videos:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,17 @@ def test_the_list_shows_installed_games() -> None:
     assert "CartPole-v1" in done.out
     for foreign in ("HalfCheetah", "phys2d", "Environment-v0", "Defender-v0"):
         assert foreign not in done.out
+
+
+def test_a_training_ends_with_commands_that_work(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--track", "disabled", "--run-dir", run)
+    done = call(*words)
+    lines = done.out.splitlines()
+    following = dict(line.strip().split(":", 1) for line in lines[lines.index("next:") + 1 :])
+    assert list(following) == ["watch", "evaluate", "extend"]
+    for command in following.values():
+        python, path, *rest = shlex.split(command)
+        assert python == "python"
+        assert call(Path(path).stem, *rest).code == 0
+    assert "fine-tune:  python scripts/train.py --from" in call(*words[:-1], tmp_path / "easy", "--stop-return", 1).out
