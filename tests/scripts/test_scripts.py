@@ -117,4 +117,7 @@ def test_a_training_ends_with_commands_that_work(tmp_path: Path) -> None:
         python, path, *rest = shlex.split(command)
         assert python == "python"
         assert call(Path(path).stem, *rest).code == 0
-    assert "fine-tune:  python scripts/train.py --from" in call(*words[:-1], tmp_path / "easy", "--stop-return", 1).out
+    assert (
+        "fine-tune:  python scripts/train.py --from"
+        in call(*words[:-1], tmp_path / "easy", "--stop-return", 1, "--stop-episodes", 3).out
+    )
