@@ -56,7 +56,11 @@ def measure(agent: Learner, envs: gym.vector.VectorEnv, row_seconds: float, lear
     rows = interact(
         learner, envs, list(range(envs.num_envs)), rng, 0, lambda name: times.append(time.perf_counter() - begin)
     )
-    views = (learning_view(row, config.clip_rewards, config.life_loss_ends) for row in rows)
+    # a memory learns faster from long episodes, as they soon are, than from an untrained agent's short ones
+    views = (
+        learning_view(row, config.clip_rewards, config.life_loss_ends)._replace(first=np.zeros_like(row.first))
+        for row in rows
+    )
     layout, first = replay_layout(config, envs, agent.carry_dim), next(views)
     reset = times[0]
     if layout is None:
