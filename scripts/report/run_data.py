@@ -23,6 +23,20 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
+class EvaluatedGames:
+    """Full games of one checkpoint, played after or beside the training."""
+
+    env_steps: int
+    """Env steps of the checkpoint."""
+    returns: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return sum(self.returns) / len(self.returns)
+
+
+@dataclass(frozen=True)
 class RunData:
     """Contents of one run folder, read by `read_run`."""
 
@@ -50,6 +64,8 @@ class RunData:
     """Problems met while reading, one sentence each."""
     peak_memory_gb: float | None = None
     """Peak memory of the training process."""
+    evaluations: tuple[EvaluatedGames, ...] = ()
+    """Games that were played after the training, by `evaluate.py` or a suite: one entry for each checkpoint."""
 
     @property
     def name(self) -> str:
@@ -101,6 +117,23 @@ class Group:
         return self.runs[0]
 
 
+def read_evaluations(path: Path) -> tuple[EvaluatedGames, ...]:
+    """Read the games of replays/eval.jsonl, by checkpoint; a game that was played twice counts once."""
+    games: dict[int, dict[str, float]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    for line in lines:
+        try:
+            game = json.loads(line)
+            steps, key = int(game["extras"]["env_steps"]), f"{game['seed']} {game['ordinal']} {game['frame_hashes']}"
+            games.setdefault(steps, {})[key] = float(game["episode_return"])
+        except (ValueError, TypeError, KeyError):
+            continue  # a line that is being written, or none of ours
+    return tuple(EvaluatedGames(steps, tuple(games[steps].values())) for steps in sorted(games))
+
+
 def read_run(folder: Path) -> RunData:
     """Read a run folder.
 
@@ -126,6 +159,7 @@ def read_run(folder: Path) -> RunData:
         wall_seconds=float(max(line["wall_seconds"] for line in lines)),
         time_shares=next(filter(None, map(_time_shares, reversed(lines))), {}), notes=tuple(notes),
         peak_memory_gb=float(memory[-1, 2]) if len(memory) else None,
+        evaluations=read_evaluations(folder / "replays" / "eval.jsonl"),
     )  # fmt: skip
 
 

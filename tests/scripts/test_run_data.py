@@ -18,6 +18,7 @@ from scripts.report.run_data import (
     number_duplicates,
     read_run,
 )
+from tests.scripts.inside import call
 
 
 def write_run(folder: Path, lines: list[str], seed: int = 0, fingerprint: str = "aaa", **config: object) -> Path:
@@ -145,3 +146,31 @@ def test_a_run_with_a_link_that_leads_out_of_it_is_refused(tmp_path: Path) -> No
     (run / "videos" / "trained.mp4").symlink_to(tmp_path / "secret.mp4")
     with pytest.raises(ReportError, match=r"trained\.mp4 is a symbolic link that leads out of the folder"):
         read_run(run)
+
+
+def test_later_evaluations_are_read_by_checkpoint_and_each_game_counts_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ['{"env_steps": 1, "wall_seconds": 1.0}'])
+    (run / "replays").mkdir()
+
+    def line(steps: int, seed: int, score: float) -> str:
+        game = {"extras": {"env_steps": steps}, "seed": seed, "ordinal": 0, "frame_hashes": [], "episode_return": score}
+        return json.dumps(game) + "\n"
+
+    games = [line(200, 1, 5.0), line(200, 2, 7.0), line(100, 1, 1.0), line(200, 1, 5.0), "{half a li"]
+    (run / "replays" / "eval.jsonl").write_text("".join(games))
+    first, last = read_run(run).evaluations
+    assert (first.env_steps, first.returns) == (100, (1.0,))
+    assert (last.env_steps, last.returns, last.mean) == (200, (5.0, 7.0), 6.0)
+
+
+def test_a_page_made_after_an_evaluation_shows_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("--env", "CartPole-v1", "--preset", "tiny", "--track", "disabled", "--run-dir", run)
+    assert call("train", "ppo", *words).code == 0
+    assert "<h2>Evaluations</h2>" not in (run / "report.html").read_text()
+    done = call("evaluate", run, "--episodes", 3, "--json")
+    mean = json.loads(done.out)["return_mean"]
+    assert call("compare", run, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<h2>Evaluations</h2>" in page
+    assert f"<b>{mean:.2f}</b>" in page
