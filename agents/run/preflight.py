@@ -39,6 +39,8 @@ class Plan:
     def show(self, console: Console) -> None:
         """Print the facts as a table, then the warnings."""
         table = Table(title="pre-flight", show_header=False, title_justify="left", box=None, padding=(0, 2))
+        table.add_column()
+        table.add_column(overflow="fold")  # a long path stays whole
         for name, value in self.lines.items():
             table.add_row(f"[bold]{name}[/]", escape(value))
         console.print(table)
@@ -163,5 +165,5 @@ def _until(config: TrainConfig, seconds: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

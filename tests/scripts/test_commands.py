@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from agents.presets import registry
 from agents.run.run import Run
+from scripts.command_line import algorithms
 from scripts.command_line import main as joypad
-from scripts.command_line.algorithms import ALGORITHMS, games_by_family
+from scripts.command_line.algorithms import ALGORITHMS, WELL_KNOWN, games_by_family
 from scripts.runner import training
 from tests.scripts.inside import assert_one_line, call
-from tests.scripts.runner import ENVIRONMENT, ROOT
+from tests.scripts.runner import ENVIRONMENT, ROOT, script
 
 
 def test_the_list_shows_families_and_then_all_games_and_presets_of_one() -> None:
@@ -24,6 +26,7 @@ def test_the_list_shows_families_and_then_all_games_and_presets_of_one() -> None
     assert all(line in " ".join(done.out.split()) for line in ALGORITHMS.values())
     assert "ALE/Zaxxon-v5" not in done.out
     games = games_by_family()
+    assert all(set(WELL_KNOWN) & set(ids) for ids in games.values())
     assert len(games["atari"]) == 104
     done = call("train", "--list", "atari")
     assert done.code == 0
@@ -31,6 +34,33 @@ def test_the_list_shows_families_and_then_all_games_and_presets_of_one() -> None
     for name in ("fast", "atari-fast", "atari-100k", "zoo-atari"):
         assert name in done.out
     assert_one_line(call("train", "--list", "ataari"), 2, "no family 'ataari'; did you mean atari?")
+
+
+def test_the_list_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    algorithms.print_families()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for name, use in ALGORITHMS.items():
+        assert sum(line.split()[:1] == [name] and use in line for line in lines) == 1
+    assert not set(ALGORITHMS) - set(registry.ALGORITHMS)
+
+
+GAMES = ("CartPole-v1", "ALE/Pong-v5", "MiniGrid-Empty-5x5-v0", "LunarLander-v3", "MinAtar/Breakout-v1")
+
+
+@pytest.mark.parametrize("env_id", [pytest.param(name, marks=pytest.mark.slow) for name in GAMES[1:]] + [GAMES[0]])
+def test_a_normal_run_prints_no_warning(env_id: str, tmp_path: Path) -> None:
+    """Nothing on stderr, neither of ours nor of a library; cold processes, since a library warns at its import."""
+    run, size = tmp_path / "run", ("--total-steps", 2_000, "--rollout-length", 64, "--num-envs", 4, "--log-steps", 500)
+    for name, *words in (
+        ("train", "ppo", "--env", env_id, *size, "--minibatches", 2, "--epochs", 1, "--run-dir", run, "--videos"),
+        ("watch", run), ("evaluate", run, "--episodes", 1), ("compare", run, "--out", tmp_path / "page.html"),
+    ):  # fmt: skip
+        done = script(name, *words)
+        assert done.returncode == 0, done
+        assert done.stderr == ""
+        assert "warning" not in done.stdout.lower()
 
 
 def test_a_command_says_what_it_does_before_it_loads() -> None:
