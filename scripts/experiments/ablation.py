@@ -25,7 +25,7 @@ from scripts.experiments.settings import SUITE_FIELDS, BudgetOptions, Settings
 from scripts.experiments.suite import compete, finish
 from scripts.experiments.training_jobs import Contender, make_contender, resolve
 from scripts.report import statistics as st
-from scripts.report.comparison import MIN_RUNS
+from scripts.report.comparison import MIN_RUNS, improvement
 from scripts.report.tables import interval, number, print_line, wide_console
 
 
@@ -202,7 +202,7 @@ class AblationLine:
     iqm: float | None = None
     interval: tuple[float, float] | None = None
     improvement: float | None = None
-    """Probability that a run of the full agent scores higher; meaningless below `MIN_RUNS` runs a side."""
+    """Probability that a run of the full agent scores higher; None below `MIN_RUNS` runs a side."""
     improvement_interval: tuple[float, float] | None = None
 
 
@@ -224,8 +224,7 @@ def summarise_ablation(scores: Mapping[str, Sequence[np.ndarray]]) -> list[Ablat
             line["iqm"] = float(st.iqm(normalized))
             line["interval"] = st.bootstrap(normalized, st.iqm, np.random.default_rng(0))
         if complete and games is not full:
-            line["improvement"] = float(st.probability_of_improvement(full, games))
-            line["improvement_interval"] = st.improvement_interval(full, games, np.random.default_rng(0))
+            line["improvement"], line["improvement_interval"] = improvement(full, games)
         lines.append(AblationLine(label, sum(len(game) for game in games), scale, **line))
     return lines
 
@@ -244,10 +243,7 @@ def ablation_table(summary: Sequence[AblationLine], by_label: Mapping[str, Seque
         table.add_column(f"{game.env}: IQM, evaluation", justify="right", overflow="fold")
     for line in summary:
         cells = [line.label, str(line.runs), number(line.iqm), interval(line.interval)]
-        if (
-            line.improvement is not None
-            and min(len(game.scores) for game in (*by_label[line.label], *games)) < MIN_RUNS
-        ):
+        if line.improvement is None and line.label != full:
             cells += [f"needs {MIN_RUNS} seeds a side", ""]
         else:
             cells += [number(line.improvement), interval(line.improvement_interval)]

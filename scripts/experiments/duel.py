@@ -31,8 +31,8 @@ from scripts.report.tables import interval, number, print_line, wide_console
 class Outcome:
     """The better side, or that the runs cannot tell, as a duel's JSON file holds it."""
 
-    probability_of_improvement: float
-    """Probability that a run of the first side scores higher than one of the second."""
+    probability_of_improvement: float | None
+    """Probability that a run of the first side scores higher than one of the second; None below `MIN_RUNS` a side."""
     probability_interval: tuple[float, float] | None
     words: str
     verdict: str
@@ -87,14 +87,11 @@ def _require_one_protocol(pair: Sequence[Contender]) -> None:
 
 
 def compare_sides(results: Sequence[ContenderResult], console: Console) -> Outcome:
-    """Print and return the better side, or that the runs cannot tell.
-
-    Below `MIN_RUNS` runs a side, the printed words give no probability; the fields still do.
-    """
+    """Print and return the better side, or that the runs cannot tell."""
     a, b = (Group(each.label, tuple(read_run(folder) for folder in each.folders)) for each in results)
     comparison = compare_groups(a, b)
     probability, ends = comparison.probability, comparison.interval
-    if min(len(a.scores), len(b.scores)) < MIN_RUNS:
+    if probability is None:
         words = f"probability that a run of {a.label} beats one of {b.label}: needs {MIN_RUNS} seeds a side"
     else:
         words = f"a run of {a.label} beats one of {b.label} with probability {probability:.0%}"

@@ -21,19 +21,28 @@ class Comparison:
 
     a: Group
     b: Group
-    probability: float
-    """Probability that a run of `a` scores higher than a run of `b`."""
+    probability: float | None
+    """Probability that a run of `a` scores higher than a run of `b`; None below `MIN_RUNS` runs a side."""
     interval: st.Interval | None
-    """95 % interval of the probability; None if a group has a single run."""
+    """95 % interval of the probability."""
     conclusion: str
     """The better group, or "cannot tell", with the reason."""
 
 
 def compare_groups(a: Group, b: Group, seed: int = 0) -> Comparison:
     """Compare two groups that have scores; `seed` is the bootstrap's."""
-    probability = float(st.probability_of_improvement([a.scores], [b.scores]))
-    interval = st.improvement_interval([a.scores], [b.scores], np.random.default_rng(seed))
+    probability, interval = improvement([a.scores], [b.scores], seed)
     return Comparison(a, b, probability, interval, _conclusion(a, b, seed))
+
+
+def improvement(x: st.Tasks, y: st.Tasks, seed: int = 0) -> tuple[float | None, st.Interval | None]:
+    """Return the probability that a run of X beats one of Y, and its 95 % interval.
+
+    Both are None where a side has fewer than `MIN_RUNS` runs of a task.
+    """
+    if min(len(scores) for scores in (*x, *y)) < MIN_RUNS:
+        return None, None
+    return float(st.probability_of_improvement(x, y)), st.improvement_interval(x, y, np.random.default_rng(seed))
 
 
 def iqm_interval(group: Group, seed: int = 0) -> st.Interval | None:

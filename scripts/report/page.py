@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from networks.files import write_atomically
 from scripts.report import sections
 from scripts.report.charts import assign_colours
+from scripts.report.comparison import MIN_RUNS
 from scripts.report.formats import duration, si
 from scripts.report.run_data import (
     Group,
@@ -93,7 +94,7 @@ def render_page(runs: Sequence[RunData], out: Path, title: str, seed: int = 0, v
     )  # fmt: skip
     templates.filters |= FILTERS
     return templates.get_template("page.html.j2").render(
-        title=title, now=datetime.now(), runs=runs, groups=groups, colours=colours,
+        title=title, now=datetime.now(), min_runs=MIN_RUNS, runs=runs, groups=groups, colours=colours,
         notes=_notes(runs, groups, games),
         summaries=[sections.summarize(group, seed) for group in groups],
         games=[sections.game_section(members, colours, seed) for members in games],

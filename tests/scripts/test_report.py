@@ -113,6 +113,14 @@ def test_a_single_run_shows_its_numbers(tmp_path: Path) -> None:
     assert "Which is better" not in text
 
 
+@pytest.mark.parametrize(("seeds", "shown"), [(1, False), (2, False), (3, True)])
+def test_no_probability_below_three_seeds_a_side(seeds: int, shown: bool, tmp_path: Path) -> None:
+    runs = sides(tmp_path, [10, 11, 12], [1, 2, 3][:seeds])
+    text = text_of(write_report(runs, tmp_path / "r.html").read_text())
+    assert ("100% 100% to 100%" in text) == shown
+    assert ("needs 3 seeds or more a side – cannot tell" in text) != shown
+
+
 def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path) -> None:
     runs = sides(tmp_path, [10, 11, 12], [1, 2, 3])
     video(runs[0], "a.mp4", b"film")
