@@ -79,10 +79,11 @@ def evaluate(options: EvaluateOptions, folder: Path) -> None:
     changed: Mapping[str, int | float | bool | str] = {**config.env_kwargs, **options.env_kwargs}
     config = replace(config, env_kwargs=dict(changed), repair=options.repair or config.repair)
     result = evaluate_agent(saved.agent, config, options.episodes, evaluation_seed(options.seed))
-    save_episodes(saved, "eval", result)
+    save_episodes(saved, "eval", result, config)
     if not options.json:
         mean, std, length = result.return_mean, result.return_std, result.length_mean
-        print(f"return {mean:.2f} +- {std:.2f}, {length:.0f} steps a game")
+        games = f"mean return of {result.episodes} games of {length:.0f} steps on average"
+        print(f"evaluation score {mean:.2f} +- {std:.2f} ({games})")
     print(json.dumps({**summary(result, saved), "mission_channel": config.mission_channel}))
 
 

@@ -58,12 +58,15 @@ class Display:
         self.live.update(_panel(self.progress, self._numbers(numbers), *([_bar(shares)] if shares else [])))
 
     def _numbers(self, numbers: dict[str, float]) -> Text:
-        cells = []
-        if "score" in numbers:
-            goal = f" of {self.goal:g}" if self.goal is not None else ""
-            cells.append(f"[bold green]score {numbers['score']:.2f}[/]{goal}")
-        cells += [f"{name} [cyan]{_short(value)}[/]" for name, value in numbers.items() if name != "score"]
-        return Text.from_markup("   ".join(cells))
+        """Return the numbers on one line: scores first, with the goal beside the mean of the last games."""
+        scores, others = [], []
+        for name, value in numbers.items():
+            if name == "training score" or name.startswith("last "):
+                goal = f" of {self.goal:g}" if name.startswith("last ") and self.goal is not None else ""
+                scores.append(f"[bold green]{name} {value:.2f}[/]{goal}")
+            else:
+                others.append(f"{name} [cyan]{_short(value)}[/]")
+        return Text.from_markup("   ".join(scores + others))
 
 
 def _panel(*parts: Any) -> Group:

@@ -25,6 +25,7 @@ from agents.run import checkpoint
 from agents.run.checkpoint import Counters
 from agents.run.display import Display
 from agents.run.tracking import NoTracker, Tracker
+from agents.scores import SCORE_GAMES, training_score
 
 LOGS = ("metrics.jsonl", "replays/train.jsonl", "replays/judged.jsonl")
 """Append-only files, which a resume truncates to the checkpoint: metrics, training games, evaluation games."""
@@ -110,7 +111,7 @@ class Run:
         self.clock = Clock()
         self.env_steps = self.updates = self.episodes = self.segment_index = 0
         self.wall_before, self.started = 0.0, time.monotonic()
-        self.returns: deque[float] = deque(maxlen=max(100, config.stop_episodes))
+        self.returns: deque[float] = deque(maxlen=max(SCORE_GAMES, config.stop_episodes))
         self.best_return = -np.inf
         self.latest: Metrics = {}
         self.logged_steps, self.logged_wall, self.speed = 0, 0.0, 0.0
@@ -264,8 +265,12 @@ class Run:
 
     def _show(self, display: Display) -> None:
         numbers = {"games": float(self.episodes), "steps/s": self.speed}
-        if self.returns:
-            numbers["score"] = float(np.mean(list(self.returns)[-self.config.stop_episodes :]))
+        returns = list(self.returns)
+        if (score := training_score(returns)) is not None:
+            numbers["training score"] = score
+            if self.config.stop_return is not None:
+                last = returns[-self.config.stop_episodes :]
+                numbers[f"last {len(last)} games"] = float(np.mean(last))
         for name in ("train/loss", "train/entropy", "train/q_mean", "train/learning_rate"):
             if name in self.latest:
                 numbers[name.removeprefix("train/")] = float(self.latest[name])

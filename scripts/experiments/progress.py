@@ -13,12 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from agents.scores import SCORE_GAMES
 from scripts.report.tables import print_line
 
 TAIL = 32_768
 """Bytes read from the end of a metrics.jsonl."""
-GAMES = 30
-"""Latest games that the score averages over."""
 
 
 class State(NamedTuple):
@@ -27,7 +26,7 @@ class State(NamedTuple):
     env_steps: int = 0
     wall_seconds: float = 0.0
     score: float | None = None
-    """Mean return of the latest games."""
+    """Training score."""
     speed: float | None = None
     """Env steps per second."""
 
@@ -52,7 +51,7 @@ def read(metrics: Path) -> State:
         return State()
     if not records:
         return State()
-    returns = [record["episode/return"] for record in records if "episode/return" in record][-GAMES:]
+    returns = [record["episode/return"] for record in records if "episode/return" in record][-SCORE_GAMES:]
     speeds = [record["time/steps_per_second"] for record in records if "time/steps_per_second" in record]
     score, speed = float(np.mean(returns)) if returns else None, speeds[-1] if speeds else None
     return State(records[-1]["env_steps"], records[-1]["wall_seconds"], score, speed)
@@ -60,7 +59,7 @@ def read(metrics: Path) -> State:
 
 def describe(state: State, total_steps: int) -> str:
     """Return score, speed and remaining time, as far as they are known."""
-    words = [f"score {state.score:,.2f}"] if state.score is not None else []
+    words = [f"training score {state.score:,.2f}"] if state.score is not None else []
     if state.speed:
         left = max(total_steps - state.env_steps, 0) / state.speed
         words += [f"{state.speed:,.0f} steps/s", f"{_duration(left)} left"]

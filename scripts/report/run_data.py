@@ -15,7 +15,9 @@ import numpy as np
 from networks.files import link_outside
 
 LAST_GAMES = 100
-"""A run's score is the mean return of its last LAST_GAMES training games, or of all games if there are fewer."""
+"""A run's training score is the mean return of its last LAST_GAMES training games, or of all if there are fewer.
+
+A test keeps it equal to `agents.scores.SCORE_GAMES`: the report imports no agents."""
 
 
 class ReportError(ValueError):
@@ -23,17 +25,28 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
-class EvaluatedGames:
-    """Full games of one checkpoint, played after or beside the training."""
+class GamesPlayed:
+    """One evaluation of a run by evaluate.py: full games, without learning."""
 
     env_steps: int
     """Env steps of the checkpoint."""
+    weights: str
+    """Hash of the weights that played."""
+    when: str
+    """Date and time; empty in older files, where games of the same weights count as one evaluation."""
+    changes: str
+    """Settings that differ from the run's own, such as another mission channel."""
     returns: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        """Mean return."""
-        return sum(self.returns) / len(self.returns)
+    def score(self) -> float:
+        """Evaluation score: mean return of the games."""
+        return float(np.mean(self.returns))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the returns."""
+        return float(np.std(self.returns))
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,8 @@ class RunData:
     """Problems met while reading, one sentence each."""
     peak_memory_gb: float | None = None
     """Peak memory of the training process."""
-    evaluations: tuple[EvaluatedGames, ...] = ()
-    """Games that were played after the training, by `evaluate.py` or a suite: one entry for each checkpoint."""
+    evaluations: tuple[GamesPlayed, ...] = ()
+    """Evaluations after the training, oldest first."""
 
     @property
     def name(self) -> str:
@@ -90,12 +103,17 @@ class RunData:
 
     @property
     def score(self) -> float | None:
-        """Mean return of the last games; None before the first game has ended."""
+        """Training score: mean return of the last games; None before the first game has ended."""
         return float(self.games[-LAST_GAMES:, 2].mean()) if len(self.games) else None
 
     @property
+    def evaluation(self) -> GamesPlayed | None:
+        """The latest evaluation under the run's own settings; None without one."""
+        return next((each for each in reversed(self.evaluations) if not each.changes), None)
+
+    @property
     def best_eval(self) -> float | None:
-        """Highest mean return of an evaluation; None without evaluations."""
+        """Highest mean return of an evaluation during training; None without evaluations."""
         return float(self.evals[:, 2].max()) if len(self.evals) else None
 
 
@@ -115,23 +133,6 @@ class Group:
     def first(self) -> RunData:
         """A run that stands for the group's algorithm, game and settings."""
         return self.runs[0]
-
-
-def read_evaluations(path: Path) -> tuple[EvaluatedGames, ...]:
-    """Read the games of replays/eval.jsonl, by checkpoint; a game that was played twice counts once."""
-    games: dict[int, dict[str, float]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    for line in lines:
-        try:
-            game = json.loads(line)
-            steps, key = int(game["extras"]["env_steps"]), f"{game['seed']} {game['ordinal']} {game['frame_hashes']}"
-            games.setdefault(steps, {})[key] = float(game["episode_return"])
-        except (ValueError, TypeError, KeyError):
-            continue  # a line that is being written, or none of ours
-    return tuple(EvaluatedGames(steps, tuple(games[steps].values())) for steps in sorted(games))
 
 
 def read_run(folder: Path) -> RunData:
@@ -161,6 +162,29 @@ def read_run(folder: Path) -> RunData:
         peak_memory_gb=float(memory[-1, 2]) if len(memory) else None,
         evaluations=read_evaluations(folder / "replays" / "eval.jsonl"),
     )  # fmt: skip
+
+
+def read_evaluations(path: Path) -> tuple[GamesPlayed, ...]:
+    """Return the evaluations in a run's replays/eval.jsonl, in order; lines that are not valid are left out.
+
+    In undated files a game that was played twice counts once.
+    """
+    evaluations: dict[tuple[int, str, str, str], dict[str, float]] = {}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:  # none yet
+        return ()
+    for number, text in enumerate(lines):
+        try:
+            game = json.loads(text)
+            extras, score, when = game["extras"], game["episode_return"], game["extras"].get("evaluated", "")
+            key = extras["env_steps"], extras.get("weights_sha256", ""), when, extras.get("changes", "")
+            name = str(number) if when else f"{game['seed']} {game['ordinal']} {game['frame_hashes']}"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # a line that is being written, or none of ours
+        if _is_finite(score) and isinstance(key[0], int) and all(isinstance(word, str) for word in key[1:]):
+            evaluations.setdefault(key, {})[name] = float(score)
+    return tuple(GamesPlayed(*key, tuple(games.values())) for key, games in evaluations.items())
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -32,6 +32,9 @@ class Summary:
     iqm: float | None
     mean: float | None
     interval: st.Interval | None
+    evaluation: float | None
+    """Mean over runs of their latest evaluation scores."""
+    evaluated_games: str
     best_eval: float | None
     human_normalized: float | None
     last_games: str
@@ -44,8 +47,11 @@ def summarize(group: Group, seed: int) -> Summary:
     """Return the summary of one group; `seed` is the bootstrap's."""
     runs, scores = group.runs, [group.scores] if len(group.scores) else []
     iqm = float(st.iqm(scores)) if scores else None
+    evaluations = [run.evaluation for run in runs if run.evaluation is not None]
     return Summary(
         group, iqm, float(st.mean(scores)) if scores else None, iqm_interval(group, seed),
+        evaluation=float(np.mean([each.score for each in evaluations])) if evaluations else None,
+        evaluated_games=value_range([len(each.returns) for each in evaluations] or [0]),
         best_eval=max((run.best_eval for run in runs if run.best_eval is not None), default=None),
         human_normalized=None if iqm is None else human_normalized(group.first.env_id, iqm),
         last_games=_last_games(group), env_steps=value_range([run.env_steps for run in runs], si),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -33,19 +35,30 @@ def evaluate_agent(agent: Learner, config: TrainConfig, episodes: int, seed: int
         envs.close()
 
 
-def save_episodes(saved: SavedRun, kind: str, result: Evaluation) -> None:
+def save_episodes(saved: SavedRun, kind: str, result: Evaluation, played: TrainConfig | None = None) -> None:
     """Append the games of an evaluation to the run's replays/<kind>.jsonl, unless their fingerprint is not the run's.
 
-    A failure to write is a warning: the result counts all the same.
+    `played` are the settings of the games, where they may differ from the run's. A failure to write is a warning: the
+    result counts all the same.
     """
     if result.fingerprint != saved.record.fingerprint:
         return
-    facts = {"kind": kind, "env_steps": saved.state["env_steps"], "weights_sha256": result.weights_sha256}
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="milliseconds")
+    facts = {
+        "kind": kind, "env_steps": saved.state["env_steps"], "weights_sha256": result.weights_sha256,
+        "evaluated": now, "changes": _changes(saved.config, played or saved.config),
+    }  # fmt: skip
     try:
         with open(saved.folder / "replays" / f"{kind}.jsonl", "a") as file:
             file.writelines(record.to_json(**facts) + "\n" for record in result.records)
     except OSError as error:
         warnings.warn(f"the games were not saved: {error}", stacklevel=2)
+
+
+def _changes(own: TrainConfig, played: TrainConfig) -> str:
+    """Return the settings in which the games differ from the run's own, as words."""
+    pairs = ((each.name, getattr(own, each.name), getattr(played, each.name)) for each in fields(own))
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, before, value in pairs if value != before)
 
 
 def summary(result: Evaluation, saved: SavedRun) -> dict[str, Any]:

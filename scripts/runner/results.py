@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.errors import ConfigError
+from agents.scores import training_score
 from scripts.report.run_data import ReportError, read_metrics, series
 
 
@@ -50,6 +51,11 @@ class TrainResult:
     """Whether a signal (Ctrl-C) ended the training before its budget."""
     wall_seconds: float
     """Seconds of training, those before a resume included."""
+
+    @property
+    def score(self) -> float | None:
+        """Training score: mean return of the last 100 training games; None before the first has ended."""
+        return training_score(self.returns)
 
     @property
     def curves(self) -> Curves:

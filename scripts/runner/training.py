@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from agents.run import checkpoint, machine, preflight, provenance
 from agents.run.display import Display
 from agents.run.run import Run
 from agents.run.tracking import Labels, TrackingSettings, TrackMode, make_tracker, new_run_id
+from agents.scores import SCORE_GAMES
 from envs.action_replays import RecordEpisodes
 from networks.files import closest_existing
 from scripts.report.page import write_report
 from scripts.report.tables import print_line
+from scripts.runner.custom_env import NAMESPACE
 from scripts.runner.encoders import copy_encoders, encoder_facts, with_copied_encoders
 from scripts.runner.environments import environments
 from scripts.runner.evaluation import evaluate_agent
@@ -241,7 +244,7 @@ def _train(
     agent: Learner, envs: RecordEpisodes, replay: Replay | None, run: Run, record: RunRecord, console: Console
 ) -> TrainResult:
     """Train until the run is over; then record a video, write the report and print where everything is."""
-    resume_line = f"python scripts/train.py --resume {run.folder}" if agent.resumable else ""
+    resume_line = f"python scripts/train.py --resume {shlex.quote(str(run.folder))}" if agent.resumable else ""
     try:
         _train_to_end(agent, envs, replay, run)
         result = TrainResult(run.folder, run.env_steps, tuple(run.returns), run.solved, run.signalled, run.wall_seconds)
@@ -253,7 +256,7 @@ def _train(
         last = checkpoint.resolve(run.folder / "checkpoints").name
         resumable = f"; go on with: {resume_line}" if resume_line else ""
         raise KeyboardInterrupt(f"stopped; the last saved checkpoint is {last}{resumable}") from error
-    _print_next_steps(result, resume_line, console)
+    _print_next_steps(result, run.config, resume_line, console)
     return result
 
 
@@ -290,28 +293,32 @@ def _video(agent: Learner, run: Run, name: str, console: Console) -> None:
 
 
 def _print_summary(result: TrainResult, config: TrainConfig, note: str, console: Console) -> None:
-    """Print how the training ended and its last scores."""
-    recent = result.returns[-config.stop_episodes :]
+    """Print how the training ended, and its training score."""
     how = "solved" if result.solved else "stopped" if result.interrupted else "done"
-    mean = (
-        f"mean of the last {len(recent)} games {sum(recent) / len(recent):.2f}" if recent else "no game has ended yet"
-    )
-    line = f"{how} after {result.env_steps:,} env steps and {result.wall_seconds:.0f} s: {mean}"
-    print_line(console, line)
+    games, last = min(len(result.returns), SCORE_GAMES), result.returns[-config.stop_episodes :]
+    score = "no game has ended yet"
+    if result.score is not None:
+        score = f"training score {result.score:.2f} (mean return of the last {games} training games)"
+    if result.solved:
+        score += f"; the last {len(last)} have a mean of {sum(last) / len(last):.2f}"
+    print_line(console, f"{how} after {result.env_steps:,} env steps and {result.wall_seconds:.0f} s: {score}")
     if note:
         print_line(console, note)
 
 
-def _print_next_steps(result: TrainResult, resume_line: str, console: Console) -> None:
-    """Print the commands that people type next."""
-    commands = {"watch": f"python scripts/watch.py {result.folder}"}
-    commands["evaluate"] = f"python scripts/evaluate.py {result.folder} --episodes 30"
+def _print_next_steps(result: TrainResult, config: TrainConfig, resume_line: str, console: Console) -> None:
+    """Print the commands that people type next; none can make the environment of a Python factory."""
+    if config.env.startswith(NAMESPACE):
+        return
+    run = shlex.quote(str(result.folder))
+    commands = {"watch": f"watch.py {run}", "evaluate": f"evaluate.py {run} --episodes 30"}
+    commands = {name: f"python scripts/{command}" for name, command in commands.items()}
     if result.interrupted and resume_line:
         commands = {"go on with": resume_line, **commands}
-    elif result.solved:
-        commands["fine-tune"] = f"python scripts/train.py --from {result.folder}"
-    elif resume_line:
-        commands["extend"] = f"{resume_line} --total-steps {2 * result.env_steps}"
+    elif result.solved or not resume_line:
+        commands["fine-tune"] = f"python scripts/train.py --from {run}"
+    else:
+        commands["extend"] = f"{resume_line} --total-steps {2 * config.total_steps}"
     print_line(console, "next:")
     for name, command in commands.items():
         print_line(console, f"  {name + ':':<12}{command}")

@@ -25,7 +25,7 @@ def test_the_state_comes_from_the_last_complete_line(tmp_path: Path, count: int)
     write(path, count)
     with open(path, "a") as file:
         file.write('{"env_steps": 99')  # being written
-    recent = range(max(count - 30, 0), count)
+    recent = range(max(count - 100, 0), count)
     assert read(path) == State(10 * (count - 1), count - 1, sum(recent) / len(recent), 50.0)
 
 
@@ -39,7 +39,7 @@ def test_without_metrics_the_state_is_initial(tmp_path: Path) -> None:
 
 
 def test_remaining_time_is_in_fitting_units() -> None:
-    assert describe(State(400, 4, 12.345, 10.0), 1000) == "score 12.35, 10 steps/s, 60 s left"
+    assert describe(State(400, 4, 12.345, 10.0), 1000) == "training score 12.35, 10 steps/s, 60 s left"
     assert describe(State(400, 4, None, 10.0), 10_000) == "10 steps/s, 16 min left"
     assert describe(State(0, 4, None, 10.0), 10_000_000) == "10 steps/s, 277.8 h left"
     assert describe(State(1010, 4, None, 10.0), 1000) == "10 steps/s, 0 s left"
@@ -62,8 +62,8 @@ def board_on(terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_log_file_gets_a_plain_line_each_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert board_on(False, tmp_path, monkeypatch).splitlines() == [
-        "ppo, seed 0: 40/80 (50%), score 2.00, 50 steps/s, 1 s left",
-        "ppo, seed 1: 40/80 (50%), score 2.00, 50 steps/s, 1 s left",
+        "ppo, seed 0: 40/80 (50%), training score 2.00, 50 steps/s, 1 s left",
+        "ppo, seed 1: 40/80 (50%), training score 2.00, 50 steps/s, 1 s left",
     ]
 
 

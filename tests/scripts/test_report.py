@@ -98,7 +98,7 @@ def test_a_single_run_shows_its_numbers(tmp_path: Path) -> None:
     page = write_report([run], tmp_path / "out" / "report.html").read_text()
     text = text_of(page)
     assert "ppo on ALE/Pong-v5" in text
-    assert "14.6 mean return, last 100 games" in text
+    assert "14.6 training score: mean return of the last 100 training games" in text
     assert "100% human-normalised score" in text
     assert "150k env steps" in text
     assert "5m 00s wall-clock" in text
@@ -111,6 +111,41 @@ def test_a_single_run_shows_its_numbers(tmp_path: Path) -> None:
     assert "commit c0ffeec0ffee" in text
     assert page.count("<svg") == 2
     assert "Which is better" not in text
+
+
+def played(score: Any, when: str = "2026-01-02 10:20:30.123+00:00", **more: Any) -> str:
+    extras = {"kind": "eval", "env_steps": 5_000, "weights_sha256": "abc", "evaluated": when, **more}
+    return json.dumps({"episode_return": score, "extras": extras})
+
+
+def test_every_evaluation_after_the_training_is_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "ppo__pong", [-21.0] * 5)
+    (run / "replays").mkdir()
+    lines = [
+        *(played(score) for score in (10.0, 12.0)),
+        "not JSON", '{"episode_return": 3}', "[]", played("high"), played(float("nan")),
+        *(played(score, "2026-01-03 10:20:30.123+00:00") for score in (20.0, 20.0, 21.0)),
+        *(played(score, "2026-01-04 10:20:30.123+00:00", changes="mission channel zh") for score in (1.0, 2.0)),
+        '{"episode_return": 5, "extr',
+    ]  # fmt: skip
+    (run / "replays" / "eval.jsonl").write_text("\n".join(lines))
+    text = text_of(write_report([run], tmp_path / "r.html").read_text())
+    assert "20.33 evaluation score: mean return of 3 games after training" in text
+    assert "5,000 11.00 1.00 2 2026-01-02 10:20 –" in text
+    assert "5,000 20.33 0.47 3 2026-01-03 10:20 –" in text
+    assert "5,000 1.50 0.50 2 2026-01-04 10:20 mission channel zh" in text
+    assert "-21 training score: mean return of the last 5 training games" in text
+
+
+def test_evaluations_of_older_runs_are_on_the_page(tmp_path: Path) -> None:
+    """Their games have no date: those of the same weights are one evaluation, in which each game counts once."""
+    run = write_run(tmp_path / "ppo__pong", [-21.0] * 5)
+    (run / "replays").mkdir()
+    old = {"kind": "eval", "env_steps": 5_000, "weights_sha256": "abc"}
+    again = {"ordinal": 0, "frame_hashes": [], "extras": old}
+    lines = [json.dumps({"episode_return": score, "seed": int(score), **again}) for score in (1.0, 3.0, 1.0)]
+    (run / "replays" / "eval.jsonl").write_text("\n".join(lines) + "\n")
+    assert "5,000 2.00 1.00 2 – –" in text_of(write_report([run], tmp_path / "r.html").read_text())
 
 
 @pytest.mark.parametrize(("seeds", "shown"), [(1, False), (2, False), (3, True)])

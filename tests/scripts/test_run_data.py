@@ -158,9 +158,9 @@ def test_later_evaluations_are_read_by_checkpoint_and_each_game_counts_once(tmp_
 
     games = [line(200, 1, 5.0), line(200, 2, 7.0), line(100, 1, 1.0), line(200, 1, 5.0), "{half a li"]
     (run / "replays" / "eval.jsonl").write_text("".join(games))
-    first, last = read_run(run).evaluations
-    assert (first.env_steps, first.returns) == (100, (1.0,))
-    assert (last.env_steps, last.returns, last.mean) == (200, (5.0, 7.0), 6.0)
+    one, other = read_run(run).evaluations
+    assert (one.env_steps, one.returns, one.score) == (200, (5.0, 7.0), 6.0)
+    assert (other.env_steps, other.returns) == (100, (1.0,))
 
 
 def test_a_page_made_after_an_evaluation_shows_it(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from agents.scores import SCORE_GAMES
 from envs.video import check_video
-from tests.scripts.inside import assert_one_line, call
+from scripts.report.run_data import LAST_GAMES, read_run
+from tests.scripts.inside import QUIET, assert_one_line, call
 from tests.scripts.runner import script
+from tests.scripts.test_resume import metrics
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,57 @@ def test_a_run_folder_is_complete(run: Path) -> None:
     assert (run / "checkpoints" / "best").exists()
     assert len(list((run / "videos").glob("*.mp4"))) == 2
     assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_the_last_lines_are_the_next_commands_and_they_work(tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", run, "--total-steps", 200)
+    lines = done.out.splitlines()[-4:]
+    assert lines[0] == "next:"
+    assert [line[:14].strip() for line in lines[1:]] == ["watch:", "evaluate:", "extend:"]
+    for line in lines[1:]:
+        python, script_path, *words = shlex.split(line[14:])
+        assert python == "python"
+        ended = call(Path(script_path).stem, *words)
+        assert ended.code == 0, ended
+    assert "extended from 200 to 400 env steps" in ended.out
+    assert ended.out.splitlines()[-1].endswith("--total-steps 800")
+
+
+@pytest.mark.parametrize(("algorithm", "words"), [("ppo", ("--stop-return", 1, "--stop-episodes", 1)), ("sb3-ppo", ())])
+def test_a_run_that_cannot_go_on_starts_another_from_its_weights(
+    algorithm: str, words: tuple[object, ...], tmp_path: Path
+) -> None:
+    done = call("train", algorithm, "--env", "CartPole-v1", *QUIET, "--run-dir", tmp_path / "run", *words)
+    assert done.out.splitlines()[-1] == f"  fine-tune:  python scripts/train.py --from {tmp_path / 'run'}"
+
+
+def test_terminal_page_and_python_give_one_training_score(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = call("train", "ppo", "--env", "CartPole-v1", *QUIET, "--run-dir", run, "--total-steps", 4_000,
+                "--learning-rate", 1e-9)  # fmt: skip
+    (shown,) = re.findall(r"training score ([\d.]+) \(mean return of the last 100 training games\)", done.out)
+    returns = [line["episode/return"] for line in metrics(run) if "episode/return" in line]
+    assert len(returns) > 100
+    assert float(shown) == pytest.approx(sum(returns[-100:]) / 100, abs=0.005)
+    assert f"{read_run(run).score:.2f}" == shown
+    page = (run / "report.html").read_text()
+    assert f"<b>{shown}</b>" in page
+    assert "<h2>Evaluations</h2>" not in page
+    assert LAST_GAMES == SCORE_GAMES
+
+
+def test_a_later_evaluation_is_on_the_page(run: Path, tmp_path: Path) -> None:
+    before = read_run(run).evaluations
+    done = call("evaluate", run, "--episodes", 4, "--seed", 7)
+    (shown,) = re.findall(r"evaluation score ([\d.]+) \+- [\d.]+ \(mean return of 4 games of", done.out)
+    played = read_run(run).evaluations[len(before) :]
+    assert [len(each.returns) for each in played] == [4]
+    assert f"{played[0].score:.2f}" == shown
+    assert call("compare", run, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<h2>Evaluations</h2>" in page
+    assert f"<b>{shown}</b>" in page
 
 
 def test_evaluate_prints_json_last_and_is_deterministic(run: Path) -> None:
@@ -104,20 +159,3 @@ def test_the_list_shows_installed_games() -> None:
     assert "CartPole-v1" in done.out
     for foreign in ("HalfCheetah", "phys2d", "Environment-v0", "Defender-v0"):
         assert foreign not in done.out
-
-
-def test_a_training_ends_with_commands_that_work(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = ("train", "ppo", "--env", "CartPole-v1", "--preset", "tiny", "--track", "disabled", "--run-dir", run)
-    done = call(*words)
-    lines = done.out.splitlines()
-    following = dict(line.strip().split(":", 1) for line in lines[lines.index("next:") + 1 :])
-    assert list(following) == ["watch", "evaluate", "extend"]
-    for command in following.values():
-        python, path, *rest = shlex.split(command)
-        assert python == "python"
-        assert call(Path(path).stem, *rest).code == 0
-    assert (
-        "fine-tune:  python scripts/train.py --from"
-        in call(*words[:-1], tmp_path / "easy", "--stop-return", 1, "--stop-episodes", 3).out
-    )
