@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from scripts.report.stills import WIDTH, still
+from envs.video import VideoWriter
+from scripts.report.stills import BYTES, WIDTH, still
 
 
 def film(path: Path, width: int, height: int, frames: int = 60) -> Path:
@@ -27,15 +28,39 @@ def film(path: Path, width: int, height: int, frames: int = 60) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("width", "height", "size"), [(160, 210, (210, 160)), (1200, 800, (320, WIDTH))])
-def test_a_still_is_a_frame_of_the_video(width: int, height: int, size: tuple[int, int], tmp_path: Path) -> None:
-    url = still(film(tmp_path / "a.mp4", width, height))
+def decoded(url: str | None) -> np.ndarray:
+    """The picture in a data URL."""
     assert url is not None
     kind, data = url.split(",")
     assert kind == "data:image/jpeg;base64"
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(160, 210, (210, 160)), (1200, 800, (320, WIDTH))])
+def test_a_still_is_a_frame_of_the_video(width: int, height: int, size: tuple[int, int], tmp_path: Path) -> None:
+    picture = decoded(still(film(tmp_path / "a.mp4", width, height)))
     assert picture.shape[:2] == size
     assert picture.mean() > 200  # from the middle, not the black beginning
+
+
+def test_a_still_is_from_the_middle_of_a_video_of_ours(tmp_path: Path) -> None:
+    """VideoWriter makes a key frame in 250, so that a short game has one, at its beginning."""
+    with VideoWriter(tmp_path / "a.mp4", 160, 120, 60) as writer:
+        for number in range(200):
+            writer.write(np.full((120, 160, 3), 255 * (90 <= number < 110), np.uint8))
+    assert decoded(still(tmp_path / "a.mp4")).mean() > 200
+
+
+def test_a_still_is_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with VideoWriter(tmp_path / "a.mp4", 1280, 720, 60) as writer:
+        for _ in range(4):
+            writer.write(rng.integers(0, 255, (720, 1280, 3), np.uint8))
+    url = still(tmp_path / "a.mp4")
+    assert decoded(url).shape == (270, WIDTH, 3)
+    assert len(url or "") < 1.4 * BYTES
 
 
 def test_a_video_of_one_frame_has_a_still(tmp_path: Path) -> None:
